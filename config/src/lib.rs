@@ -1,0 +1,1 @@
+//! Configuration: TOML and environment to checked settings, with redacted secrets.

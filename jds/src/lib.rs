@@ -1,0 +1,1 @@
+//! Job Declaration Server for sovereign Bitcoin miners.

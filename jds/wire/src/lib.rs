@@ -1,0 +1,1 @@
+//! Noise, frames and typed messages: bytes in, bytes out.

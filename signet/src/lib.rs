@@ -1,0 +1,1 @@
+//! Gets Bitcoin Core and runs private chains.

@@ -1,0 +1,1 @@
+//! Where tips, templates and transactions come from.

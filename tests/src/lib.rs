@@ -1,0 +1,1 @@
+//! End-to-end tests and load, with real peers and a real node.
