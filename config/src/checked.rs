@@ -1,0 +1,223 @@
+//! The settings as the rest of the program sees them: typed, complete, and consistent.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bitcoin::{Network, ScriptBuf};
+use serde::Deserialize;
+
+use crate::keys::{PublicKey, SecretKey};
+use crate::secret::Secret;
+
+/// All settings after every check. Paths are absolute.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The chain that everything here is about.
+    pub network: Network,
+    /// Directory for everything that the server keeps.
+    pub data_dir: PathBuf,
+    /// The server's identity.
+    pub authority: Authority,
+    /// Who is paid by a block.
+    pub payout: Payout,
+    /// At least one node, with unique names, in the order of the file.
+    pub nodes: Vec<Node>,
+    /// The job declaration endpoint.
+    pub job_declaration: JobDeclaration,
+    /// What is logged and how.
+    pub log: Log,
+    /// Legal settings that an operator should know about, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// The key pair that signs the Noise certificates (SV2 4.5).
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// What miners pin; belongs to `secret_key`.
+    pub public_key: PublicKey,
+    /// Redacted in every output.
+    pub secret_key: SecretKey,
+    /// How long the certificate of one handshake is valid.
+    pub cert_validity: Duration,
+}
+
+/// Who is paid by a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payout {
+    /// The pool's script gets (most of) the claimable value.
+    Pool {
+        /// The pool's output script.
+        script: ScriptBuf,
+        /// Least share of the claimable value that `script` must get, basis points (10,000 =
+        /// 100 %), 1 to 10,000.
+        min_share_bp: u16,
+    },
+    /// The miner's own script gets it, minus the operator's fee.
+    Solo {
+        /// The operator's script and fee in basis points (1 to 10,000); `None` without a fee.
+        operator: Option<(ScriptBuf, u16)>,
+    },
+}
+
+/// One Bitcoin Core.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Unique among the nodes; appears in logs and metrics.
+    pub name: String,
+    /// Where its JSON-RPC answers.
+    pub rpc_url: RpcUrl,
+    /// How to log in there.
+    pub rpc_auth: RpcAuth,
+    /// Its IPC socket; always there when `source` is [`Source::Ipc`].
+    pub ipc_socket: Option<PathBuf>,
+    /// Where templates and the tip come from.
+    pub source: Source,
+}
+
+/// `http://host:port`, always with a port, never with credentials or a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RpcUrl {
+    text: String,
+    loopback: bool,
+}
+
+impl RpcUrl {
+    pub(crate) fn new(host: &str, port: u16) -> Self {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let loopback = bare.eq_ignore_ascii_case("localhost")
+            || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        Self { text: format!("http://{host}:{port}"), loopback }
+    }
+
+    /// The whole URL.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// True when the node is on this machine, as far as the host's name tells.
+    pub fn is_loopback(&self) -> bool {
+        self.loopback
+    }
+}
+
+impl fmt::Display for RpcUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// How to log in to a node's RPC.
+#[derive(Debug, Clone)]
+pub enum RpcAuth {
+    /// The cookie that Core writes at each start: read it at each (re)connect, it changes, and it
+    /// is absent while the node is down.
+    CookieFile(PathBuf),
+    /// A fixed user (`rpcauth=` of Core).
+    UserPass {
+        /// User name.
+        user: String,
+        /// Redacted in every output.
+        password: Secret,
+    },
+}
+
+/// Where templates and the tip come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// JSON-RPC: `getblocktemplate` with long polling.
+    Rpc,
+    /// Bitcoin Core IPC (Cap'n Proto) over a unix socket.
+    Ipc,
+}
+
+/// The job declaration endpoint (SV2 6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobDeclaration {
+    /// TCP address to listen on.
+    pub listen: SocketAddr,
+    /// Full-template mode is offered. At least one of the two modes is.
+    pub full_template: bool,
+    /// Coinbase-only mode is offered.
+    pub coinbase_only: bool,
+    /// When a node checks consensus rules of a declared job.
+    pub consensus_check: ConsensusCheck,
+    /// How long a job one block ahead waits for our node.
+    pub tip_grace: Duration,
+    /// Bound of the shared transaction cache, bytes.
+    pub tx_cache_bytes: u64,
+    /// Connections at once; a further one is refused.
+    pub max_connections: usize,
+    /// Name of the node that runs consensus checks (one of `nodes`); `None`: the active one.
+    pub check_node: Option<String>,
+}
+
+/// When a node checks the consensus rules of a declared job (BIP 23 proposal).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsensusCheck {
+    /// Never.
+    Off,
+    /// The job is accepted first, and withdrawn if it fails.
+    AfterAccept,
+    /// The answer waits for the node.
+    BeforeAccept,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// Least severe level that is logged.
+    pub level: LogLevel,
+    /// Shape of a line.
+    pub format: LogFormat,
+}
+
+/// Severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something looks wrong.
+    Warn,
+    /// One line per declaration.
+    Info,
+    /// Every message.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+macro_rules! names {
+    ($type:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
+        impl $type {
+            /// The value as it is written in the configuration.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+names!(Source { Rpc => "rpc", Ipc => "ipc" });
+names!(ConsensusCheck { Off => "off", AfterAccept => "after-accept", BeforeAccept => "before-accept" });
+names!(LogLevel { Error => "error", Warn => "warn", Info => "info", Debug => "debug", Trace => "trace" });
+names!(LogFormat { Text => "text", Json => "json" });
