@@ -1,0 +1,224 @@
+//! The data types of SV2 3.1, read from and written to plain bytes.
+#![deny(clippy::indexing_slicing)]
+
+use crate::message::{EncodeError, MessageError};
+
+/// Takes one message apart, field by field, without copying.
+pub(crate) struct Reader<'a> {
+    message: &'static str,
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(message: &'static str, payload: &'a [u8]) -> Self {
+        Self { message, rest: payload }
+    }
+
+    /// The next `count` bytes.
+    pub(crate) fn bytes(
+        &mut self,
+        field: &'static str,
+        count: usize,
+    ) -> Result<&'a [u8], MessageError> {
+        let (bytes, rest) = self.rest.split_at_checked(count).ok_or(MessageError::Truncated {
+            message: self.message,
+            field,
+            needed: count,
+            left: self.rest.len(),
+        })?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], MessageError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.bytes(field, N)?);
+        Ok(array)
+    }
+
+    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, MessageError> {
+        self.array(field).map(u8::from_le_bytes)
+    }
+
+    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, MessageError> {
+        self.array(field).map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, MessageError> {
+        self.array(field).map(u32::from_le_bytes)
+    }
+
+    /// U256: 32 bytes as they come.
+    pub(crate) fn u256(&mut self, field: &'static str) -> Result<[u8; 32], MessageError> {
+        self.array(field)
+    }
+
+    /// B0_32, which has at most 32 bytes.
+    pub(crate) fn b0_32(&mut self, field: &'static str) -> Result<&'a [u8], MessageError> {
+        let bytes = self.b0_255(field)?;
+        if bytes.len() > 32 {
+            return Err(MessageError::TooLong {
+                message: self.message,
+                field,
+                actual: bytes.len(),
+                max: 32,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// B0_255 or STR0_255.
+    pub(crate) fn b0_255(&mut self, field: &'static str) -> Result<&'a [u8], MessageError> {
+        let count = self.u8(field)?;
+        self.bytes(field, count.into())
+    }
+
+    /// B0_64K.
+    pub(crate) fn b0_64k(&mut self, field: &'static str) -> Result<&'a [u8], MessageError> {
+        let count = self.u16(field)?;
+        self.bytes(field, count.into())
+    }
+
+    /// B0_16M, whose length has three bytes.
+    fn b0_16m(&mut self, field: &'static str) -> Result<&'a [u8], MessageError> {
+        let [low, middle, high] = self.array(field)?;
+        self.bytes(field, u32::from_le_bytes([low, middle, high, 0]) as usize)
+    }
+
+    /// SEQ0_64K of U256, in place.
+    pub(crate) fn u256_list(
+        &mut self,
+        field: &'static str,
+    ) -> Result<&'a [[u8; 32]], MessageError> {
+        let count = usize::from(self.u16(field)?);
+        Ok(self.bytes(field, count * 32)?.as_chunks().0)
+    }
+
+    /// SEQ0_64K of U16.
+    pub(crate) fn u16_list(&mut self, field: &'static str) -> Result<Vec<u16>, MessageError> {
+        let count = usize::from(self.u16(field)?);
+        let (pairs, _) = self.bytes(field, count * 2)?.as_chunks();
+        Ok(pairs.iter().copied().map(u16::from_le_bytes).collect())
+    }
+
+    /// SEQ0_64K of B0_16M.
+    pub(crate) fn b0_16m_list(
+        &mut self,
+        field: &'static str,
+    ) -> Result<Vec<&'a [u8]>, MessageError> {
+        let count = usize::from(self.u16(field)?);
+        // An element has three bytes of length at least: a count alone takes no memory.
+        let mut list = Vec::with_capacity(count.min(self.rest.len() / 3));
+        for _ in 0..count {
+            list.push(self.b0_16m(field)?);
+        }
+        Ok(list)
+    }
+
+    /// To be called after the last field.
+    pub(crate) fn finish(self) -> Result<(), MessageError> {
+        match self.rest.len() {
+            0 => Ok(()),
+            extra => Err(MessageError::TrailingBytes { message: self.message, extra }),
+        }
+    }
+}
+
+/// Puts one message together.
+pub(crate) struct Writer {
+    message: &'static str,
+    out: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn new(message: &'static str, capacity: usize) -> Self {
+        Self { message, out: Vec::with_capacity(capacity) }
+    }
+
+    pub(crate) fn into_payload(self) -> Vec<u8> {
+        self.out
+    }
+
+    pub(crate) fn u8(&mut self, value: u8) {
+        self.out.push(value);
+    }
+
+    pub(crate) fn u16(&mut self, value: u16) {
+        self.out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn u32(&mut self, value: u32) {
+        self.out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn u256(&mut self, value: &[u8; 32]) {
+        self.out.extend_from_slice(value);
+    }
+
+    pub(crate) fn b0_32(&mut self, field: &'static str, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.sized(field, bytes, 1, 32)
+    }
+
+    pub(crate) fn b0_255(&mut self, field: &'static str, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.sized(field, bytes, 1, u8::MAX.into())
+    }
+
+    pub(crate) fn b0_64k(&mut self, field: &'static str, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.sized(field, bytes, 2, u16::MAX.into())
+    }
+
+    pub(crate) fn u256_list(
+        &mut self,
+        field: &'static str,
+        list: &[[u8; 32]],
+    ) -> Result<(), EncodeError> {
+        self.length(field, list.len(), 2, u16::MAX.into())?;
+        self.out.extend_from_slice(list.as_flattened());
+        Ok(())
+    }
+
+    pub(crate) fn u16_list(
+        &mut self,
+        field: &'static str,
+        list: &[u16],
+    ) -> Result<(), EncodeError> {
+        self.length(field, list.len(), 2, u16::MAX.into())?;
+        self.out.extend(list.iter().flat_map(|value| value.to_le_bytes()));
+        Ok(())
+    }
+
+    pub(crate) fn b0_16m_list(
+        &mut self,
+        field: &'static str,
+        list: &[&[u8]],
+    ) -> Result<(), EncodeError> {
+        self.length(field, list.len(), 2, u16::MAX.into())?;
+        list.iter().try_for_each(|bytes| self.sized(field, bytes, 3, (1 << 24) - 1))
+    }
+
+    fn sized(
+        &mut self,
+        field: &'static str,
+        bytes: &[u8],
+        length_bytes: usize,
+        max: usize,
+    ) -> Result<(), EncodeError> {
+        self.length(field, bytes.len(), length_bytes, max)?;
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn length(
+        &mut self,
+        field: &'static str,
+        actual: usize,
+        length_bytes: usize,
+        max: usize,
+    ) -> Result<(), EncodeError> {
+        if actual > max {
+            return Err(EncodeError { message: self.message, field, actual, max });
+        }
+        self.out.extend(actual.to_le_bytes().into_iter().take(length_bytes));
+        Ok(())
+    }
+}

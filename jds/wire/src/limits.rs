@@ -1,0 +1,90 @@
+//! How large a frame may be, by what the connection has shown so far and by type of message.
+//!
+//! All in bytes of payload, before encryption.
+#![deny(clippy::indexing_slicing)]
+
+use extensions_sv2::EXTENSION_TYPE_EXTENSIONS_NEGOTIATION;
+use job_declaration_sv2::{
+    MESSAGE_TYPE_DECLARE_MINING_JOB, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS,
+};
+
+use crate::{frame::FrameHeader, message::CORE_EXTENSION_TYPE};
+
+/// Any frame before the connection is set up. SetupConnection has five strings of at most 255
+/// bytes: 1,291 bytes in all.
+pub const BEFORE_SETUP_BYTES_MAX: usize = 2_000;
+/// Any frame after set-up that is not one of the two below.
+pub const SMALL_MESSAGE_BYTES_MAX: usize = 2_000;
+/// DeclareMiningJob. A block has room for 16,665 transactions (4,000,000 WU / 240), whose ids are
+/// 533,280 bytes; the coinbase halves and the excess data are 65,535 each at most, the token 255.
+pub const DECLARE_MINING_JOB_BYTES_MAX: usize = 750_000;
+/// ProvideMissingTransactions.Success. A block's transactions are at most 4,000,000 bytes, and each
+/// of the 16,665 has a length field of three bytes.
+pub const PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX: usize = 4_200_000;
+/// Any message of a server to a client: three fields of 65,535 elements of at most two bytes are
+/// more than any of them has.
+pub const FROM_SERVER_BYTES_MAX: usize = 200_000;
+/// What is kept of a message that is too large but deserves an answer: its request id, a U32.
+pub const REQUEST_ID_BYTES: usize = 4;
+/// The most that [`Admit::DiscardKeeping`] keeps.
+pub const DISCARD_KEEP_BYTES_MAX: usize = 64;
+
+/// What is to be done with the payload that a header announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admit {
+    /// Take it in whole.
+    Buffer,
+    /// Read past it, at most one chunk in memory, and keep this many of its first bytes (at most
+    /// [`DISCARD_KEEP_BYTES_MAX`]), so that it can be answered.
+    DiscardKeeping(usize),
+    /// Not worth reading: the connection ends.
+    Refuse {
+        /// What would have been admitted, bytes.
+        limit_bytes: usize,
+    },
+}
+
+/// What a server's connection has shown so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// Handshake done, SetupConnection not yet accepted.
+    BeforeSetup,
+    /// Set up.
+    Ready {
+        /// True while a ProvideMissingTransactions of ours is unanswered. Nobody else gets to send
+        /// megabytes of transactions.
+        transactions_asked: bool,
+    },
+}
+
+/// The server's decision on a frame from a client.
+pub fn admit(state: ConnectionState, header: &FrameHeader) -> Admit {
+    let ConnectionState::Ready { transactions_asked } = state else {
+        return within(header, BEFORE_SETUP_BYTES_MAX);
+    };
+    let (limit_bytes, wanted) = match (header.extension_type, header.msg_type) {
+        (CORE_EXTENSION_TYPE, MESSAGE_TYPE_DECLARE_MINING_JOB) => {
+            (DECLARE_MINING_JOB_BYTES_MAX, true)
+        }
+        (CORE_EXTENSION_TYPE, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS) => {
+            (PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX, transactions_asked)
+        }
+        // A list of extensions that we do not have is answered, if need be from its request id.
+        (EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, _) => (SMALL_MESSAGE_BYTES_MAX, true),
+        _ => return within(header, SMALL_MESSAGE_BYTES_MAX),
+    };
+    if wanted && header.payload_bytes <= limit_bytes {
+        Admit::Buffer
+    } else {
+        Admit::DiscardKeeping(REQUEST_ID_BYTES)
+    }
+}
+
+/// The client's decision on a frame from a server.
+pub fn admit_from_server(header: &FrameHeader) -> Admit {
+    within(header, FROM_SERVER_BYTES_MAX)
+}
+
+fn within(header: &FrameHeader, limit_bytes: usize) -> Admit {
+    if header.payload_bytes <= limit_bytes { Admit::Buffer } else { Admit::Refuse { limit_bytes } }
+}
