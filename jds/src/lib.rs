@@ -1,1 +1,3 @@
 //! Job Declaration Server for sovereign Bitcoin miners.
+
+pub mod noise_io;

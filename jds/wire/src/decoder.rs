@@ -115,6 +115,20 @@ impl FrameDecoder {
         self.step_end().saturating_sub(self.filled)
     }
 
+    /// The header of the frame that is arriving, once it is here.
+    pub fn current(&self) -> Option<FrameHeader> {
+        match &self.state {
+            State::Admission(header) => Some(*header),
+            State::Payload(payload) => Some(payload.header),
+            State::Header | State::Dead => None,
+        }
+    }
+
+    /// True between two frames: not a byte of the next one has arrived.
+    pub fn is_idle(&self) -> bool {
+        self.filled == 0 && self.current().is_none()
+    }
+
     /// Memory that this holds, bytes. After [`Self::admit`] it stays below twice what has arrived of
     /// the payload plus 4 kB, and never exceeds the payload as it is on the wire.
     pub fn held_bytes(&self) -> usize {
