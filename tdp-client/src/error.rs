@@ -1,0 +1,187 @@
+//! What can go wrong between us and a node.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A node could not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// Time may heal it: the node is down, starts, is busy.
+    #[error("node {node}: {fault}")]
+    Transient {
+        /// The operator's name for the node.
+        node: Arc<str>,
+        /// What happened.
+        fault: Fault,
+    },
+    /// A person has to change something. We keep trying all the same.
+    #[error("node {node}: {fault}")]
+    Persistent {
+        /// The operator's name for the node.
+        node: Arc<str>,
+        /// What happened.
+        fault: Fault,
+    },
+}
+
+impl NodeError {
+    pub(crate) fn new(node: &Arc<str>, fault: Fault) -> Self {
+        let node = node.clone();
+        if fault.is_persistent() {
+            Self::Persistent { node, fault }
+        } else {
+            Self::Transient { node, fault }
+        }
+    }
+
+    /// What happened.
+    pub fn fault(&self) -> &Fault {
+        match self {
+            Self::Transient { fault, .. } | Self::Persistent { fault, .. } => fault,
+        }
+    }
+
+    /// True when a person has to change something.
+    pub fn is_persistent(&self) -> bool {
+        matches!(self, Self::Persistent { .. })
+    }
+}
+
+/// What happened. The text names the setting to look at where there is one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// `rpc_url` can not be used.
+    #[error("rpc_url {reason}")]
+    BadUrl {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No connection to the node.
+    #[error("no connection to rpc_url {url}: {reason}; is the node running there?")]
+    Unreachable {
+        /// The setting's value.
+        url: Arc<str>,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The connection ended in the middle of a call.
+    #[error("connection lost during {method}: {reason}")]
+    ConnectionLost {
+        /// The RPC.
+        method: &'static str,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("no answer to {method} in time")]
+    TimedOut {
+        /// The RPC.
+        method: &'static str,
+    },
+    /// The cookie file could not be read, because it is not there (yet).
+    #[error("rpc_cookie_file {} does not exist; is the node running?", path.display())]
+    CookieMissing {
+        /// The setting's value.
+        path: PathBuf,
+    },
+    /// The cookie file is there and could not be read.
+    #[error("rpc_cookie_file {} can not be read: {reason}", path.display())]
+    CookieUnreadable {
+        /// The setting's value.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// HTTP 401.
+    #[error("the node refuses our credentials (HTTP 401); check {setting}")]
+    CredentialsRefused {
+        /// The settings to look at.
+        setting: &'static str,
+    },
+    /// HTTP 403, or an RPC that the node does not have.
+    #[error("the node does not allow us the RPC {method}; check its rpcwhitelist and rpcallowip")]
+    Forbidden {
+        /// The RPC.
+        method: &'static str,
+    },
+    /// The node is on another chain.
+    #[error(
+        "the node is on the chain \"{actual}\", but network needs \"{expected}\"; check rpc_url and network"
+    )]
+    WrongChain {
+        /// Core's name of the chain that we want.
+        expected: &'static str,
+        /// Core's name of the chain that the node is on.
+        actual: String,
+    },
+    /// The node starts up.
+    #[error("the node is starting: {message}")]
+    WarmingUp {
+        /// What the node said.
+        message: String,
+    },
+    /// HTTP 503 or another status without an explanation.
+    #[error("the node answers {method} with HTTP {status}: {body}")]
+    Http {
+        /// The RPC.
+        method: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// Start of the body.
+        body: String,
+    },
+    /// The node answered with an error.
+    #[error("the node answers {method} with error {code}: {message}")]
+    Rpc {
+        /// The RPC.
+        method: &'static str,
+        /// Bitcoin Core's `RPCErrorCode`.
+        code: i32,
+        /// What the node said.
+        message: String,
+    },
+    /// The answer is not what this RPC returns.
+    #[error("the node's answer to {method} makes no sense: {reason}")]
+    Malformed {
+        /// The RPC.
+        method: &'static str,
+        /// What was expected.
+        reason: String,
+    },
+    /// Too much waits for the node already.
+    #[error("{waiting} calls of {method} wait for the node already")]
+    Overloaded {
+        /// The RPC.
+        method: &'static str,
+        /// The bound that was reached, count.
+        waiting: usize,
+    },
+    /// Our own threads could not be started, or have ended.
+    #[error("our own worker is gone: {reason}")]
+    Worker {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Fault {
+    fn is_persistent(&self) -> bool {
+        match self {
+            Self::BadUrl { .. }
+            | Self::CookieUnreadable { .. }
+            | Self::CredentialsRefused { .. }
+            | Self::Forbidden { .. }
+            | Self::WrongChain { .. } => true,
+            Self::Unreachable { .. }
+            | Self::ConnectionLost { .. }
+            | Self::TimedOut { .. }
+            | Self::CookieMissing { .. }
+            | Self::WarmingUp { .. }
+            | Self::Http { .. }
+            | Self::Rpc { .. }
+            | Self::Malformed { .. }
+            | Self::Overloaded { .. }
+            | Self::Worker { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Every bound of this crate, with its unit.
+
+/// Former tips whose rules are kept for solutions that arrive late, count.
+pub const TIPS_KEPT_MAX: usize = 64;
+
+/// How long one server-side wait for a new block lasts at most, milliseconds.
+///
+/// The node ends the wait itself, also for a caller that went away, so abandoned waits occupy at
+/// most one of its RPC workers for this long.
+pub const TIP_LONG_POLL_MS: u64 = 5_000;
+
+/// The same for nodes that can not be told which tip we know (before Core 30), milliseconds.
+/// Shorter, because a block between two waits is then noticed only at the end of the second.
+pub const TIP_LONG_POLL_BLIND_MS: u64 = 1_000;
+
+/// Pause between two looks at the tip where the node refuses server-side waits, milliseconds.
+pub const TIP_POLL_MS: u64 = 500;
+
+/// Pause between two looks at a node that still syncs, milliseconds.
+pub const SYNC_POLL_MS: u64 = 1_000;
+
+/// Pause between two looks whether the mempool changed, milliseconds.
+pub const MEMPOOL_POLL_MS: u64 = 1_000;
+
+/// Least time between two templates on the same tip, milliseconds.
+///
+/// The node itself builds a new one for RPC only when the last is more than five full seconds
+/// old, so asking more often brings the same template again.
+pub const TEMPLATE_REFRESH_MS: u64 = 6_000;
+
+/// A template older than this is fetched again even if the mempool looks unchanged, milliseconds:
+/// priorities that the operator gives by hand change the template only.
+pub const TEMPLATE_AGE_MAX_MS: u64 = 60_000;
+
+/// Time-out of opening a connection, milliseconds.
+pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
+
+/// Time-out of ordinary calls, milliseconds.
+pub const CALL_TIMEOUT_MS: u64 = 10_000;
+
+/// Time-out of `getblocktemplate`, milliseconds: small machines need seconds for a full block.
+pub const TEMPLATE_TIMEOUT_MS: u64 = 30_000;
+
+/// Time-out of a block proposal, milliseconds.
+pub const PROPOSAL_TIMEOUT_MS: u64 = 60_000;
+
+/// Time-out of a block submission, milliseconds.
+pub const SUBMIT_TIMEOUT_MS: u64 = 60_000;
+
+/// First pause before connecting again, milliseconds; it doubles up to the next constant.
+pub const BACKOFF_MIN_MS: u64 = 50;
+
+/// Longest pause before connecting again, milliseconds.
+pub const BACKOFF_MAX_MS: u64 = 5_000;
+
+/// Threads that submit blocks, each on a connection of its own, count.
+pub const SUBMIT_THREADS: usize = 2;
+
+/// Submissions that may wait for one of those threads, count.
+pub const SUBMIT_QUEUE_MAX: usize = 16;
+
+/// Proposals that may wait for the one that runs, count.
+pub const PROPOSAL_QUEUE_MAX: usize = 16;
+
+/// Questions about blocks that may wait, count.
+pub const ASK_QUEUE_MAX: usize = 64;
+
+/// Head of an HTTP answer, bytes.
+pub const HTTP_HEAD_BYTES_MAX: u64 = 16 * 1024;
+
+/// Body of an HTTP answer, bytes. A template of 16,000 tiny transactions stays below 16 MB.
+pub const HTTP_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A cookie file, bytes.
+pub const COOKIE_BYTES_MAX: u64 = 4 * 1024;
+
+/// Error text from a node that we keep, bytes.
+pub const NODE_TEXT_BYTES_MAX: usize = 512;

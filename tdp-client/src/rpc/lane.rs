@@ -1,0 +1,70 @@
+//! Threads for calls that someone awaits: a lane of its own for each kind, so that nothing queues
+//! in front of a block.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{io, thread};
+
+use tokio::sync::oneshot;
+
+use super::client::Client;
+use crate::error::Fault;
+use crate::settings::Endpoint;
+
+type Job = Box<dyn FnOnce(&mut Client) + Send>;
+
+/// A bounded queue and the threads that serve it. They end when the lane is dropped.
+pub(super) struct Lane {
+    queue: SyncSender<Job>,
+    queue_max: usize,
+}
+
+impl Lane {
+    /// Starts `threads` threads, each with a client of its own.
+    pub(super) fn start(
+        name: &str,
+        endpoint: &Arc<Endpoint>,
+        threads: usize,
+        queue_max: usize,
+    ) -> io::Result<Self> {
+        let (queue, jobs) = sync_channel(queue_max);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..threads {
+            let (jobs, client) = (jobs.clone(), Client::new(endpoint.clone()));
+            thread::Builder::new().name(name.into()).spawn(move || serve(&jobs, client))?;
+        }
+        Ok(Self { queue, queue_max })
+    }
+
+    /// Runs `job` on one of the threads. It runs even if nobody waits for it any more.
+    pub(super) async fn run<R: Send + 'static>(
+        &self,
+        method: &'static str,
+        job: impl FnOnce(&mut Client) -> R + Send + 'static,
+    ) -> Result<R, Fault> {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(move |client: &mut Client| {
+            // The caller may have left: the job was worth doing all the same.
+            let _ = answer.send(job(client));
+        });
+        self.queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => Fault::Overloaded { method, waiting: self.queue_max },
+            TrySendError::Disconnected(_) => gone(),
+        })?;
+        answered.await.map_err(|_| gone())
+    }
+}
+
+fn gone() -> Fault {
+    Fault::Worker { reason: "its thread has ended".into() }
+}
+
+fn serve(jobs: &Mutex<Receiver<Job>>, mut client: Client) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(&mut client),
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Which node, where it is, and how it knows us.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bitcoin::Network;
+
+use crate::error::Fault;
+
+/// One Bitcoin Core node that is reached by JSON-RPC.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// The operator's name for it, used in logs and errors.
+    pub name: String,
+    /// `http://host[:port][/path]`; without a port the network's default applies.
+    pub rpc_url: String,
+    /// How the node knows us.
+    pub auth: Auth,
+    /// The chain that the node must be on.
+    pub network: Network,
+}
+
+/// How a node knows us. `Debug` never shows the password.
+#[derive(Clone)]
+pub enum Auth {
+    /// The file that the node writes at each start (`.cookie`); read at each connect.
+    CookieFile(PathBuf),
+    /// What `rpcauth` or `rpcuser`/`rpcpassword` of the node say.
+    UserPass {
+        /// User name.
+        user: String,
+        /// Password.
+        password: String,
+    },
+}
+
+impl Auth {
+    /// The setting to look at when the node refuses us.
+    pub(crate) fn setting(&self) -> &'static str {
+        match self {
+            Self::CookieFile(_) => "rpc_cookie_file",
+            Self::UserPass { .. } => "rpc_user and rpc_password",
+        }
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CookieFile(path) => f.debug_tuple("CookieFile").field(path).finish(),
+            Self::UserPass { user, .. } => f
+                .debug_struct("UserPass")
+                .field("user", user)
+                .field("password", &"<redacted>")
+                .finish(),
+        }
+    }
+}
+
+/// [`NodeSettings`] with the URL taken apart.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) node: Arc<str>,
+    pub(crate) url: Arc<str>,
+    /// `host:port`, for the resolver and the `Host` header.
+    pub(crate) authority: String,
+    pub(crate) path: String,
+    pub(crate) auth: Auth,
+}
+
+impl Endpoint {
+    /// Takes the URL apart.
+    ///
+    /// # Errors
+    /// [`Fault::BadUrl`] says what is wrong with `rpc_url`.
+    pub(crate) fn new(settings: &NodeSettings) -> Result<Self, Fault> {
+        let bad = |reason| Fault::BadUrl { reason };
+        let rest = settings
+            .rpc_url
+            .strip_prefix("http://")
+            .ok_or_else(|| bad("must start with http:// (Bitcoin Core speaks no TLS)"))?;
+        let (authority, path) = match rest.split_once('/') {
+            Some((authority, path)) => (authority, format!("/{path}")),
+            None => (rest, "/".to_owned()),
+        };
+        if authority.contains('@') {
+            return Err(bad("must not carry credentials: use rpc_user and rpc_password"));
+        }
+        let clean = |c: char| c.is_ascii_graphic();
+        if authority.is_empty() || !authority.chars().all(clean) || !path.chars().all(clean) {
+            return Err(bad("has no host, or has characters that a URL can not have"));
+        }
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let authority = if has_port {
+            authority.to_owned()
+        } else {
+            format!("{authority}:{}", default_port(settings.network))
+        };
+        let port_is_number =
+            authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if !port_is_number {
+            return Err(bad("has a port that is not a number from 0 to 65535"));
+        }
+        Ok(Self {
+            node: settings.name.as_str().into(),
+            url: settings.rpc_url.as_str().into(),
+            authority,
+            path,
+            auth: settings.auth.clone(),
+        })
+    }
+}
+
+/// Bitcoin Core's RPC port of each network.
+fn default_port(network: Network) -> u16 {
+    match network {
+        Network::Bitcoin => 8332,
+        Network::Testnet => 18332,
+        Network::Testnet4 => 48332,
+        Network::Signet => 38332,
+        Network::Regtest => 18443,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(rpc_url: &str) -> NodeSettings {
+        NodeSettings {
+            name: "main".into(),
+            rpc_url: rpc_url.into(),
+            auth: Auth::UserPass { user: "alice".into(), password: "hunter2".into() },
+            network: Network::Regtest,
+        }
+    }
+
+    #[test]
+    fn debug_output_hides_the_password() {
+        let settings = settings("http://127.0.0.1:1");
+        let endpoint = Endpoint::new(&settings).unwrap();
+        let shown = format!("{settings:?} {endpoint:?}");
+        assert!(shown.contains("alice"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        for (url, authority, path) in [
+            ("http://127.0.0.1:8332", "127.0.0.1:8332", "/"),
+            ("http://node.lan", "node.lan:18443", "/"),
+            ("http://node.lan/wallet/a", "node.lan:18443", "/wallet/a"),
+            ("http://[::1]:99/", "[::1]:99", "/"),
+            ("http://[::1]", "[::1]:18443", "/"),
+        ] {
+            let endpoint = Endpoint::new(&settings(url)).unwrap();
+            assert_eq!((endpoint.authority.as_str(), endpoint.path.as_str()), (authority, path));
+        }
+    }
+
+    #[test]
+    fn unusable_urls_are_refused() {
+        for url in [
+            "",
+            "https://127.0.0.1:8332",
+            "127.0.0.1:8332",
+            "http://",
+            "http://user:secret@127.0.0.1:8332",
+            "http://host:port",
+            "http://host:70000",
+            "http://ho\r\nst:1",
+            "http://host:1/a b",
+        ] {
+            let fault = Endpoint::new(&settings(url)).unwrap_err();
+            assert!(matches!(fault, Fault::BadUrl { .. }), "{url}: {fault}");
+        }
+    }
+}
