@@ -1,12 +1,32 @@
 //! Configuration: TOML and environment to checked settings, with redacted secrets.
+//!
+//! [`load`] goes through these steps, each in a module of its own: TOML text, names and types
+//! checked against the one table of keys (`document`, `known`), environment (`env`), values and
+//! defaults (`document`), typed form (`raw`), cross checks (`check`, `node`, `payout`), and the
+//! result (`checked`). [`reference()`] is printed from the same table of keys.
 
+mod check;
 mod checked;
+mod document;
+mod env;
+mod error;
 pub mod keys;
+mod known;
+mod load;
+mod node;
+mod payout;
+mod raw;
+mod redacted;
+mod reference;
 mod secret;
 
 pub use checked::{
     Authority, Checked, ConsensusCheck, JobDeclaration, Log, LogFormat, LogLevel, Node, Payout,
     RpcAuth, RpcUrl, Source,
 };
+pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};
+pub use load::{load, parse};
+pub use payout::{ScriptError, script as payout_script};
+pub use reference::{reference, reference_markdown};
 pub use secret::{REDACTED, Secret};

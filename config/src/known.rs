@@ -1,0 +1,395 @@
+//! The one table of all keys: the parser checks names, types, ranges and choices against it,
+//! takes the defaults from it, and the reference is printed from it.
+
+/// Bound of `[[node]]` entries.
+pub(crate) const NODES_MAX: usize = 16;
+
+/// Prefix of every environment variable that is read.
+pub(crate) const ENV_PREFIX: &str = "JDS_";
+
+/// Between the levels of a key in an environment variable.
+pub(crate) const ENV_SEPARATOR: &str = "__";
+
+/// A table of the file.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Empty for the keys above all tables.
+    pub(crate) name: &'static str,
+    /// `[[name]]` instead of `[name]`.
+    pub(crate) array: bool,
+    pub(crate) meaning: &'static str,
+    pub(crate) keys: &'static [Key],
+}
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) need: Need,
+    /// A TOML value to show where there is no default.
+    pub(crate) example: &'static str,
+    /// Empty for a plain text or word.
+    pub(crate) unit: &'static str,
+    /// Its value never appears in an output.
+    pub(crate) secret: bool,
+    pub(crate) meaning: &'static str,
+}
+
+/// Type and bounds of a value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Text,
+    Path,
+    Integer { min: i64, max: i64 },
+    Number { min: f64, max: f64 },
+    Choice(&'static [&'static str]),
+    Choices(&'static [&'static str]),
+}
+
+/// What happens when the key is absent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Need {
+    /// An error.
+    Required,
+    /// This TOML value.
+    Default(&'static str),
+    /// This TOML value while the key `key` of the same table is `is`; else nothing.
+    DefaultWhen { key: &'static str, is: &'static str, value: &'static str },
+    /// One of several ways, this being the one that the reference shows first.
+    Preferred(&'static str),
+    /// Nothing; the text says what that means.
+    Optional(&'static str),
+}
+
+impl Kind {
+    /// For messages: `expected …`.
+    pub(crate) fn expected(self) -> String {
+        match self {
+            Self::Text => "a text in quotes".to_owned(),
+            Self::Path => "a file path in quotes".to_owned(),
+            Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Number { min, max } => format!("a number from {min} to {max}"),
+            Self::Choice(words) => format!("one of {}", quoted(words)),
+            Self::Choices(words) => format!("a list of {}", quoted(words)),
+        }
+    }
+}
+
+/// `"a", "b"`.
+pub(crate) fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The table of that name.
+pub(crate) fn table(name: &str) -> Option<&'static Table> {
+    TABLES.iter().find(|table| table.name == name)
+}
+
+impl Table {
+    pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// Full path of one of its keys, with `index` for an entry of an array of tables.
+    pub(crate) fn path(&self, index: usize, key: &str) -> String {
+        match (self.name, self.array) {
+            ("", _) => key.to_owned(),
+            (name, false) => format!("{name}.{key}"),
+            (name, true) => format!("{name}.{index}.{key}"),
+        }
+    }
+}
+
+/// The variable that overrides the key at `path`.
+pub(crate) fn variable(path: &str) -> String {
+    format!("{ENV_PREFIX}{}", path.replace('.', ENV_SEPARATOR).to_ascii_uppercase())
+}
+
+const fn key(name: &'static str, kind: Kind, need: Need, meaning: &'static str) -> Key {
+    Key { name, kind, need, example: "", unit: "", secret: false, meaning }
+}
+
+impl Key {
+    const fn unit(self, unit: &'static str) -> Self {
+        Self { unit, ..self }
+    }
+
+    const fn example(self, example: &'static str) -> Self {
+        Self { example, ..self }
+    }
+
+    const fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+}
+
+/// Every key, in the order of the reference.
+pub(crate) static TABLES: &[Table] = &[
+    Table { name: "", array: false, meaning: "Network and storage.", keys: GENERAL },
+    Table {
+        name: "authority",
+        array: false,
+        meaning: "The server's identity: the key pair that signs the Noise certificates (SV2 4.5). \
+                  Make one with `jds keygen --out FILE`.",
+        keys: AUTHORITY,
+    },
+    Table { name: "payout", array: false, meaning: "Who is paid by a block.", keys: PAYOUT },
+    Table {
+        name: "node",
+        array: true,
+        meaning: "A Bitcoin Core node; repeat the table for each further one. Found blocks go to \
+                  all of them. Exactly one way to log in: a cookie file, or a user and a password.",
+        keys: NODE,
+    },
+    Table {
+        name: "job_declaration",
+        array: false,
+        meaning: "The job declaration endpoint (SV2 6).",
+        keys: JOB_DECLARATION,
+    },
+    Table { name: "log", array: false, meaning: "What is logged, and how.", keys: LOG },
+];
+
+const GENERAL: &[Key] = &[
+    key(
+        "network",
+        Kind::Choice(&["mainnet", "testnet4", "signet", "regtest"]),
+        Need::Required,
+        "The chain of the nodes and of the payout script.",
+    )
+    .example("\"regtest\""),
+    key(
+        "data_dir",
+        Kind::Path,
+        Need::Default("\"data\""),
+        "Directory for everything that the server keeps. Relative paths, here and in every other \
+         key, start at the directory of the configuration file.",
+    ),
+];
+
+const AUTHORITY: &[Key] = &[
+    key(
+        "public_key",
+        Kind::Text,
+        Need::Optional("derived from the secret key"),
+        "What miners pin: base58check of version 1 and the x-only key, as SV2 writes it. When \
+         given, it must belong to the secret key.",
+    )
+    .example("\"9auqWEzQDVyd2oe1JVGFLMLHZtCo2FFqZwtKA5gd9xbuEu7PH72\""),
+    key(
+        "secret_key_file",
+        Kind::Path,
+        Need::Preferred("required, unless secret_key is set"),
+        "File with the secret key, mode 600.",
+    )
+    .example("\"authority.key\""),
+    key(
+        "secret_key",
+        Kind::Text,
+        Need::Optional("secret_key_file is read"),
+        "The secret key itself, base58check. A file, or the environment variable, keeps it out of \
+         backups of the configuration.",
+    )
+    .example("\"…\"")
+    .secret(),
+    key(
+        "cert_validity_secs",
+        Kind::Integer { min: 1, max: 31_536_000 },
+        Need::Default("3600"),
+        "How long the certificate that a connection gets in its handshake is valid.",
+    )
+    .unit("seconds"),
+];
+
+const PAYOUT: &[Key] = &[
+    key(
+        "mode",
+        Kind::Choice(&["pool", "solo"]),
+        Need::Required,
+        "pool: the pool's script is paid, and the pool pays its miners. solo: each miner's own \
+         script is paid, minus the operator's fee.",
+    )
+    .example("\"pool\""),
+    key(
+        "script",
+        Kind::Text,
+        Need::Preferred("required in pool mode, and in solo mode with a fee"),
+        "Output descriptor of the pool's (solo: the operator's) script. Accepted: addr(ADDRESS), \
+         raw(HEX), pk(KEY), pkh(KEY), wpkh(KEY), sh(…), wsh(…), tr(…) or multi(…), with public \
+         keys only, no wildcard, and optionally #checksum.",
+    )
+    .example("\"addr(bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080)\""),
+    key(
+        "min_pool_share_percent",
+        Kind::Number { min: 0.01, max: 100.0 },
+        Need::DefaultWhen { key: "mode", is: "pool", value: "100" },
+        "Least part of the claimable value (subsidy and fees) that the pool's script must get. \
+         Only in pool mode; two decimals at most.",
+    )
+    .unit("percent"),
+    key(
+        "fee_percent",
+        Kind::Number { min: 0.0, max: 100.0 },
+        Need::DefaultWhen { key: "mode", is: "solo", value: "0" },
+        "The operator's part of the claimable value, paid to script. Only in solo mode; two \
+         decimals at most.",
+    )
+    .unit("percent"),
+];
+
+const NODE: &[Key] = &[
+    key(
+        "name",
+        Kind::Text,
+        Need::Required,
+        "Unique name, for logs, metrics and check_node: 1 to 64 letters, digits, `-`, `_` or `.`.",
+    )
+    .example("\"main\""),
+    key(
+        "rpc_url",
+        Kind::Text,
+        Need::Default("\"http://127.0.0.1\""),
+        "http://HOST:PORT of its JSON-RPC. Without a port, Bitcoin Core's default port of the \
+         network is taken.",
+    ),
+    key(
+        "rpc_cookie_file",
+        Kind::Path,
+        Need::Preferred("required, unless rpc_user is set"),
+        "The cookie file that Bitcoin Core writes at each start.",
+    )
+    .example("\"/home/bitcoin/.bitcoin/regtest/.cookie\""),
+    key("rpc_user", Kind::Text, Need::Optional("the cookie is used"), "User name of `rpcauth`.")
+        .example("\"jds\""),
+    key(
+        "rpc_password",
+        Kind::Text,
+        Need::Optional("rpc_password_file or the cookie is used"),
+        "Password of rpc_user.",
+    )
+    .example("\"…\"")
+    .secret(),
+    key(
+        "rpc_password_file",
+        Kind::Path,
+        Need::Optional("rpc_password or the cookie is used"),
+        "File with the password of rpc_user.",
+    )
+    .example("\"rpc.password\""),
+    key(
+        "ipc_socket",
+        Kind::Path,
+        Need::Optional("no IPC"),
+        "Unix socket of the node's IPC (`-ipcbind=unix`), 103 bytes at most.",
+    )
+    .example("\"/home/bitcoin/.bitcoin/regtest/node.sock\""),
+    key(
+        "source",
+        Kind::Choice(&["rpc", "ipc"]),
+        Need::Default("\"rpc\""),
+        "Where templates and the tip come from. ipc needs ipc_socket.",
+    ),
+];
+
+const JOB_DECLARATION: &[Key] = &[
+    key(
+        "listen",
+        Kind::Text,
+        Need::Default("\"127.0.0.1:34264\""),
+        "IP address and TCP port to listen on; 0.0.0.0 or [::] stand for all interfaces.",
+    ),
+    key(
+        "modes",
+        Kind::Choices(&["full-template", "coinbase-only"]),
+        Need::Default("[\"full-template\", \"coinbase-only\"]"),
+        "Modes that are offered, at least one. full-template: the miner declares all transactions. \
+         coinbase-only: only the coinbase, so a found block can not be assembled here.",
+    ),
+    key(
+        "consensus_check",
+        Kind::Choice(&["off", "after-accept", "before-accept"]),
+        Need::Default("\"after-accept\""),
+        "When a node checks the consensus rules (never policy) of a declared job. after-accept: \
+         the job is accepted at once, and withdrawn should it fail.",
+    ),
+    key(
+        "check_node",
+        Kind::Text,
+        Need::Optional("the node in use"),
+        "Name of the [[node]] that runs the consensus checks.",
+    )
+    .example("\"main\""),
+    key(
+        "tip_grace_ms",
+        Kind::Integer { min: 0, max: 60_000 },
+        Need::Default("2000"),
+        "How long a job that is one block ahead waits for our node to follow.",
+    )
+    .unit("milliseconds"),
+    key(
+        "tx_cache_mb",
+        Kind::Integer { min: 1, max: 1_000_000 },
+        Need::Default("300"),
+        "Bound of the transaction cache that all connections share.",
+    )
+    .unit("megabytes (1,000,000 bytes)"),
+    key(
+        "max_connections",
+        Kind::Integer { min: 1, max: 100_000 },
+        Need::Default("2000"),
+        "Connections at once; a further one is refused.",
+    )
+    .unit("connections"),
+];
+
+const LOG: &[Key] = &[
+    key(
+        "level",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        Need::Default("\"info\""),
+        "Least severe level that is logged. info: one line per declaration; debug: every message.",
+    ),
+    key(
+        "format",
+        Kind::Choice(&["text", "json"]),
+        Need::Default("\"text\""),
+        "text for people, json for one object per line.",
+    ),
+];
+
+/// The candidate that resembles `name` most. `candidates` are full paths (or variables) split at
+/// `separator`; the last part counts alone as well, so that a key in the wrong table is found.
+pub(crate) fn nearest(
+    name: &str,
+    candidates: impl Iterator<Item = String>,
+    separator: &str,
+) -> String {
+    let last = |path: &str| path.rsplit(separator).next().unwrap_or_default().to_owned();
+    let score = |candidate: &str| {
+        let whole = strsim::normalized_damerau_levenshtein(name, candidate);
+        let leaf = strsim::normalized_damerau_levenshtein(&last(name), &last(candidate));
+        // The whole path breaks ties between equal leaves of several tables.
+        whole.max(0.9 * leaf + 0.1 * whole)
+    };
+    candidates.max_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or_default()
+}
+
+/// All key paths, with `index` for entries of arrays of tables.
+pub(crate) fn all_paths(index: usize) -> impl Iterator<Item = String> {
+    TABLES
+        .iter()
+        .flat_map(move |table| table.keys.iter().map(move |key| table.path(index, key.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payout;
+
+    #[test]
+    fn the_script_forms_of_the_reference_are_those_of_the_parser() {
+        let meaning = table("payout").unwrap().key("script").unwrap().meaning;
+        assert!(meaning.contains(payout::FORMS), "{meaning}\n{}", payout::FORMS);
+    }
+}

@@ -1,0 +1,95 @@
+//! The file as it is, once names and types were checked against [`crate::known`].
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::checked::{ConsensusCheck, LogFormat, LogLevel, Source};
+use crate::secret::Secret;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Raw {
+    pub(crate) network: NetworkName,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) authority: RawAuthority,
+    pub(crate) payout: RawPayout,
+    pub(crate) node: Vec<RawNode>,
+    pub(crate) job_declaration: RawJobDeclaration,
+    pub(crate) log: RawLog,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NetworkName {
+    Mainnet,
+    Testnet4,
+    Signet,
+    Regtest,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawAuthority {
+    pub(crate) public_key: Option<String>,
+    pub(crate) secret_key_file: Option<PathBuf>,
+    pub(crate) secret_key: Option<Secret>,
+    pub(crate) cert_validity_secs: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PayoutMode {
+    Pool,
+    Solo,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPayout {
+    pub(crate) mode: PayoutMode,
+    /// A private key could be in it by mistake.
+    pub(crate) script: Option<Secret>,
+    pub(crate) min_pool_share_percent: Option<f64>,
+    pub(crate) fee_percent: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawNode {
+    pub(crate) name: String,
+    /// Credentials could be in it by mistake.
+    pub(crate) rpc_url: Secret,
+    pub(crate) rpc_cookie_file: Option<PathBuf>,
+    pub(crate) rpc_user: Option<String>,
+    pub(crate) rpc_password: Option<Secret>,
+    pub(crate) rpc_password_file: Option<PathBuf>,
+    pub(crate) ipc_socket: Option<PathBuf>,
+    pub(crate) source: Source,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    FullTemplate,
+    CoinbaseOnly,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawJobDeclaration {
+    pub(crate) listen: String,
+    pub(crate) modes: Vec<Mode>,
+    pub(crate) consensus_check: ConsensusCheck,
+    pub(crate) check_node: Option<String>,
+    pub(crate) tip_grace_ms: u32,
+    pub(crate) tx_cache_mb: u32,
+    pub(crate) max_connections: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawLog {
+    pub(crate) level: LogLevel,
+    pub(crate) format: LogFormat,
+}

@@ -1,0 +1,117 @@
+//! The settings in force as TOML, without their secrets.
+
+use std::path::Path;
+
+use toml::Value;
+
+use crate::check::{WHOLE_BP, percent};
+use crate::checked::{Checked, JobDeclaration, Node, Payout, RpcAuth};
+use crate::payout::{describe, network_name};
+use crate::secret::REDACTED;
+
+impl Checked {
+    /// Every setting in force, defaults included, as TOML; secrets print as [`REDACTED`].
+    pub fn to_redacted_toml(&self) -> String {
+        let mut out = Writer::default();
+        out.text("network", network_name(self.network));
+        out.path("data_dir", &self.data_dir);
+
+        out.header("[authority]");
+        out.text("public_key", &self.authority.public_key.to_string());
+        out.text("secret_key", REDACTED);
+        out.integer("cert_validity_secs", self.authority.cert_validity.as_secs());
+
+        out.header("[payout]");
+        self.write_payout(&mut out);
+        for node in &self.nodes {
+            out.header("[[node]]");
+            write_node(node, &mut out);
+        }
+        out.header("[job_declaration]");
+        write_job_declaration(&self.job_declaration, &mut out);
+
+        out.header("[log]");
+        out.text("level", self.log.level.as_str());
+        out.text("format", self.log.format.as_str());
+        out.0
+    }
+
+    fn write_payout(&self, out: &mut Writer) {
+        match &self.payout {
+            Payout::Pool { script, min_share_bp } => {
+                out.text("mode", "pool");
+                out.text("script", &describe(script, self.network));
+                out.percent("min_pool_share_percent", *min_share_bp);
+            }
+            Payout::Solo { operator } => {
+                out.text("mode", "solo");
+                if let Some((script, _)) = operator {
+                    out.text("script", &describe(script, self.network));
+                }
+                out.percent("fee_percent", operator.as_ref().map_or(0, |(_, fee_bp)| *fee_bp));
+            }
+        }
+    }
+}
+
+fn write_node(node: &Node, out: &mut Writer) {
+    out.text("name", &node.name);
+    out.text("rpc_url", node.rpc_url.as_str());
+    match &node.rpc_auth {
+        RpcAuth::CookieFile(path) => out.path("rpc_cookie_file", path),
+        RpcAuth::UserPass { user, password: _ } => {
+            out.text("rpc_user", user);
+            out.text("rpc_password", REDACTED);
+        }
+    }
+    if let Some(path) = &node.ipc_socket {
+        out.path("ipc_socket", path);
+    }
+    out.text("source", node.source.as_str());
+}
+
+fn write_job_declaration(settings: &JobDeclaration, out: &mut Writer) {
+    let modes =
+        [("full-template", settings.full_template), ("coinbase-only", settings.coinbase_only)];
+    let modes = modes.iter().filter(|(_, on)| *on).map(|(name, _)| Value::from(*name));
+    out.text("listen", &settings.listen.to_string());
+    out.value("modes", &Value::Array(modes.collect()));
+    out.text("consensus_check", settings.consensus_check.as_str());
+    if let Some(name) = &settings.check_node {
+        out.text("check_node", name);
+    }
+    out.integer("tip_grace_ms", settings.tip_grace.as_millis());
+    out.integer("tx_cache_mb", settings.tx_cache_bytes / 1_000_000);
+    out.integer("max_connections", settings.max_connections);
+}
+
+#[derive(Default)]
+struct Writer(String);
+
+impl Writer {
+    fn header(&mut self, header: &str) {
+        self.0.push_str(&format!("\n{header}\n"));
+    }
+
+    fn value(&mut self, key: &str, value: &Value) {
+        self.0.push_str(&format!("{key} = {value}\n"));
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.value(key, &Value::from(text));
+    }
+
+    fn path(&mut self, key: &str, path: &Path) {
+        self.text(key, &path.display().to_string());
+    }
+
+    fn integer(&mut self, key: &str, number: impl std::fmt::Display) {
+        self.0.push_str(&format!("{key} = {number}\n"));
+    }
+
+    fn percent(&mut self, key: &str, bp: u16) {
+        debug_assert!(bp <= WHOLE_BP, "{bp} basis points are more than the whole");
+        // Prints 99.5 and 100, both of which TOML reads.
+        self.integer(key, percent(bp));
+    }
+}
