@@ -162,8 +162,8 @@ impl FrameDecoder {
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         let space = self.space();
         let taken = space.len().min(bytes.len());
-        for (to, from) in space.iter_mut().zip(bytes) {
-            *to = *from;
+        if let (Some(to), Some(from)) = (space.get_mut(..taken), bytes.get(..taken)) {
+            to.copy_from_slice(from);
         }
         self.filled(taken);
         taken
