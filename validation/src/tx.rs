@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use bitcoin::consensus::Decodable;
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Amount, OutPoint, Sequence, Transaction, Txid, Wtxid, absolute::LockTime};
 
 /// Largest transaction that fits a block, in bytes (a block has 4,000,000 weight units).
@@ -22,6 +23,7 @@ pub struct Tx {
     weight_wu: u32,
     base_bytes: u32,
     legacy_sigop_cost: u32,
+    output_total: Amount,
     version: i32,
     lock_time: LockTime,
     inputs: Box<[Input]>,
@@ -117,8 +119,12 @@ impl Tx {
             return Err(TxError::TrailingBytes { extra: rest.len() });
         }
         Self::check(&tx)?;
-        // A legacy encoding of a segwit transaction can not exist, yet the bytes are kept as they
-        // came only when they are canonical: decoding accepts nothing else that fits a block.
+        // The bytes are kept as they came. That is sound because the decoder accepts one encoding
+        // of each transaction only: it refuses CompactSizes that are not in shortest form, a
+        // segwit flag other than 1, and a segwit marker without any witness; every other field
+        // has a fixed width. The exception, no inputs behind a marker, is refused above. Hashing
+        // what is kept, not a new encoding of it, makes the wtxid hold for these bytes whatever
+        // the decoder does.
         Ok(Self::from_checked(&tx, raw.into()))
     }
 
@@ -169,11 +175,17 @@ impl Tx {
                     || output.script_pubkey.len() > MAX_SCRIPT_BYTES),
             })
             .collect();
+        let wtxid = Wtxid::from_raw_hash(sha256d::Hash::hash(&raw));
+        let base_bytes = tx.base_size();
+        // Without a witness both ids cover the same bytes.
+        let same = base_bytes == raw.len();
+        let txid = if same { Txid::from_raw_hash(wtxid.to_raw_hash()) } else { tx.compute_txid() };
         Self {
-            txid: tx.compute_txid(),
-            wtxid: tx.compute_wtxid(),
-            weight_wu: tx.weight().to_wu() as u32,
-            base_bytes: tx.base_size() as u32,
+            txid,
+            wtxid,
+            weight_wu: (3 * base_bytes + raw.len()) as u32,
+            base_bytes: base_bytes as u32,
+            output_total: Amount::from_sat(tx.output.iter().map(|out| out.value.to_sat()).sum()),
             legacy_sigop_cost: (legacy_sigops * 4) as u32,
             version: tx.version.0,
             lock_time: tx.lock_time,
@@ -220,9 +232,20 @@ impl Tx {
         self.legacy_sigop_cost
     }
 
-    /// nVersion as a signed number; 2 and up opt in to BIP 68.
+    /// Sum of the outputs, at most 21 million BTC.
+    pub fn output_total(&self) -> Amount {
+        self.output_total
+    }
+
+    /// nVersion as a signed number.
     pub fn version(&self) -> i32 {
         self.version
+    }
+
+    /// Whether relative lock times apply (BIP 68): from version 2 on as an *unsigned* number, as
+    /// Bitcoin Core compares it, so negative versions opt in as well.
+    pub fn has_sequence_locks(&self) -> bool {
+        self.version as u32 >= 2
     }
 
     /// nLockTime.

@@ -1,0 +1,212 @@
+//! Everything about a declaration that needs no transaction data.
+
+use std::sync::Arc;
+
+use bitcoin::Wtxid;
+use bitcoin::hashes::{Hash, sha256d};
+
+use crate::coinbase::{CoinbaseParts, CoinbaseWitness};
+use crate::declared::{Declared, TemplateHash};
+use crate::merkle;
+use crate::payout;
+use crate::rejection::{Reason, Rejection};
+use crate::rules::Rules;
+use crate::tip::ChainTip;
+
+/// Most transactions beside the coinbase: a block has 4,000,000 weight units and the smallest
+/// transaction 240, so 16,666 with the coinbase.
+pub const TRANSACTIONS_MAX: usize = 16_665;
+
+/// Least nVersion of a block header, as a signed number (BIP 34, 66 and 65 in turn).
+pub const BLOCK_VERSION_MIN: i32 = 4;
+
+/// What can be said before any transaction is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precheck {
+    /// So far every rule is kept; [`crate::judge`] needs the transactions.
+    Ok(Box<Prechecked>),
+    /// The job is for the block after the next: our node may be behind the peer's. Ask again
+    /// with a newer tip, for as long as the peer's patience is worth; then it is stale.
+    WaitForTip {
+        /// Height that the job declares.
+        height: u32,
+    },
+    /// A rule is broken.
+    Reject(Rejection),
+}
+
+/// A declaration that kept every rule that needs no transaction data. Owns what it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prechecked {
+    pub(crate) version: u32,
+    pub(crate) coinbase: CoinbaseParts,
+    pub(crate) wtxids: Arc<[Wtxid]>,
+    pub(crate) template_hash: TemplateHash,
+    pub(crate) commits_to_witness: bool,
+}
+
+impl Prechecked {
+    /// Height of the block that the job is for.
+    pub fn height(&self) -> u32 {
+        self.coinbase.height()
+    }
+
+    /// nVersion of the block header, as declared.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Names the template.
+    pub fn template_hash(&self) -> TemplateHash {
+        self.template_hash
+    }
+
+    /// All transactions but the coinbase, in block order.
+    pub fn wtxids(&self) -> &Arc<[Wtxid]> {
+        &self.wtxids
+    }
+
+    /// The coinbase transaction.
+    pub fn coinbase(&self) -> &CoinbaseParts {
+        &self.coinbase
+    }
+
+    /// True when the coinbase commits to the witnesses of the block.
+    pub fn commits_to_witness(&self) -> bool {
+        self.commits_to_witness
+    }
+}
+
+/// Checks everything that needs no transaction data: counts and duplicates first, before any work
+/// per entry, then the coinbase, and the witness root last.
+pub fn precheck(declared: &Declared<'_>, tip: &ChainTip, rules: &Rules) -> Precheck {
+    match check(declared, tip, rules) {
+        Ok(outcome) => outcome,
+        Err(rejection) => Precheck::Reject(rejection),
+    }
+}
+
+fn check(declared: &Declared<'_>, tip: &ChainTip, rules: &Rules) -> Result<Precheck, Rejection> {
+    let count = declared.wtxids.len();
+    if count > TRANSACTIONS_MAX {
+        return Err(Rejection::new(Reason::TooManyTransactions)
+            .expected(format_args!("at-most-{TRANSACTIONS_MAX}"))
+            .actual(count));
+    }
+    let version = declared.version as i32;
+    if version < BLOCK_VERSION_MIN {
+        return Err(Rejection::new(Reason::Version)
+            .expected(format_args!("at-least-{BLOCK_VERSION_MIN}"))
+            .actual(version));
+    }
+    let coinbase = CoinbaseParts::parse(declared.coinbase_prefix, declared.coinbase_suffix)?;
+    if Some(coinbase.height()) == tip.next_height().checked_add(1) {
+        return Ok(Precheck::WaitForTip { height: coinbase.height() });
+    }
+    check_tip(&coinbase, tip)?;
+    check_duplicates(declared.wtxids)?;
+    payout::check_outputs(&coinbase, rules)?;
+    let witness_root = merkle::witness_root(declared.wtxids);
+    let commits_to_witness = check_commitment(&coinbase, &witness_root)?;
+    Ok(Precheck::Ok(Box::new(Prechecked {
+        version: declared.version,
+        coinbase,
+        wtxids: declared.wtxids.into(),
+        template_hash: TemplateHash::with_root(declared, &witness_root),
+        commits_to_witness,
+    })))
+}
+
+/// The rules that tie a coinbase to a tip: it is for the next block, and final there. To be
+/// checked again whenever the tip may have moved.
+///
+/// # Errors
+/// `stale-chain-tip` for any other height, `invalid-coinbase-tx` for a lock time in the future.
+pub fn check_tip(coinbase: &CoinbaseParts, tip: &ChainTip) -> Result<(), Rejection> {
+    let (height, next) = (coinbase.height(), tip.next_height());
+    if height != next {
+        return Err(Rejection::new(Reason::CoinbaseHeight).expected(next).actual(height));
+    }
+    if !coinbase.is_final(next, tip.median_time_past) {
+        return Err(Rejection::new(Reason::CoinbaseNotFinal)
+            .expected(format_args!("below-height-{next}-or-time-{}", tip.median_time_past))
+            .actual(coinbase.lock_time().to_consensus_u32()));
+    }
+    Ok(())
+}
+
+/// Sorted, because it costs the same whatever ids the peer chooses.
+fn check_duplicates(wtxids: &[Wtxid]) -> Result<(), Rejection> {
+    let mut sorted: Vec<(u64, u32)> = wtxids
+        .iter()
+        .zip(0..)
+        .map(|(wtxid, index)| {
+            let first = wtxid.as_byte_array().first_chunk().copied().unwrap_or_default();
+            (u64::from_be_bytes(first), index)
+        })
+        .collect();
+    sorted.sort_unstable();
+    let id = |index: u32| wtxids.get(index as usize);
+    // Equal first bytes are no accident, so what follows is for hostile lists only.
+    let suspicious = sorted.array_windows().any(|[a, b]| a.0 == b.0);
+    if !suspicious {
+        return Ok(());
+    }
+    sorted.sort_unstable_by(|a, b| id(a.1).cmp(&id(b.1)).then(a.1.cmp(&b.1)));
+    let twice = sorted.array_windows().filter(|[a, b]| id(a.1) == id(b.1)).map(|[_, b]| b.1).min();
+    match twice {
+        Some(index) => Err(Rejection::new(Reason::DuplicateWtxid)
+            .at(index as usize)
+            .expected("each-once")
+            .actual(id(index).map(Wtxid::to_string).unwrap_or_default())),
+        None => Ok(()),
+    }
+}
+
+/// First bytes of an output script that commits to witnesses: `OP_RETURN`, a push of 36 bytes and
+/// the header of BIP 141.
+const COMMITMENT_HEADER: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+
+/// Bitcoin Core's `CheckWitnessMalleation`, as far as the coinbase alone decides it: false means
+/// that nothing in the block may have a witness. Nothing here depends on the extranonce, because
+/// the coinbase counts as zero in the witness root.
+fn check_commitment(coinbase: &CoinbaseParts, witness_root: &[u8; 32]) -> Result<bool, Rejection> {
+    // The last output that looks like a commitment is the one that counts.
+    let Some((index, commitment)) =
+        coinbase.outputs().iter().enumerate().rev().find_map(|(index, output)| {
+            let rest = output.script_pubkey.as_bytes().strip_prefix(&COMMITMENT_HEADER)?;
+            rest.first_chunk::<32>().map(|commitment| (index, commitment))
+        })
+    else {
+        return match coinbase.witness() {
+            CoinbaseWitness::Absent => Ok(false),
+            _ => Err(Rejection::new(Reason::WitnessWithoutCommitment)
+                .expected("no-witness")
+                .actual("coinbase-witness")),
+        };
+    };
+    let reserved = match coinbase.witness() {
+        CoinbaseWitness::Reserved(reserved) => reserved,
+        CoinbaseWitness::Absent => {
+            return Err(Rejection::new(Reason::CoinbaseWitness)
+                .at(index)
+                .expected("one-item-of-32-bytes")
+                .actual("no-witness"));
+        }
+        CoinbaseWitness::Other { items } => {
+            return Err(Rejection::new(Reason::CoinbaseWitness)
+                .at(index)
+                .expected("one-item-of-32-bytes")
+                .actual(format_args!("{items}-items-or-another-size")));
+        }
+    };
+    let due = sha256d::Hash::hash([*witness_root, reserved].as_flattened()).to_byte_array();
+    if due != *commitment {
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        return Err(Rejection::new(Reason::WitnessCommitment)
+            .at(index)
+            .expected(hex(&due))
+            .actual(hex(commitment)));
+    }
+    Ok(true)
+}

@@ -1,0 +1,134 @@
+//! What transactions of one block may spend of each other, and when.
+
+use std::sync::Arc;
+
+use bitcoin::{Amount, OutPoint, Sequence, Txid};
+
+use crate::coinbase::is_past;
+use crate::job::Fees;
+use crate::keyed::{Keyed, KeyedMap, KeyedSet};
+use crate::rejection::{Reason, Rejection};
+use crate::tip::ChainTip;
+use crate::tx::Tx;
+
+/// Sequence bit that switches a relative lock off (BIP 68).
+const SEQUENCE_LOCK_DISABLED: u32 = 1 << 31;
+/// Sequence bits that hold the age of a relative lock, in blocks or units of 512 s (BIP 68).
+const SEQUENCE_LOCK_AGE: u32 = 0xffff;
+
+/// Finality of one transaction in the next block (BIP 113): Bitcoin Core's `IsFinalTx` with the
+/// tip's median time past as cut-off.
+pub(crate) fn check_final(index: usize, tx: &Tx, tip: &ChainTip) -> Result<(), Rejection> {
+    let next = tip.next_height();
+    if is_past(tx.lock_time(), next, tip.median_time_past)
+        || tx.inputs().iter().all(|input| input.sequence == Sequence::MAX)
+    {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::TxNotFinal)
+        .at(index)
+        .expected(format_args!("below-height-{next}-or-time-{}", tip.median_time_past))
+        .actual(tx.lock_time().to_consensus_u32()))
+}
+
+/// Checks all spending within the block and sums the fees that are known. `inputs` is the number
+/// of inputs of all transactions together.
+///
+/// An outpoint of a transaction that is not in the block is left alone: it may well be unspent.
+pub(crate) fn check_spends(txs: &[Arc<Tx>], inputs: usize) -> Result<Fees, Rejection> {
+    let keyed = Keyed::default();
+    let mut positions = KeyedMap::with_capacity_and_hasher(txs.len(), keyed.clone());
+    for (index, tx) in txs.iter().enumerate() {
+        positions.entry(tx.txid()).or_insert(index);
+    }
+    let mut spent = KeyedSet::with_capacity_and_hasher(inputs, keyed);
+    let (mut known_sat, mut all_known) = (0_u64, true);
+    for (index, tx) in txs.iter().enumerate() {
+        // Null as soon as one input spends an output that we do not see.
+        let mut input_sat = Some(0_u64);
+        for input in tx.inputs() {
+            if !spent.insert(input.outpoint) {
+                return Err(Rejection::new(Reason::DoubleSpend)
+                    .at(index)
+                    .expected("unspent")
+                    .actual(input.outpoint));
+            }
+            let value = in_block_value(txs, &positions, index, input.outpoint)?;
+            if value.is_some() {
+                check_sequence(index, tx, input.sequence)?;
+            }
+            input_sat =
+                input_sat.zip(value).map(|(sum_sat, value)| sum_sat.saturating_add(value.to_sat()));
+        }
+        let fee_sat = match (input_sat, tx.node_facts()) {
+            (Some(input_sat), _) => Some(seen_fee(index, tx, input_sat)?),
+            (None, Some(facts)) => Some(facts.fee_sat),
+            (None, None) => None,
+        };
+        match fee_sat {
+            Some(fee_sat) => known_sat = known_sat.saturating_add(fee_sat),
+            None => all_known = false,
+        }
+    }
+    Ok(Fees { total_sat: all_known.then_some(known_sat), known_sat })
+}
+
+/// The value of an output of an earlier transaction of the block; `None` for outputs of others.
+fn in_block_value(
+    txs: &[Arc<Tx>],
+    positions: &KeyedMap<Txid, usize>,
+    index: usize,
+    outpoint: OutPoint,
+) -> Result<Option<Amount>, Rejection> {
+    let Some(&position) = positions.get(&outpoint.txid) else { return Ok(None) };
+    let Some(parent) = txs.get(position) else { return Ok(None) };
+    if position >= index {
+        return Err(Rejection::new(Reason::ParentAfterChild)
+            .at(index)
+            .expected("parent-first")
+            .actual(format_args!("parent-at-{position}")));
+    }
+    let output = usize::try_from(outpoint.vout).ok().and_then(|vout| parent.outputs().get(vout));
+    let Some(output) = output else {
+        return Err(Rejection::new(Reason::ParentOutputAbsent)
+            .at(index)
+            .expected(format_args!("vout-below-{}", parent.outputs().len()))
+            .actual(outpoint));
+    };
+    if !output.spendable {
+        return Err(Rejection::new(Reason::ParentOutputUnspendable)
+            .at(index)
+            .expected("spendable-output")
+            .actual(outpoint));
+    }
+    Ok(Some(output.value))
+}
+
+/// BIP 68 for an input whose parent is in the same block. Such a coin has the block's own height
+/// and the tip's median time past, and both are compared with exactly these: any age of one unit
+/// or more is too much, whether it counts blocks or time.
+fn check_sequence(index: usize, tx: &Tx, sequence: Sequence) -> Result<(), Rejection> {
+    let sequence = sequence.to_consensus_u32();
+    let age = sequence & SEQUENCE_LOCK_AGE;
+    if !tx.has_sequence_locks() || sequence & SEQUENCE_LOCK_DISABLED != 0 || age == 0 {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::SequenceLock).at(index).expected("age-0").actual(age))
+}
+
+/// The fee of a transaction whose inputs are all known.
+fn seen_fee(index: usize, tx: &Tx, input_sat: u64) -> Result<u64, Rejection> {
+    let output_sat = tx.output_total().to_sat();
+    if input_sat > Amount::MAX_MONEY.to_sat() {
+        return Err(Rejection::new(Reason::TxInputValue)
+            .at(index)
+            .expected(format_args!("at-most-{}", Amount::MAX_MONEY.to_sat()))
+            .actual(input_sat));
+    }
+    input_sat.checked_sub(output_sat).ok_or_else(|| {
+        Rejection::new(Reason::TxInputValue)
+            .at(index)
+            .expected(format_args!("at-least-{output_sat}"))
+            .actual(input_sat)
+    })
+}

@@ -1,0 +1,206 @@
+//! From a prechecked declaration and its transactions to an accepted job.
+
+use std::sync::Arc;
+
+use bitcoin::Wtxid;
+use bitcoin::hashes::{Hash, sha256d};
+
+use crate::bytes::compact_size_bytes;
+use crate::job::AcceptedJob;
+use crate::keyed::{Keyed, KeyedMap};
+use crate::payout;
+use crate::precheck::{Prechecked, check_tip};
+use crate::rejection::{Reason, Rejection};
+use crate::rules::Rules;
+use crate::spends;
+use crate::tip::ChainTip;
+use crate::tx::{Tx, TxError};
+
+/// Most weight units of a block (BIP 141).
+pub const BLOCK_WEIGHT_MAX_WU: u64 = 4_000_000;
+/// Most sigop cost of a block (BIP 141).
+pub const BLOCK_SIGOP_COST_MAX: u64 = 80_000;
+/// Weight of a block header, in weight units.
+const HEADER_WEIGHT_WU: u64 = 4 * 80;
+/// Most bytes of an answer to ProvideMissingTransactions: more than any block holds.
+pub const SUPPLIED_BYTES_MAX: usize = 4_200_000;
+
+/// The transactions of a job as far as they are known, in the order of its wtxids.
+pub type TxSlots = Vec<Option<Arc<Tx>>>;
+
+/// Positions of the transactions that are not known yet, ascending: what
+/// ProvideMissingTransactions asks for.
+pub fn missing(pre: &Prechecked, txs: &TxSlots) -> Vec<u16> {
+    // A prechecked list has at most 16,665 entries.
+    (0_u16..)
+        .take(pre.wtxids.len())
+        .filter(|position| txs.get(usize::from(*position)).is_none_or(Option::is_none))
+        .collect()
+}
+
+/// Fills the slots that were asked for from the peer's answer. Transactions are told apart by
+/// their hash, so their order does not matter; what was not asked for is ignored.
+///
+/// # Errors
+/// `missing-txs` when one did not come (or another in its place), `invalid-job` when one came
+/// that is no transaction.
+pub fn supplied<'a>(
+    pre: &Prechecked,
+    slots: &mut TxSlots,
+    asked: &[u16],
+    answer: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<(), Rejection> {
+    slots.resize(pre.wtxids.len(), None);
+    let mut open: KeyedMap<Wtxid, u16> =
+        KeyedMap::with_capacity_and_hasher(asked.len(), Keyed::default());
+    for position in asked {
+        if let Some(wtxid) = pre.wtxids.get(usize::from(*position)) {
+            open.insert(*wtxid, *position);
+        }
+    }
+    let mut bytes = 0_usize;
+    let mut malformed = None;
+    for (order, raw) in answer.into_iter().enumerate() {
+        bytes = bytes.saturating_add(raw.len());
+        if bytes > SUPPLIED_BYTES_MAX {
+            return Err(Rejection::new(Reason::SuppliedBytes)
+                .expected(format_args!("at-most-{SUPPLIED_BYTES_MAX}"))
+                .actual(format_args!("at-least-{bytes}")));
+        }
+        let wtxid = Wtxid::from_raw_hash(sha256d::Hash::hash(raw));
+        let Some(position) = open.remove(&wtxid) else {
+            // Unasked. If an asked one turns out absent, this may be its broken copy.
+            if malformed.is_none()
+                && let Err(error) = Tx::parse(raw)
+            {
+                malformed = Some(tx_rejection(&error, asked.get(order).copied()));
+            }
+            continue;
+        };
+        let tx = Tx::parse(raw).map_err(|error| tx_rejection(&error, Some(position)))?;
+        if let Some(slot) = slots.get_mut(usize::from(position)) {
+            *slot = Some(Arc::new(tx));
+        }
+    }
+    let Some((wtxid, position)) = open.into_iter().min_by_key(|(_, position)| *position) else {
+        return Ok(());
+    };
+    Err(malformed.unwrap_or_else(|| {
+        Rejection::new(Reason::TransactionMissing).at(usize::from(position)).expected(wtxid)
+    }))
+}
+
+fn tx_rejection(error: &TxError, position: Option<u16>) -> Rejection {
+    let reason = match error {
+        TxError::Decode(_) => Reason::TxDecode,
+        TxError::TrailingBytes { .. } => Reason::TxTrailingBytes,
+        TxError::TooLarge { .. } => Reason::TxSize,
+        TxError::NoInputs => Reason::TxNoInputs,
+        TxError::NoOutputs => Reason::TxNoOutputs,
+        TxError::ValueOutOfRange { .. } => Reason::TxValueRange,
+        TxError::NullOutpoint { .. } => Reason::TxNullOutpoint,
+        TxError::DuplicateInput { .. } => Reason::TxDuplicateInput,
+    };
+    let rejection = Rejection::new(reason).expected("a-transaction").actual(error);
+    match position {
+        Some(position) => rejection.at(usize::from(position)),
+        None => rejection,
+    }
+}
+
+/// The verdict. `tip` may be newer than that of the precheck: what depends on it is checked again.
+///
+/// # Errors
+/// The first rule that is broken, with its index, what it demands and what was found.
+pub fn judge(
+    pre: Prechecked,
+    txs: TxSlots,
+    tip: &ChainTip,
+    rules: &Rules,
+) -> Result<AcceptedJob, Rejection> {
+    check_tip(&pre.coinbase, tip)?;
+    let txs = aligned(&pre, txs)?;
+    let totals = check_each(&pre, &txs, tip)?;
+    let fees = spends::check_spends(&txs, totals.inputs)?;
+    let paid = payout::check_values(&pre.coinbase, rules, fees)?;
+    Ok(AcceptedJob {
+        template_hash: pre.template_hash,
+        version: pre.version,
+        coinbase: pre.coinbase,
+        txs,
+        tip: *tip,
+        weight_wu: totals.weight_wu,
+        sigop_cost_min: totals.sigop_cost_min,
+        fees,
+        pool_payout_sat: paid.pool_sat,
+        miner_payout_sat: paid.miner_sat,
+        claimable_sat: paid.claimable_sat,
+    })
+}
+
+/// Every slot filled, and with the transaction that was declared there.
+fn aligned(pre: &Prechecked, txs: TxSlots) -> Result<Box<[Arc<Tx>]>, Rejection> {
+    if txs.len() != pre.wtxids.len() {
+        return Err(Rejection::new(Reason::Internal)
+            .expected(format_args!("{}-transactions", pre.wtxids.len()))
+            .actual(txs.len()));
+    }
+    let mut all = Vec::with_capacity(txs.len());
+    for (index, (slot, wtxid)) in txs.into_iter().zip(pre.wtxids.iter()).enumerate() {
+        let Some(tx) = slot else {
+            return Err(Rejection::new(Reason::TransactionMissing).at(index).expected(wtxid));
+        };
+        if tx.wtxid() != *wtxid {
+            // Only a fault of ours can put another transaction there.
+            return Err(Rejection::new(Reason::Internal)
+                .at(index)
+                .expected(wtxid)
+                .actual(tx.wtxid()));
+        }
+        all.push(tx);
+    }
+    Ok(all.into())
+}
+
+struct Totals {
+    weight_wu: u64,
+    sigop_cost_min: u64,
+    inputs: usize,
+}
+
+/// The rules about each transaction by itself and about the sums, before any table is built:
+/// within the weight limit a block has at most 24,390 inputs, so the tables are bounded too.
+fn check_each(pre: &Prechecked, txs: &[Arc<Tx>], tip: &ChainTip) -> Result<Totals, Rejection> {
+    let count = txs.len() as u64 + 1;
+    let mut totals = Totals {
+        weight_wu: HEADER_WEIGHT_WU + 4 * compact_size_bytes(count) + pre.coinbase.weight_wu(),
+        sigop_cost_min: pre.coinbase.sigop_cost_min(),
+        inputs: 0,
+    };
+    for (index, tx) in txs.iter().enumerate() {
+        totals.weight_wu += u64::from(tx.weight_wu());
+        totals.inputs += tx.inputs().len();
+        totals.sigop_cost_min += match tx.node_facts() {
+            Some(facts) => u64::from(facts.sigop_cost),
+            None => u64::from(tx.legacy_sigop_cost()),
+        };
+        if !pre.commits_to_witness && tx.has_witness() {
+            return Err(Rejection::new(Reason::WitnessWithoutCommitment)
+                .at(index)
+                .expected("no-witness")
+                .actual("witness"));
+        }
+        spends::check_final(index, tx, tip)?;
+    }
+    if totals.weight_wu > BLOCK_WEIGHT_MAX_WU {
+        return Err(Rejection::new(Reason::Weight)
+            .expected(format_args!("at-most-{BLOCK_WEIGHT_MAX_WU}"))
+            .actual(totals.weight_wu));
+    }
+    if totals.sigop_cost_min > BLOCK_SIGOP_COST_MAX {
+        return Err(Rejection::new(Reason::Sigops)
+            .expected(format_args!("at-most-{BLOCK_SIGOP_COST_MAX}"))
+            .actual(totals.sigop_cost_min));
+    }
+    Ok(totals)
+}
