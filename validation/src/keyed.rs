@@ -1,17 +1,24 @@
 //! Hash tables over ids that a peer may choose: fast, and keyed so that it can not aim.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 pub(crate) type KeyedMap<K, V> = HashMap<K, V, Keyed>;
 pub(crate) type KeyedSet<K> = HashSet<K, Keyed>;
 
-/// Two secret numbers, drawn anew for every table: without them a peer can not find ids that
+/// Two secret numbers, drawn anew for every verdict: without them a peer can not find ids that
 /// collide, and nothing it sees depends on them.
 #[derive(Clone)]
 pub(crate) struct Keyed {
     start: u64,
     factor: u64,
+}
+
+impl fmt::Debug for Keyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keyed")
+    }
 }
 
 impl Default for Keyed {

@@ -228,6 +228,12 @@ impl Rejection {
         Self { code: reason.code(), reason, index: None, expected: None, actual: None }
     }
 
+    /// The refusal of a job that is for a later block than the next, once waiting for our node
+    /// was to no avail. `expected` is the next height, `actual` the declared one.
+    pub fn ahead_of_tip(expected: u32, actual: u32) -> Self {
+        Self::new(Reason::CoinbaseHeight).expected(expected).actual(actual)
+    }
+
     /// Names the offender's position.
     #[must_use]
     pub fn at(mut self, index: usize) -> Self {

@@ -6,7 +6,6 @@ use bitcoin::Wtxid;
 use bitcoin::hashes::{Hash, sha256d};
 
 use crate::bytes::compact_size_bytes;
-use crate::job::AcceptedJob;
 use crate::keyed::{Keyed, KeyedMap};
 use crate::payout;
 use crate::precheck::{Prechecked, check_tip};
@@ -15,6 +14,8 @@ use crate::rules::Rules;
 use crate::spends;
 use crate::tip::ChainTip;
 use crate::tx::{Tx, TxError};
+
+pub use crate::job::AcceptedJob;
 
 /// Most weight units of a block (BIP 141).
 pub const BLOCK_WEIGHT_MAX_WU: u64 = 4_000_000;

@@ -4,6 +4,7 @@ use bitcoin::{BlockHash, Txid, Wtxid};
 
 use crate::job::AcceptedJob;
 use crate::keyed::KeyedMap;
+use crate::tx::Tx;
 
 /// The unconfirmed transactions that our node holds valid for a block on one tip: its mempool, or
 /// a block template of its. With a transaction it holds all unconfirmed parents of it.
@@ -13,17 +14,12 @@ pub struct TemplateView {
     wtxids: KeyedMap<Txid, Wtxid>,
 }
 
-impl std::fmt::Debug for crate::keyed::Keyed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Keyed")
-    }
-}
-
 impl TemplateView {
     /// What the node held at the tip `prev_hash`, all at one moment: transactions of several
     /// moments may conflict with each other.
-    pub fn new(prev_hash: BlockHash, txs: impl IntoIterator<Item = (Txid, Wtxid)>) -> Self {
-        Self { prev_hash, wtxids: txs.into_iter().collect() }
+    pub fn new<'a>(prev_hash: BlockHash, txs: impl IntoIterator<Item = &'a Tx>) -> Self {
+        let wtxids = txs.into_iter().map(|tx| (tx.txid(), tx.wtxid())).collect();
+        Self { prev_hash, wtxids }
     }
 
     /// The tip that it is for.
