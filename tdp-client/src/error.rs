@@ -140,6 +140,13 @@ pub enum Fault {
         /// What the node said.
         message: String,
     },
+    /// The node can not take a block now and may later: it lacks the block before, or its clock is
+    /// hours behind.
+    #[error("the node can not take the block yet: {reason}")]
+    NotYet {
+        /// The node's reason.
+        reason: String,
+    },
     /// The answer is not what this RPC returns.
     #[error("the node's answer to {method} makes no sense: {reason}")]
     Malformed {
@@ -179,6 +186,7 @@ impl Fault {
             | Self::WarmingUp { .. }
             | Self::Http { .. }
             | Self::Rpc { .. }
+            | Self::NotYet { .. }
             | Self::Malformed { .. }
             | Self::Overloaded { .. }
             | Self::Worker { .. } => false,

@@ -53,6 +53,10 @@ pub const BACKOFF_MIN_MS: u64 = 50;
 /// Longest pause before connecting again, milliseconds.
 pub const BACKOFF_MAX_MS: u64 = 5_000;
 
+/// Pause before asking again a node that is starting, milliseconds: it says so in no time, and
+/// being there when it is done matters.
+pub const STARTING_POLL_MS: u64 = 250;
+
 /// Threads that submit blocks, each on a connection of its own, count.
 pub const SUBMIT_THREADS: usize = 2;
 

@@ -1,5 +1,7 @@
 //! What a node says of a block (BIP 22 and BIP 23), sorted by what follows from it.
 
+use std::sync::Arc;
+
 use crate::error::{Fault, NodeError};
 
 /// What became of a submitted block at one node.
@@ -16,7 +18,7 @@ pub enum SubmitOutcome {
         /// The node's reason, such as `bad-cb-amount`.
         reason: String,
     },
-    /// The node did not process it; worth another try.
+    /// The node did not process it, or can not take it yet; worth another try.
     Transient {
         /// What happened.
         error: NodeError,
@@ -72,13 +74,23 @@ pub enum BlockStatus {
 /// Bitcoin Core's `RPC_DESERIALIZATION_ERROR`: the block does not decode.
 const RPC_DESERIALIZATION_ERROR: i32 = -22;
 
+/// Reasons that say something about the node at this moment, not about the block: it has not (or,
+/// after a crash, no longer) the block before, or its clock is behind.
+fn may_pass_later(reason: &str) -> bool {
+    matches!(reason, "prev-blk-not-found" | "time-too-new")
+}
+
 /// Sorts an answer of `submitblock`: `null`, or a reason.
-pub(crate) fn submit_answer(reason: Option<String>) -> SubmitOutcome {
+pub(crate) fn submit_answer(node: &Arc<str>, reason: Option<String>) -> SubmitOutcome {
     match reason.as_deref() {
         None => SubmitOutcome::Accepted,
         Some("duplicate") => SubmitOutcome::Duplicate,
         Some("inconclusive" | "duplicate-inconclusive") => SubmitOutcome::Inconclusive,
-        Some(_) => SubmitOutcome::Rejected { reason: reason.unwrap_or_default() },
+        Some(reason) if may_pass_later(reason) => {
+            let fault = Fault::NotYet { reason: reason.to_owned() };
+            SubmitOutcome::Transient { error: NodeError::new(node, fault) }
+        }
+        Some(reason) => SubmitOutcome::Rejected { reason: reason.to_owned() },
     }
 }
 
@@ -100,7 +112,9 @@ pub(crate) fn proposal_answer(reason: Option<String>) -> Proposal {
     match reason {
         None => Proposal::Valid,
         Some(reason) if reason == "duplicate" => Proposal::Valid,
-        Some(reason) if reason.contains("inconclusive") => Proposal::NotJudged { reason },
+        Some(reason) if reason.contains("inconclusive") || may_pass_later(&reason) => {
+            Proposal::NotJudged { reason }
+        }
         Some(reason) => Proposal::Invalid { reason },
     }
 }
@@ -139,7 +153,20 @@ mod tests {
             (Some("bad-cb-amount"), rejected("bad-cb-amount")),
             (Some("high-hash"), rejected("high-hash")),
         ] {
-            assert_eq!(submit_answer(answer.map(str::to_owned)), outcome, "{answer:?}");
+            let found = submit_answer(&"main".into(), answer.map(str::to_owned));
+            assert_eq!(found, outcome, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_that_the_node_can_not_take_yet_is_kept_for_another_try() {
+        for reason in ["prev-blk-not-found", "time-too-new"] {
+            let expected = error(Fault::NotYet { reason: reason.into() });
+            assert!(!expected.is_persistent());
+            let found = submit_answer(&"main".into(), Some(reason.into()));
+            assert_eq!(found, SubmitOutcome::Transient { error: expected });
+            let expected = Proposal::NotJudged { reason: reason.into() };
+            assert_eq!(proposal_answer(Some(reason.into())), expected);
         }
     }
 

@@ -35,7 +35,8 @@ pub(super) struct Broken {
 }
 
 impl Connection {
-    /// Connects to `host:port`.
+    /// Connects to `host:port`. (The deadline does not cover looking up a host name, for which the
+    /// operating system has a time-out of its own.)
     ///
     /// # Errors
     /// Of the last address tried.

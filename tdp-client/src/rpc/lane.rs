@@ -13,6 +13,15 @@ use crate::settings::Endpoint;
 
 type Job = Box<dyn FnOnce(&mut Client) + Send>;
 
+/// What a job is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// It acts, whoever waits for the answer.
+    Doing,
+    /// Only somebody who waits needs it.
+    Answer,
+}
+
 /// A bounded queue and the threads that serve it. They end when the lane is dropped.
 pub(super) struct Lane {
     queue: SyncSender<Job>,
@@ -36,16 +45,20 @@ impl Lane {
         Ok(Self { queue, queue_max })
     }
 
-    /// Runs `job` on one of the threads. It runs even if nobody waits for it any more.
+    /// Runs `job` on one of the threads. When its turn comes and its caller has left, a job that
+    /// is only worth its answer is skipped.
     pub(super) async fn run<R: Send + 'static>(
         &self,
         method: &'static str,
+        worth: Worth,
         job: impl FnOnce(&mut Client) -> R + Send + 'static,
     ) -> Result<R, Fault> {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(move |client: &mut Client| {
-            // The caller may have left: the job was worth doing all the same.
-            let _ = answer.send(job(client));
+            if worth == Worth::Doing || !answer.is_closed() {
+                // The caller may have left meanwhile.
+                let _ = answer.send(job(client));
+            }
         });
         self.queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => Fault::Overloaded { method, waiting: self.queue_max },

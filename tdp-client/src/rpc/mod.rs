@@ -18,7 +18,7 @@ use validation::tip::ChainTip;
 use validation::tx::Tx;
 
 use self::client::CallError;
-use self::lane::Lane;
+use self::lane::{Lane, Worth};
 use self::shared::Shared;
 use crate::error::{Fault, NodeError};
 use crate::limits::{
@@ -43,7 +43,7 @@ const RPC_INVALID_ADDRESS_OR_KEY: i32 = -5;
 ///
 /// Its own threads keep the connection: a node that is down at the start, or goes away and comes
 /// back, needs no help. They end when the last clone is dropped (a call that runs in the node is
-/// waited for, for at most the bound of that call).
+/// waited for, for at most the bound of that call); the receivers then report a closed channel.
 #[derive(Clone)]
 pub struct RpcNode {
     inner: Arc<Inner>,
@@ -138,12 +138,12 @@ impl RpcNode {
         debug_assert!(is_hex(&block_hex), "a block goes into JSON as it is");
         let deadline = Instant::now() + Duration::from_millis(SUBMIT_TIMEOUT_MS);
         let method = "submitblock";
-        let answer = self.inner.submissions.run(method, move |client| {
+        let answer = self.inner.submissions.run(method, Worth::Doing, move |client| {
             let reply = client.act(method, &["[\"", &block_hex, "\"]"], deadline)?;
             reply.result().map_err(CallError::after_answer)
         });
         match answer.await {
-            Ok(Ok(reason)) => submit_answer(reason),
+            Ok(Ok(reason)) => submit_answer(&self.inner.shared.endpoint.node, reason),
             Ok(Err(CallError { error, sent })) => submit_failure(error, sent),
             Err(fault) => SubmitOutcome::Transient { error: self.error(fault) },
         }
@@ -160,7 +160,7 @@ impl RpcNode {
             Network::Signet => r#"","rules":["segwit","signet"]}]"#,
             _ => r#"","rules":["segwit"]}]"#,
         };
-        let answer = self.inner.proposals.run(method, move |client| {
+        let answer = self.inner.proposals.run(method, Worth::Answer, move |client| {
             let params = [r#"[{"mode":"proposal","data":""#, &block_hex, close];
             client.act(method, &params, deadline)?.result().map_err(CallError::after_answer)
         });
@@ -181,7 +181,7 @@ impl RpcNode {
             height: u32,
             confirmations: i64,
         }
-        let answer = self.inner.questions.run("getblockheader", move |client| {
+        let answer = self.inner.questions.run("getblockheader", Worth::Answer, move |client| {
             client.ask::<Standing>("getblockheader", &format!("[\"{hash}\"]"))
         });
         match answer.await.map_err(|fault| self.error(fault))? {
@@ -211,4 +211,132 @@ impl std::fmt::Debug for RpcNode {
 
 fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::settings::Auth;
+
+    /// Takes one whole request and returns its body.
+    fn take_request(stream: &TcpStream) -> Vec<u8> {
+        let mut reader = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        body
+    }
+
+    /// Submits to something on this port, which is not followed: only the lanes are of interest.
+    fn node_at(listener: &TcpListener) -> RpcNode {
+        let settings = NodeSettings {
+            name: "main".into(),
+            rpc_url: format!("http://{}", listener.local_addr().unwrap()),
+            auth: Auth::UserPass { user: "u".into(), password: "p".into() },
+            network: Network::Regtest,
+        };
+        let endpoint = Arc::new(Endpoint::new(&settings).unwrap());
+        let lane = |threads| Lane::start("test", &endpoint, threads, 4).unwrap();
+        let inner = Inner {
+            submissions: lane(SUBMIT_THREADS),
+            proposals: lane(1),
+            questions: lane(1),
+            shared: Arc::new(Shared::new(endpoint.clone(), settings.network)),
+        };
+        RpcNode { inner: Arc::new(inner) }
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_is_unknown_and_nothing_is_sent_twice() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = node_at(&listener);
+        let hex: Arc<str> = "ab".repeat(1_000_000).into();
+        let expected = format!(r#""params":["{hex}"]}}"#);
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let body = String::from_utf8(take_request(&stream)).unwrap();
+            drop(stream);
+            listener.set_nonblocking(true).unwrap();
+            (body.ends_with(&expected), listener)
+        });
+        let outcome = node.submit_block(hex).await;
+        assert!(matches!(outcome, SubmitOutcome::Unknown { .. }), "{outcome:?}");
+        let (complete, listener) = server.join().unwrap();
+        assert!(complete, "the block arrived as it was given");
+        let again = listener.accept().map(|_| ()).unwrap_err();
+        assert_eq!(again.kind(), std::io::ErrorKind::WouldBlock, "one request only");
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_transient_and_names_the_url() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = node_at(&listener);
+        drop(listener);
+        let SubmitOutcome::Transient { error } = node.submit_block("00".into()).await else {
+            panic!("nobody listens there");
+        };
+        let text = error.to_string();
+        assert!(text.contains("node main") && text.contains("rpc_url http://127"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_that_the_node_closed_is_replaced_for_reading_calls() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = node_at(&listener);
+        let server = thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                take_request(&stream);
+                let body = r#"{"result":{"height":7,"confirmations":-1},"error":null}"#;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            }
+        });
+        let hash = bitcoin::constants::genesis_block(Network::Regtest).block_hash();
+        for _ in 0..2 {
+            let status = node.block_status(hash).await;
+            assert_eq!(status, Ok(BlockStatus::Known { height: 7 }));
+        }
+        server.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn submissions_beyond_the_queue_are_turned_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = node_at(&listener);
+        // Nobody answers, so the two threads and the four places of the queue fill up.
+        let waiting: Vec<_> = (0..SUBMIT_THREADS + 4)
+            .map(|_| {
+                let node = node.clone();
+                tokio::spawn(async move { node.submit_block("00".into()).await })
+            })
+            .collect();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            tokio::task::yield_now().await;
+            let extra = node.submit_block("00".into());
+            if let Ok(outcome) = tokio::time::timeout(Duration::from_millis(20), extra).await {
+                let SubmitOutcome::Transient { error } = &outcome else {
+                    panic!("no answer was given: {outcome:?}");
+                };
+                assert!(matches!(error.fault(), Fault::Overloaded { waiting: 4, .. }), "{error}");
+                break;
+            }
+            assert!(Instant::now() < deadline, "waited for the submission queue to fill up");
+        }
+        drop(waiting);
+    }
 }

@@ -100,6 +100,11 @@ impl Shared {
         *error = new;
     }
 
+    /// The node is away: what its templates were like no longer says anything.
+    pub(super) fn forget_template_error(&self) {
+        *lock(&self.template_error) = None;
+    }
+
     /// Compares our own rule for `nBits` with the node's template, and follows the node where they
     /// differ: a block with other bits than the node demands is worth nothing.
     pub(super) fn check_bits(&self, prev_hash: &BlockHash, time: u32, bits: CompactTarget) {

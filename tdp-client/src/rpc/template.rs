@@ -35,6 +35,7 @@ pub(super) fn run(shared: &Shared, lookup: &TxLookup) {
     let mut pause = Duration::ZERO;
     let mut seen = 0;
     let mut wanted = false;
+    let mut failures = 0_u32;
     loop {
         match shared.signal.wait(&mut seen, pause) {
             Wake::Stop => return,
@@ -45,18 +46,25 @@ pub(super) fn run(shared: &Shared, lookup: &TxLookup) {
         // Without a connection there is nothing to say: the state says it, and its return to
         // Ready wakes us.
         if !shared.is_ready() {
+            failures = 0;
+            shared.forget_template_error();
             continue;
         }
         match keeper.tick(wanted) {
             Ok(()) => {
                 wanted = false;
+                failures = 0;
                 backoff.reset();
                 shared.set_template_error(None);
             }
             Err(error) => {
                 wanted = true;
                 pause = backoff.pause();
-                shared.set_template_error(Some(error));
+                failures = failures.saturating_add(1);
+                // The first may be the node going away, which the state is about to say.
+                if failures > 1 {
+                    shared.set_template_error(Some(error));
+                }
             }
         }
     }

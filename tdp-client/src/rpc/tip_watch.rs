@@ -11,7 +11,8 @@ use super::shared::{Backoff, Shared};
 use crate::bits::{BitsCache, BlockFacts, BlockRef};
 use crate::error::{Fault, NodeError};
 use crate::limits::{
-    CALL_TIMEOUT_MS, SYNC_POLL_MS, TIP_LONG_POLL_BLIND_MS, TIP_LONG_POLL_MS, TIP_POLL_MS,
+    CALL_TIMEOUT_MS, STARTING_POLL_MS, SYNC_POLL_MS, TIP_LONG_POLL_BLIND_MS, TIP_LONG_POLL_MS,
+    TIP_POLL_MS,
 };
 use crate::source::NodeState;
 
@@ -24,15 +25,20 @@ pub(super) fn run(shared: &Shared) {
         match watch.follow(&mut client, &mut backoff) {
             Ok(()) => return,
             Err(error) => {
-                let error = Some(error.to_string());
-                shared.set_state(NodeState::Connecting { error });
+                let pause = match error.fault() {
+                    Fault::WarmingUp { .. } | Fault::CookieMissing { .. } => {
+                        Duration::from_millis(STARTING_POLL_MS)
+                    }
+                    _ => backoff.pause(),
+                };
+                shared.set_state(NodeState::Connecting { error: Some(error.to_string()) });
+                if shared.signal.sleep(pause) {
+                    return;
+                }
             }
         }
         // The node may come back with another version and other permissions.
         watch.wait = Wait::Since;
-        if shared.signal.sleep(backoff.pause()) {
-            return;
-        }
     }
 }
 
