@@ -4,6 +4,7 @@
 //! [`JdClient::send_unencrypted`].
 
 mod error;
+pub mod template;
 mod types;
 
 use std::{

@@ -1,3 +1,25 @@
 //! Job Declaration Server for sovereign Bitcoin miners.
+//!
+//! A miner who runs a node of their own chooses the transactions; this server gives out tokens,
+//! checks each declared template for structure and consensus (never for what its transactions
+//! are), keeps accepted ones, and turns solutions into blocks that go to every node.
 
+pub mod budget;
+pub mod check;
+pub mod client;
+mod clock;
+mod connection;
+pub mod jobs;
+pub mod limits;
+pub mod nodes;
 pub mod noise_io;
+pub mod payout;
+mod report;
+pub mod server;
+pub mod session;
+mod solve;
+pub mod spent;
+pub mod submit;
+pub mod token;
+pub mod tx_cache;
+pub mod validator;

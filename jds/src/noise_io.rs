@@ -152,6 +152,26 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.next(|_| admit).await
     }
 
+    /// As [`Self::body`], but comes back with `None` whenever more than `held_bytes_max` bytes are
+    /// held for the frame, so that the caller may first make room. Cancellation-safe.
+    ///
+    /// # Errors
+    /// [`IoError`].
+    pub async fn body_within(
+        &mut self,
+        admit: Admit,
+        held_bytes_max: usize,
+    ) -> Result<Option<Event>, IoError> {
+        loop {
+            match self.decoder.poll()? {
+                Some(Event::Header(_)) => self.decoder.admit(admit)?,
+                Some(event) => return Ok(Some(event)),
+                None if self.held_bytes() > held_bytes_max => return Ok(None),
+                None => self.fill().await?,
+            }
+        }
+    }
+
     /// True between two frames: not a byte of the next one has arrived.
     pub fn is_idle(&self) -> bool {
         self.decoder.is_idle()

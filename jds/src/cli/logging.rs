@@ -1,0 +1,25 @@
+//! Where log lines go: standard error, so that standard output is for results.
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use config::{Log, LogFormat};
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging as configured; `RUST_LOG` refines it.
+pub(super) fn start(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder()
+        .with_default_directive(log.level.as_str().parse().context("log.level")?)
+        .from_env()
+        .context("RUST_LOG")?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    let started = match log.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging does not start: {error}"))
+}

@@ -1,0 +1,290 @@
+//! One job declaration connection: owns the socket, drives the session, and carries out what the
+//! session asks for. The one place that decides what a fault of the peer leads to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jds_wire::{Admit, Event, FrameHeader, limits};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout, timeout_at};
+use tracing::{Instrument, debug, info, info_span};
+
+use crate::budget::{ByteBudget, Permit};
+use crate::clock;
+use crate::limits::{
+    FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT, REPLIES_QUEUED_PER_CONNECTION_MAX,
+    SOLUTIONS_PENDING_PER_CONNECTION_MAX, WRITE_TIMEOUT,
+};
+use crate::noise_io::{FrameReader, FrameWriter, IoError, accept_handshake};
+use crate::server::Shared;
+use crate::session::{Action, CloseReason, Input, Now, Record, Session};
+use crate::solve;
+use crate::validator::Outcome;
+
+/// Why a connection ended. Any of these ends this connection only.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    /// The socket or its frames.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The peer took too long for the handshake.
+    #[error("no Noise handshake within {} ms", HANDSHAKE_TIMEOUT.as_millis())]
+    HandshakeTimeout,
+    /// A frame was begun and not finished.
+    #[error("a frame was not complete after {} ms", FRAME_TIMEOUT.as_millis())]
+    FrameTimeout,
+    /// The peer does not read our answers.
+    #[error("the peer did not read its answers for {} ms", WRITE_TIMEOUT.as_millis())]
+    WriteTimeout,
+    /// The peer asks without reading.
+    #[error("the peer left {REPLIES_QUEUED_PER_CONNECTION_MAX} answers unread")]
+    RepliesUnread,
+    /// The session ended it.
+    #[error(transparent)]
+    Session(#[from] CloseReason),
+    /// The server shuts down.
+    #[error("the server shuts down")]
+    Shutdown,
+}
+
+/// Serves one accepted socket until it ends.
+pub(crate) async fn serve<S>(
+    mut stream: S,
+    remote: SocketAddr,
+    number: u64,
+    shared: Arc<Shared>,
+    shutdown: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let span = info_span!("conn", id = number, %remote);
+    async move {
+        let handshake =
+            accept_handshake(&mut stream, &shared.authority, shared.cert_validity, clock::unix_s);
+        let transport = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+            Ok(Ok(transport)) => transport,
+            Ok(Err(error)) => return debug!(reason = %error, "no handshake"),
+            Err(_) => return debug!(reason = %Ended::HandshakeTimeout, "no handshake"),
+        };
+        let (read, write) = tokio::io::split(stream);
+        let mut connection = Connection {
+            reader: Incoming {
+                frames: FrameReader::new(read, transport.decoder),
+                budget: shared.peer_bytes.clone(),
+                frame: None,
+            },
+            writer: FrameWriter::new(write, transport.encoder),
+            queued: 0,
+            session: Session::new(Arc::clone(&shared.session_deps), Instant::now()),
+            work: JoinSet::new(),
+            solutions: Arc::new(Semaphore::new(SOLUTIONS_PENDING_PER_CONNECTION_MAX)),
+            shared,
+        };
+        let ended = connection.run(shutdown).await;
+        connection.finish(&ended).await;
+        info!(reason = %ended, "connection ended");
+    }
+    .instrument(span)
+    .await;
+}
+
+struct Connection<S> {
+    reader: Incoming<tokio::io::ReadHalf<S>>,
+    writer: FrameWriter<tokio::io::WriteHalf<S>>,
+    /// Answers encrypted and not yet written.
+    queued: usize,
+    session: Session,
+    /// Validations under way, at most as many as the session has pending declarations.
+    work: JoinSet<(u32, Outcome)>,
+    solutions: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+enum Wake {
+    Frame(Result<(Event, Permit), Ended>),
+    Validated(u32, Outcome),
+    Flushed(Result<(), Ended>),
+    Tick,
+    Shutdown,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    async fn run(&mut self, mut shutdown: watch::Receiver<bool>) -> Ended {
+        loop {
+            if let Err(ended) = self.act().await {
+                return ended;
+            }
+            let wake = self.wait(&mut shutdown).await;
+            let now = Now { instant: Instant::now(), unix_us: clock::unix_us() };
+            match wake {
+                Wake::Frame(Ok((Event::Frame(frame), permit))) => {
+                    debug!(
+                        msg_type = frame.header.msg_type,
+                        bytes = frame.payload.len(),
+                        "received"
+                    );
+                    self.session.handle(Input::Frame(&frame, permit), now);
+                }
+                Wake::Frame(Ok((Event::Oversized { header, head }, _))) => {
+                    debug!(msg_type = header.msg_type, bytes = header.payload_bytes, "read past");
+                    self.session.handle(Input::Oversized(header, &head), now);
+                }
+                Wake::Frame(Ok((Event::Header(_), _))) => {}
+                Wake::Frame(Err(ended)) | Wake::Flushed(Err(ended)) => return ended,
+                Wake::Validated(request_id, outcome) => {
+                    let outcome = Box::new(outcome);
+                    self.session.handle(Input::Validated { request_id, outcome }, now);
+                }
+                Wake::Flushed(Ok(())) => self.queued = 0,
+                Wake::Tick => self.session.handle(Input::Tick, now),
+                Wake::Shutdown => return Ended::Shutdown,
+            }
+        }
+    }
+
+    async fn wait(&mut self, shutdown: &mut watch::Receiver<bool>) -> Wake {
+        let state = self.session.connection_state();
+        let deadline = self.session.poll_timeout();
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
+        tokio::select! {
+            frame = self.reader.next(|header| limits::admit(state, header)) => Wake::Frame(frame),
+            Some(done) = self.work.join_next(), if !self.work.is_empty() => match done {
+                Ok((request_id, outcome)) => Wake::Validated(request_id, outcome),
+                // A task that panicked says so in the log by itself; the session times out.
+                Err(_) => Wake::Tick,
+            },
+            flushed = flush(&mut self.writer), if self.writer.pending_bytes() > 0 => {
+                Wake::Flushed(flushed)
+            }
+            () = sleep_until(deadline.into()) => Wake::Tick,
+            _ = shutdown.wait_for(|down| *down) => Wake::Shutdown,
+        }
+    }
+
+    /// Carries out everything that the session wants done.
+    async fn act(&mut self) -> Result<(), Ended> {
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Send(message) => {
+                    debug!(?message, "answer");
+                    // A message of ours that fits no frame would be a defect of ours.
+                    let encoded = message.encode().map_err(|error| {
+                        tracing::error!(%error, "an answer could not be encoded");
+                        Ended::Shutdown
+                    })?;
+                    if self.queued >= REPLIES_QUEUED_PER_CONNECTION_MAX {
+                        return Err(Ended::RepliesUnread);
+                    }
+                    self.writer.queue(&encoded).map_err(IoError::from)?;
+                    self.queued += 1;
+                }
+                Action::Validate(declaration) => {
+                    let (id, shared) = (declaration.request_id, Arc::clone(&self.shared));
+                    self.work.spawn(
+                        async move { (id, shared.validator.validate(*declaration).await) }
+                            .in_current_span(),
+                    );
+                }
+                Action::Complete(draft, answer) => {
+                    let (id, shared) = (draft.request_id(), Arc::clone(&self.shared));
+                    self.work.spawn(
+                        async move { (id, shared.validator.complete(draft, answer).await) }
+                            .in_current_span(),
+                    );
+                }
+                Action::Solve(request) => {
+                    let received = Instant::now();
+                    let permit = Arc::clone(&self.solutions).acquire_owned().await;
+                    let shared = Arc::clone(&self.shared);
+                    // Not one of `work`: a found block outlives its connection.
+                    tokio::spawn(
+                        async move {
+                            solve::solve(&shared, request, received).await;
+                            drop(permit);
+                        }
+                        .in_current_span(),
+                    );
+                }
+                Action::Record(record) => self.on_record(record),
+                Action::Close(reason) => return Err(reason.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_record(&self, record: Record) {
+        if let Record::Declared(declared) = &record
+            && let crate::session::DeclaredResult::Accepted { job, .. } = &declared.result
+        {
+            let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
+            // After the answer, so that a solution never has to wait for it.
+            tokio::task::spawn_blocking(move || shared.jobs.make_ready(&job));
+        }
+        crate::report::log(record);
+    }
+
+    /// Lets what was answered reach the peer before the socket closes.
+    async fn finish(&mut self, ended: &Ended) {
+        let peer_may_read = !matches!(ended, Ended::Io(_) | Ended::WriteTimeout);
+        if peer_may_read && flush(&mut self.writer).await.is_ok() {
+            let _ = timeout(WRITE_TIMEOUT, self.writer.shutdown()).await;
+        }
+    }
+}
+
+async fn flush<W: AsyncWrite + Unpin>(writer: &mut FrameWriter<W>) -> Result<(), Ended> {
+    // Cancelled and called again the limit starts anew: what bounds a peer that never reads is the
+    // number of answers that it may leave unread.
+    timeout(WRITE_TIMEOUT, writer.flush())
+        .await
+        .map_err(|_| Ended::WriteTimeout)?
+        .map_err(Into::into)
+}
+
+/// The receiving side with its share of the byte budget.
+struct Incoming<R> {
+    frames: FrameReader<R>,
+    budget: ByteBudget,
+    frame: Option<Arriving>,
+}
+
+/// A frame whose header is here.
+struct Arriving {
+    admit: Admit,
+    permit: Permit,
+    deadline: tokio::time::Instant,
+}
+
+impl<R: AsyncRead + Unpin> Incoming<R> {
+    /// The next frame with its share of the budget, which is taken in step with the bytes that
+    /// arrive: a header that announces megabytes takes nothing from others. Cancellation-safe.
+    async fn next(
+        &mut self,
+        admit: impl FnOnce(&FrameHeader) -> Admit,
+    ) -> Result<(Event, Permit), Ended> {
+        let header = self.frames.header().await?;
+        let arriving = self.frame.get_or_insert_with(|| Arriving {
+            admit: admit(&header),
+            permit: Permit::default(),
+            deadline: tokio::time::Instant::now() + FRAME_TIMEOUT,
+        });
+        let deadline = arriving.deadline;
+        let event = timeout_at(deadline, async {
+            loop {
+                let held_max = arriving.permit.bytes() + FRAME_BYTES_UNCOUNTED_MAX * 2;
+                let event = self.frames.body_within(arriving.admit, held_max).await?;
+                if let Some(event) = event {
+                    return Ok::<_, IoError>(event);
+                }
+                let missing = self.frames.held_bytes().saturating_sub(arriving.permit.bytes());
+                arriving.permit.add(self.budget.take(missing).await);
+            }
+        });
+        let event = event.await.map_err(|_| Ended::FrameTimeout)??;
+        let permit = self.frame.take().map(|arriving| arriving.permit).unwrap_or_default();
+        Ok((event, permit))
+    }
+}

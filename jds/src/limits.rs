@@ -1,0 +1,102 @@
+//! Every bound of the server, each with its unit in its name.
+//!
+//! When a bound is reached the server stops reading that peer, refuses with a code, or drops the
+//! oldest; nothing grows.
+
+use std::time::Duration;
+
+/// Time from accepting a socket to the end of the Noise handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(10_000);
+
+/// Time from the end of the handshake to `SetupConnection`.
+pub const SETUP_TIMEOUT: Duration = Duration::from_millis(10_000);
+
+/// Time from `SetupConnection` to the first request: a peer that wants nothing gives its place to
+/// another.
+pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(60_000);
+
+/// Time from the first byte of a frame to its last: 4.2 MB over a 1.2 Mbit/s line.
+pub const FRAME_TIMEOUT: Duration = Duration::from_millis(30_000);
+
+/// Time for one frame of ours to leave for a peer that does not read.
+pub const WRITE_TIMEOUT: Duration = Duration::from_millis(15_000);
+
+/// Time for `ProvideMissingTransactions.Success` to come after we asked.
+pub const MISSING_TXS_TIMEOUT: Duration = Duration::from_millis(30_000);
+
+/// Replies waiting to be written to one peer; a peer that lets more pile up is closed.
+pub const REPLIES_QUEUED_PER_CONNECTION_MAX: usize = 64;
+
+/// Declarations of one connection that are being validated or wait for something.
+pub const DECLARATIONS_PENDING_PER_CONNECTION_MAX: usize = 8;
+
+/// Solutions of one connection that are being looked at; more than that stops the reading.
+pub const SOLUTIONS_PENDING_PER_CONNECTION_MAX: usize = 8;
+
+/// Accepted jobs that one connection keeps for its solutions, newest first.
+pub const JOBS_PER_CONNECTION_MAX: usize = 32;
+
+/// Accepted jobs kept for one user over all connections, newest first.
+pub const JOBS_PER_USER_MAX: usize = 64;
+
+/// Accepted jobs kept in all; the oldest goes first.
+pub const JOBS_TOTAL_MAX: usize = 4_096;
+
+/// Jobs are kept while they build on the tip or one of this many blocks below it.
+pub const JOB_DEPTH_KEPT_BLOCKS: u32 = 2;
+
+/// Serialised block bodies kept ready, bytes; beyond that a body is built when a solution comes.
+pub const READY_BODIES_BYTES_MAX: usize = 192 * 1024 * 1024;
+
+/// Users that one connection may allocate tokens for; the least recent is forgotten.
+pub const USERS_PER_CONNECTION_MAX: usize = 16;
+
+/// Unused tokens of one user on one connection; the oldest is recycled.
+pub const TOKENS_PER_USER_MAX: usize = 64;
+
+/// A token is good for this long after it was allocated.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Spent tokens remembered until they expire; beyond that the oldest tokens expire early.
+pub const SPENT_TOKENS_MAX: usize = 1_000_000;
+
+/// Bytes of frames and pending declarations that all peers together may make us hold.
+pub const PEER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Unit of the peer byte budget.
+pub const PEER_BYTES_UNIT: usize = 1024;
+
+/// Frames up to this size are not counted against the peer byte budget.
+pub const FRAME_BYTES_UNCOUNTED_MAX: usize = 2 * 1024;
+
+/// Longest time an accept loop rests after the system refused a socket (out of descriptors).
+pub const ACCEPT_BACKOFF_MAX: Duration = Duration::from_millis(1_000);
+
+/// Consensus checks waiting; only the newest job of a user waits.
+pub const CHECKS_QUEUED_MAX: usize = 1_024;
+
+/// Time that the node may spend on checks of one user within [`CHECK_WINDOW`].
+pub const CHECK_BUDGET_PER_USER: Duration = Duration::from_millis(3_000);
+
+/// Time that the node may spend on checks in all within [`CHECK_WINDOW`].
+pub const CHECK_BUDGET_TOTAL: Duration = Duration::from_millis(20_000);
+
+/// Window of the check budgets.
+pub const CHECK_WINDOW: Duration = Duration::from_secs(60);
+
+/// With `consensus_check = "before-accept"`, longest wait for a verdict of the node.
+pub const CHECK_WAIT_MAX: Duration = Duration::from_millis(10_000);
+
+/// Pause between attempts to submit a found block to a node that could not take it: first, longest.
+pub const SUBMIT_RETRY_MIN: Duration = Duration::from_millis(100);
+/// See [`SUBMIT_RETRY_MIN`].
+pub const SUBMIT_RETRY_MAX: Duration = Duration::from_millis(5_000);
+
+/// A block that no node took within this time can no longer win.
+pub const SUBMIT_GIVE_UP: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Found blocks remembered, so that the same solution twice is one submission.
+pub const FOUND_BLOCKS_REMEMBERED_MAX: usize = 1_024;
+
+/// Time for connections to end by themselves at shutdown.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(5_000);

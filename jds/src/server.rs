@@ -1,0 +1,299 @@
+//! The server: binds, follows the nodes, accepts connections, ends in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Checked, ConsensusCheck, RpcAuth, Source};
+use jds_wire::AuthorityKeys;
+use tdp_client::{Auth, NodeSettings, RpcNode};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use crate::budget::ByteBudget;
+use crate::check::Checker;
+use crate::connection;
+use crate::jobs::Jobs;
+use crate::limits::{
+    ACCEPT_BACKOFF_MAX, PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME,
+};
+use crate::nodes::Nodes;
+use crate::payout::PayoutTerms;
+use crate::session::SessionDeps;
+use crate::spent::SpentTokens;
+use crate::submit::Submitter;
+use crate::token::TokenMint;
+use crate::tx_cache::TxCache;
+use crate::validator::{CheckMode, Validator};
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Signs the certificates of the handshakes.
+    pub authority: AuthorityKeys,
+    /// Validity of a certificate.
+    pub cert_validity: Duration,
+    /// What all sessions share.
+    pub session_deps: Arc<SessionDeps>,
+    /// Runs the rules.
+    pub validator: Arc<Validator>,
+    /// Submits found blocks.
+    pub submitter: Arc<Submitter>,
+    /// The nodes.
+    pub nodes: Arc<Nodes>,
+    /// Accepted jobs.
+    pub jobs: Arc<Jobs>,
+    /// What peers may make us hold.
+    pub peer_bytes: ByteBudget,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listening address.
+    #[error("job_declaration.listen: can not listen on {address}: {source}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// IPC sources are not served.
+    #[error(
+        "node {node:?}: source = \"ipc\" is not supported yet; set source = \"rpc\" (with ipc_socket or without)"
+    )]
+    IpcSource {
+        /// Name of the node.
+        node: String,
+    },
+    /// The keys do not fit together.
+    #[error("authority: {0}")]
+    Authority(String),
+    /// A node's settings can not be used.
+    #[error("node {node:?}: {reason}")]
+    Node {
+        /// Name of the node.
+        node: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    local_addr: SocketAddr,
+    shared: Arc<Shared>,
+    shutdown: watch::Sender<bool>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    /// Binds and starts everything. A node that is down does not stop it.
+    ///
+    /// # Errors
+    /// [`StartError`] names the setting.
+    pub async fn start(config: &Checked) -> Result<Self, StartError> {
+        let shared = Arc::new(build(config)?);
+        let address = config.job_declaration.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| StartError::Listen { address, source })?;
+        let local_addr =
+            listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+        let (shutdown, down) = watch::channel(false);
+        let max = config.job_declaration.max_connections;
+        info!(%local_addr, authority = %shared.authority.public(), "job declaration server listening");
+        tokio::spawn(follow_tip(Arc::clone(&shared)));
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), max, down));
+        Ok(Self { local_addr, shared, shutdown, accepting })
+    }
+
+    /// Where it listens; the port is the one chosen by the system if 0 was configured.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What its connections share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Waits until a node has told us a tip, or the time is over; says whether there is one.
+    pub async fn wait_for_tip(&self, limit: Duration) -> bool {
+        let mut tip = self.shared.nodes.watch_tip();
+        tokio::time::timeout(limit, tip.wait_for(Option::is_some)).await.is_ok_and(|r| r.is_ok())
+    }
+
+    /// Stops accepting, ends the connections after what they were being answered, and lets
+    /// submissions of found blocks come to their first answer.
+    pub async fn shutdown(self) {
+        let _ = self.shutdown.send(true);
+        if tokio::time::timeout(SHUTDOWN_GRACE, self.accepting).await.is_err() {
+            warn!("some connections did not end in time");
+        }
+        let mut under_way = self.shared.submitter.under_way();
+        let first_answers = under_way.wait_for(|count| *count == 0);
+        if tokio::time::timeout(SHUTDOWN_GRACE, first_answers).await.is_err() {
+            warn!("a found block is still being submitted");
+        }
+        info!("stopped");
+    }
+}
+
+fn build(config: &Checked) -> Result<Shared, StartError> {
+    let authority = authority_keys(&config.authority)?;
+    let declaration = &config.job_declaration;
+    let cache =
+        Arc::new(TxCache::new(usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX)));
+    let nodes = Nodes::follow(spawn_nodes(config, &cache)?, Arc::clone(&cache));
+    let jobs = Arc::new(Jobs::default());
+    let submitter = Submitter::new(Arc::clone(&nodes));
+    let mode = match declaration.consensus_check {
+        ConsensusCheck::Off => None,
+        ConsensusCheck::AfterAccept => Some(CheckMode::After),
+        ConsensusCheck::BeforeAccept => Some(CheckMode::Before),
+    };
+    let check_node =
+        declaration.check_node.as_deref().and_then(|name| nodes.by_name(name)).cloned();
+    let checker = mode
+        .map(|mode| (Checker::spawn(Arc::clone(&nodes), check_node, submitter.under_way()), mode));
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let validator = Arc::new(Validator {
+        nodes: Arc::clone(&nodes),
+        cache,
+        jobs: Arc::clone(&jobs),
+        checker,
+        tip_grace: declaration.tip_grace,
+        cpu: Semaphore::new(cores),
+    });
+    let session_deps = Arc::new(SessionDeps {
+        mint: TokenMint::new(config.authority.secret_key.expose_bytes(), TOKEN_LIFETIME),
+        spent: SpentTokens::new(SPENT_TOKENS_MAX, TOKEN_LIFETIME),
+        payout: PayoutTerms::new(config.network, config.payout.clone()),
+        full_template: declaration.full_template,
+        coinbase_only: declaration.coinbase_only,
+    });
+    Ok(Shared {
+        authority,
+        cert_validity: config.authority.cert_validity,
+        session_deps,
+        validator,
+        submitter,
+        nodes,
+        jobs,
+        peer_bytes: ByteBudget::new(PEER_BYTES_MAX),
+    })
+}
+
+fn authority_keys(authority: &config::Authority) -> Result<AuthorityKeys, StartError> {
+    let failed = |reason: String| StartError::Authority(reason);
+    let secret = authority.secret_key.expose_text();
+    let secret = secret.parse().map_err(|error| failed(format!("secret key: {error}")))?;
+    let public = authority.public_key.to_string();
+    let public = public.parse().map_err(|error| failed(format!("public key: {error}")))?;
+    AuthorityKeys::checked(secret, public).map_err(|error| failed(error.to_string()))
+}
+
+fn spawn_nodes(config: &Checked, cache: &Arc<TxCache>) -> Result<Vec<RpcNode>, StartError> {
+    let spawn = |node: &config::Node| {
+        if node.source == Source::Ipc {
+            return Err(StartError::IpcSource { node: node.name.clone() });
+        }
+        let auth = match &node.rpc_auth {
+            RpcAuth::CookieFile(path) => Auth::CookieFile(path.clone()),
+            RpcAuth::UserPass { user, password } => {
+                Auth::UserPass { user: user.clone(), password: password.expose().to_owned() }
+            }
+        };
+        let settings = NodeSettings {
+            name: node.name.clone(),
+            rpc_url: node.rpc_url.to_string(),
+            auth,
+            network: config.network,
+        };
+        let cache = Arc::clone(cache);
+        RpcNode::spawn(settings, Arc::new(move |wtxid| cache.get(wtxid))).map_err(|error| {
+            StartError::Node { node: node.name.clone(), reason: error.to_string() }
+        })
+    };
+    config.nodes.iter().map(spawn).collect()
+}
+
+/// Forgets jobs that are too deep below a new tip.
+async fn follow_tip(shared: Arc<Shared>) {
+    let mut tips = shared.nodes.watch_tip();
+    while tips.changed().await.is_ok() {
+        let tip = *tips.borrow_and_update();
+        if let Some(tip) = tip {
+            shared.jobs.prune(tip.height);
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    max_connections: usize,
+    shutdown: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(max_connections));
+    let mut connections = JoinSet::new();
+    let mut down = shutdown.clone();
+    let mut backoff = Backoff::default();
+    for number in 1u64.. {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            _ = down.wait_for(|down| *down) => break,
+        };
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                backoff.rest(&error).await;
+                continue;
+            }
+        };
+        backoff = Backoff::default();
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            debug!(%remote, max_connections, "refused: all places are taken");
+            continue;
+        };
+        prepare(&stream);
+        let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
+        connections.spawn(async move {
+            connection::serve(stream, remote, number, shared, shutdown).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+fn prepare(stream: &TcpStream) {
+    // Without it a small answer waits for the acknowledgement of the one before it.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY refused");
+    }
+}
+
+/// Rest after the system refused a socket: out of descriptors, an accept loop would spin.
+#[derive(Default)]
+struct Backoff {
+    pause: Duration,
+}
+
+impl Backoff {
+    async fn rest(&mut self, error: &io::Error) {
+        if self.pause.is_zero() {
+            warn!(%error, "can not accept connections; trying again with pauses");
+            self.pause = Duration::from_millis(10);
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(ACCEPT_BACKOFF_MAX);
+    }
+}

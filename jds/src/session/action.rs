@@ -1,0 +1,199 @@
+//! What goes into a session and what comes out of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jds_wire::ServerMessage;
+use jds_wire::message::MessageError;
+
+use crate::jobs::{Job, User};
+use crate::payout::TermsError;
+use crate::token::TokenError;
+use crate::validator::{Declaration, Draft, Outcome};
+
+/// Something that happened to the session.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A whole frame of the peer.
+    Frame(&'a jds_wire::Frame, crate::budget::Permit),
+    /// A frame that was too large to take in, and its first bytes.
+    Oversized(jds_wire::FrameHeader, &'a [u8]),
+    /// Validation went on.
+    Validated {
+        /// Of the declaration.
+        request_id: u32,
+        /// How.
+        outcome: Box<Outcome>,
+    },
+    /// Time passed; see [`super::Session::poll_timeout`].
+    Tick,
+}
+
+/// Something to be done for the session, in order.
+#[derive(Debug)]
+pub enum Action {
+    /// To the peer.
+    Send(ServerMessage),
+    /// Run the rules; the answer comes as [`Input::Validated`].
+    Validate(Box<Declaration>),
+    /// Run the rules with the transactions supplied; the answer comes as [`Input::Validated`].
+    Complete(Box<Draft>, Vec<Vec<u8>>),
+    /// Make a block of it. Nothing may wait in front of this.
+    Solve(Solve),
+    /// Tell the operator.
+    Record(Record),
+    /// End the connection once everything before this is sent.
+    Close(CloseReason),
+}
+
+/// A solution and where to look for its job.
+#[derive(Debug)]
+pub struct Solve {
+    /// As sent.
+    pub solution: OwnedSolution,
+    /// Jobs of this connection, newest first.
+    pub jobs: Vec<Arc<Job>>,
+    /// Users of this connection, whose jobs on other connections count as well.
+    pub users: Vec<Arc<User>>,
+}
+
+/// `PushSolution` (SV2 6.4.9), off the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedSolution {
+    /// The full extranonce.
+    pub extranonce: Vec<u8>,
+    /// Hash of the parent, bytes as they are hashed.
+    pub prev_hash: [u8; 32],
+    /// Header nonce.
+    pub nonce: u32,
+    /// Header time, Unix seconds.
+    pub ntime: u32,
+    /// Header version.
+    pub version: u32,
+}
+
+/// What an operator wants to know.
+#[derive(Debug)]
+pub enum Record {
+    /// The connection is set up.
+    SetUp {
+        /// The peer will reveal its transactions (full-template mode).
+        full_template: bool,
+        /// What it calls itself, escaped.
+        vendor: String,
+        /// And its version.
+        firmware: String,
+    },
+    /// A token was given out.
+    TokenAllocated {
+        /// To whom.
+        user: Arc<User>,
+    },
+    /// A declaration has its answer.
+    Declared(Declared),
+    /// Transactions were asked of the peer.
+    TxsAsked {
+        /// Of the declaration.
+        request_id: u32,
+        /// How many.
+        count: usize,
+    },
+    /// A message that is of no use here was passed over.
+    Ignored(&'static str),
+}
+
+/// A declaration with its answer, for one line of log.
+#[derive(Debug)]
+pub struct Declared {
+    /// Of the message.
+    pub request_id: u32,
+    /// Whose, where the token told.
+    pub user: Option<Arc<User>>,
+    /// When its last byte came.
+    pub received: Instant,
+    /// The answer.
+    pub result: DeclaredResult,
+}
+
+/// See [`Declared`].
+#[derive(Debug)]
+pub enum DeclaredResult {
+    /// Accepted.
+    Accepted {
+        /// The job.
+        job: Arc<Job>,
+        /// Transactions that the peer had to supply.
+        missing: usize,
+        /// What the consensus check said, where the answer waited for it.
+        checked: Option<crate::check::Checked>,
+    },
+    /// Rejected.
+    Rejected {
+        /// `error_code` of the answer.
+        code: &'static str,
+        /// `error_details` of the answer.
+        details: String,
+    },
+}
+
+/// Why a connection ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// `SetupConnection` was answered with an error.
+    #[error("set-up refused: {0}")]
+    SetupRefused(&'static str),
+    /// The peer broke the protocol.
+    #[error("{0}")]
+    Violation(#[from] Violation),
+}
+
+/// What a peer did that the protocol does not allow. States the fact; what follows is decided in
+/// one place, where the connection is driven.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// No `SetupConnection` in time.
+    #[error("no SetupConnection within {0} ms of the handshake")]
+    SetupTimeout(u128),
+    /// Set up, then silent.
+    #[error("no request within {0} ms of SetupConnection")]
+    FirstRequestTimeout(u128),
+    /// Another message came first.
+    #[error("message type {0:#04x} before SetupConnection")]
+    BeforeSetup(u8),
+    /// A second `SetupConnection`.
+    #[error("a second SetupConnection")]
+    SecondSetup,
+    /// Not a message.
+    #[error("malformed message: {0}")]
+    Malformed(MessageError),
+    /// In solo mode: the user named nobody who could be paid.
+    #[error("{0}")]
+    Terms(String),
+}
+
+impl From<TermsError> for Violation {
+    fn from(error: TermsError) -> Self {
+        Self::Terms(error.to_string())
+    }
+}
+
+/// Why a declaration is refused before the rules are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("reason={0}")]
+    Token(TokenError),
+    #[error("reason=coinbase-only-connection")]
+    CoinbaseOnly,
+    #[error("reason=request-id-in-use")]
+    RequestIdInUse,
+    #[error("reason=too-many-pending expected<={0}")]
+    TooManyPending(usize),
+    #[error("reason=declaration-too-large expected<={max} actual={actual}")]
+    TooLarge { max: usize, actual: usize },
+    #[error("reason=answer-too-large expected<={max} actual={actual}")]
+    AnswerTooLarge { max: usize, actual: usize },
+    #[error("reason=no-answer-in-time expected_ms<={0}")]
+    NoAnswerInTime(u128),
+    #[error("reason=no-tip")]
+    NoTip,
+}

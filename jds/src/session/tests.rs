@@ -1,0 +1,400 @@
+//! The session alone: inputs and a clock go in, actions come out.
+
+use std::time::Duration;
+
+use bitcoin::{Network, ScriptBuf};
+use jds_wire::message::{
+    AllocateMiningJobToken, DeclareMiningJob, ProvideMissingTransactionsSuccess, PushSolution,
+    RequestExtensions, SetupConnection,
+};
+use validation::rejection::{Reason, Rejection};
+
+use super::*;
+use crate::limits::TOKENS_PER_USER_MAX;
+use crate::token::TokenError;
+
+struct Peer {
+    session: Session,
+    now: Now,
+}
+
+fn deps(full_template: bool, coinbase_only: bool) -> Arc<SessionDeps> {
+    let lifetime = Duration::from_secs(3_600);
+    let script = ScriptBuf::from_bytes(vec![0x51]);
+    Arc::new(SessionDeps {
+        mint: TokenMint::new(&[1; 32], lifetime),
+        spent: SpentTokens::new(1_000, lifetime),
+        payout: PayoutTerms::new(
+            Network::Regtest,
+            config::Payout::Pool { script, min_share_bp: 10_000 },
+        ),
+        full_template,
+        coinbase_only,
+    })
+}
+
+impl Peer {
+    fn new(deps: Arc<SessionDeps>) -> Self {
+        let now = Now { instant: Instant::now(), unix_us: 1_700_000_000_000_000 };
+        Self { session: Session::new(deps, now.instant), now }
+    }
+
+    /// Full-template connection that is set up.
+    fn ready() -> Self {
+        let mut peer = Self::new(deps(true, true));
+        peer.set_up(setup());
+        peer
+    }
+
+    fn says(&mut self, message: &ClientMessage<'_>) -> Vec<Action> {
+        let encoded = message.encode().unwrap();
+        self.says_raw(encoded.extension_type, encoded.msg_type, encoded.payload)
+    }
+
+    fn says_raw(&mut self, extension_type: u16, msg_type: u8, payload: Vec<u8>) -> Vec<Action> {
+        let header = FrameHeader {
+            extension_type,
+            channel_msg: false,
+            msg_type,
+            payload_bytes: payload.len(),
+        };
+        let frame = Frame { header, payload };
+        self.input(Input::Frame(&frame, Permit::default()))
+    }
+
+    fn input(&mut self, input: Input<'_>) -> Vec<Action> {
+        self.session.handle(input, self.now);
+        std::iter::from_fn(|| self.session.poll_action()).collect()
+    }
+
+    fn set_up(&mut self, setup: SetupConnection<'_>) -> Vec<Action> {
+        self.says(&ClientMessage::SetupConnection(setup))
+    }
+
+    fn allocate(&mut self, user: &str) -> Vec<u8> {
+        self.now.unix_us += 1;
+        let allocate = AllocateMiningJobToken { user_identifier: user.as_bytes(), request_id: 9 };
+        let actions = self.says(&ClientMessage::AllocateMiningJobToken(allocate));
+        match actions.first() {
+            Some(Action::Send(ServerMessage::AllocateMiningJobTokenSuccess(success))) => {
+                assert_eq!(success.request_id, 9);
+                success.mining_job_token.clone()
+            }
+            other => panic!("no token: {other:?}"),
+        }
+    }
+
+    fn declare(&mut self, request_id: u32, token: &[u8]) -> Vec<Action> {
+        self.says(&ClientMessage::DeclareMiningJob(DeclareMiningJob {
+            request_id,
+            mining_job_token: token,
+            version: 0x2000_0000,
+            coinbase_tx_prefix: b"prefix",
+            coinbase_tx_suffix: b"suffix",
+            wtxids: &[[1; 32]],
+            excess_data: b"",
+        }))
+    }
+
+    fn after(&mut self, time: Duration) -> Vec<Action> {
+        self.now.instant += time;
+        self.input(Input::Tick)
+    }
+}
+
+fn setup() -> SetupConnection<'static> {
+    SetupConnection {
+        protocol: c::SV2_JOB_DECLARATION_PROTOCOL_DISCRIMINANT,
+        min_version: 2,
+        max_version: 2,
+        flags: message::FLAG_DECLARE_TX_DATA,
+        endpoint_host: b"localhost",
+        endpoint_port: 1,
+        vendor: b"test",
+        hardware_version: b"",
+        firmware: b"",
+        device_id: b"",
+    }
+}
+
+fn error_of(actions: &[Action]) -> (u32, String, String) {
+    actions
+        .iter()
+        .find_map(|action| match action {
+            Action::Send(ServerMessage::DeclareMiningJobError(error)) => {
+                Some((error.request_id, error.error_code.to_string(), error.error_details.clone()))
+            }
+            _ => None,
+        })
+        .unwrap_or_else(|| panic!("no error: {actions:?}"))
+}
+
+fn token_error(actions: &[Action]) -> String {
+    let (_, code, details) = error_of(actions);
+    assert_eq!(code, c::ERROR_CODE_DECLARE_MINING_JOB_INVALID_MINING_JOB_TOKEN);
+    details
+}
+
+fn details(error: TokenError) -> String {
+    format!("reason={error}")
+}
+
+#[test]
+fn set_up_answers_success_for_both_modes() {
+    for flags in [0, message::FLAG_DECLARE_TX_DATA] {
+        let mut peer = Peer::new(deps(true, true));
+        let actions = peer.set_up(SetupConnection { flags, ..setup() });
+        assert!(matches!(
+            actions.first(),
+            Some(Action::Send(ServerMessage::SetupConnectionSuccess(success)))
+                if success.used_version == 2 && success.flags == 0
+        ));
+    }
+}
+
+#[test]
+fn set_up_refuses_with_the_specifications_codes_and_closes() {
+    let full = deps(true, false);
+    let only_coinbase = deps(false, true);
+    let cases = [
+        (&full, SetupConnection { protocol: 0, ..setup() }, "unsupported-protocol", 0),
+        (&full, SetupConnection { protocol: 77, ..setup() }, "unsupported-protocol", 0),
+        (
+            &full,
+            SetupConnection { min_version: 3, max_version: 9, ..setup() },
+            "protocol-version-mismatch",
+            0,
+        ),
+        (
+            &full,
+            SetupConnection { min_version: 3, max_version: 1, ..setup() },
+            "protocol-version-mismatch",
+            0,
+        ),
+        (&full, SetupConnection { flags: 0b101, ..setup() }, "unsupported-feature-flags", 0b100),
+        (&full, SetupConnection { flags: 0, ..setup() }, "missing-declare-tx-data-flag", 0),
+        (&only_coinbase, setup(), "unsupported-feature-flags", 1),
+    ];
+    for (deps, setup, code, flags) in cases {
+        let mut peer = Peer::new(Arc::clone(deps));
+        match &peer.set_up(setup)[..] {
+            [
+                Action::Send(ServerMessage::SetupConnectionError(error)),
+                Action::Close(CloseReason::SetupRefused(reason)),
+            ] => assert_eq!((&*error.error_code, error.flags, *reason), (code, flags, code)),
+            other => panic!("{code}: {other:?}"),
+        }
+        assert!(peer.says(&ClientMessage::SetupConnection(self::setup())).is_empty(), "closed");
+    }
+}
+
+#[test]
+fn anything_before_set_up_and_a_second_set_up_close() {
+    let mut peer = Peer::new(deps(true, true));
+    let allocate = AllocateMiningJobToken { user_identifier: b"a", request_id: 1 };
+    let actions = peer.says(&ClientMessage::AllocateMiningJobToken(allocate));
+    assert!(matches!(
+        actions[..],
+        [Action::Close(CloseReason::Violation(Violation::BeforeSetup(0x50)))]
+    ));
+    let mut peer = Peer::ready();
+    let actions = peer.set_up(setup());
+    assert!(matches!(actions[..], [Action::Close(CloseReason::Violation(Violation::SecondSetup))]));
+}
+
+#[test]
+fn silence_closes_in_each_phase_and_work_keeps_open() {
+    let mut peer = Peer::new(deps(true, true));
+    assert!(peer.after(SETUP_TIMEOUT - Duration::from_millis(1)).is_empty());
+    let actions = peer.after(Duration::from_millis(1));
+    assert!(matches!(
+        actions[..],
+        [Action::Close(CloseReason::Violation(Violation::SetupTimeout(_)))]
+    ));
+    let mut peer = Peer::ready();
+    assert_eq!(peer.session.poll_timeout(), Some(peer.now.instant + FIRST_REQUEST_TIMEOUT));
+    let actions = peer.after(FIRST_REQUEST_TIMEOUT);
+    assert!(matches!(
+        actions[..],
+        [Action::Close(CloseReason::Violation(Violation::FirstRequestTimeout(_)))]
+    ));
+    let mut peer = Peer::ready();
+    peer.allocate("alice");
+    assert_eq!(peer.session.poll_timeout(), None);
+    assert!(peer.after(Duration::from_secs(86_400)).is_empty());
+}
+
+#[test]
+fn a_token_declares_once() {
+    let mut peer = Peer::ready();
+    let token = peer.allocate("alice");
+    assert!(matches!(peer.declare(1, &token)[..], [Action::Validate(_)]));
+    assert_eq!(token_error(&peer.declare(2, &token)), details(TokenError::Spent));
+}
+
+#[test]
+fn unknown_foreign_and_forged_tokens_are_refused_and_the_connection_lives() {
+    let shared = deps(true, true);
+    let mut alice = Peer::new(Arc::clone(&shared));
+    alice.set_up(setup());
+    let of_alice = alice.allocate("alice");
+    let mut bob = Peer::new(shared);
+    bob.set_up(setup());
+    let of_bob = bob.allocate("bob");
+    assert_eq!(token_error(&bob.declare(1, &of_alice)), details(TokenError::Foreign));
+    assert_eq!(token_error(&bob.declare(2, b"")), details(TokenError::Unknown));
+    assert_eq!(token_error(&bob.declare(3, &[0; 66])), details(TokenError::Unknown));
+    assert!(matches!(bob.declare(4, &of_bob)[..], [Action::Validate(_)]));
+    assert!(matches!(alice.declare(4, &of_alice)[..], [Action::Validate(_)]), "not spent by bob");
+}
+
+#[test]
+fn the_oldest_unused_token_makes_room() {
+    let mut peer = Peer::ready();
+    let tokens: Vec<Vec<u8>> = (0..=TOKENS_PER_USER_MAX).map(|_| peer.allocate("alice")).collect();
+    assert_eq!(token_error(&peer.declare(1, &tokens[0])), details(TokenError::Recycled));
+    assert!(matches!(peer.declare(2, &tokens[1])[..], [Action::Validate(_)]));
+    assert!(matches!(peer.declare(3, tokens.last().unwrap())[..], [Action::Validate(_)]));
+}
+
+#[test]
+fn used_tokens_do_not_count_towards_the_cap() {
+    let mut peer = Peer::ready();
+    let first = peer.allocate("alice");
+    for request_id in 0..TOKENS_PER_USER_MAX as u32 * 2 {
+        let token = peer.allocate("alice");
+        assert!(matches!(peer.declare(request_id, &token)[..], [Action::Validate(_)]));
+        let outcome = Box::new(Outcome::NoTip);
+        peer.input(Input::Validated { request_id, outcome });
+    }
+    assert!(matches!(peer.declare(0, &first)[..], [Action::Validate(_)]));
+}
+
+#[test]
+fn a_request_id_in_use_is_refused_without_spending_the_token() {
+    let mut peer = Peer::ready();
+    let (first, second) = (peer.allocate("alice"), peer.allocate("alice"));
+    peer.declare(1, &first);
+    let (request_id, code, details) = error_of(&peer.declare(1, &second));
+    assert_eq!((request_id, &*code, &*details), (1, "invalid-job", "reason=request-id-in-use"));
+    assert!(matches!(peer.declare(2, &second)[..], [Action::Validate(_)]));
+    peer.input(Input::Validated { request_id: 1, outcome: Box::new(Outcome::NoTip) });
+    let third = peer.allocate("alice");
+    assert!(matches!(peer.declare(1, &third)[..], [Action::Validate(_)]), "free again");
+}
+
+#[test]
+fn pending_declarations_are_bounded() {
+    let mut peer = Peer::ready();
+    for request_id in 0..DECLARATIONS_PENDING_PER_CONNECTION_MAX as u32 {
+        let token = peer.allocate("alice");
+        assert!(matches!(peer.declare(request_id, &token)[..], [Action::Validate(_)]));
+    }
+    let token = peer.allocate("alice");
+    let (_, code, details) = error_of(&peer.declare(99, &token));
+    assert_eq!((&*code, &*details), ("invalid-job", "reason=too-many-pending expected<=8"));
+}
+
+#[test]
+fn a_rejection_reaches_the_peer_with_code_and_details() {
+    let mut peer = Peer::ready();
+    let token = peer.allocate("alice");
+    peer.declare(7, &token);
+    let rejection = Rejection::new(Reason::CoinbaseHeight).expected(101).actual(102);
+    let expected = (7, rejection.code.as_str().to_owned(), rejection.details());
+    let outcome = Box::new(Outcome::Rejected(rejection));
+    let actions = peer.input(Input::Validated { request_id: 7, outcome });
+    assert_eq!(error_of(&actions), expected);
+    assert!(actions.iter().any(|action| matches!(action, Action::Record(Record::Declared(_)))));
+}
+
+#[test]
+fn without_a_tip_the_answer_is_one_that_clients_retry_on() {
+    let mut peer = Peer::ready();
+    let token = peer.allocate("alice");
+    peer.declare(7, &token);
+    let outcome = Box::new(Outcome::NoTip);
+    let actions = peer.input(Input::Validated { request_id: 7, outcome });
+    let stale = c::ERROR_CODE_DECLARE_MINING_JOB_STALE_CHAIN_TIP;
+    assert_eq!(error_of(&actions), (7, stale.into(), "reason=no-tip".into()));
+}
+
+#[test]
+fn a_declaration_on_a_coinbase_only_connection_is_refused() {
+    let mut peer = Peer::new(deps(true, true));
+    peer.set_up(SetupConnection { flags: 0, ..setup() });
+    let token = peer.allocate("alice");
+    let (_, code, details) = error_of(&peer.declare(1, &token));
+    assert_eq!((&*code, &*details), ("invalid-job", "reason=coinbase-only-connection"));
+}
+
+#[test]
+fn transactions_that_nobody_asked_for_are_ignored() {
+    let mut peer = Peer::ready();
+    let supplied = ProvideMissingTransactionsSuccess { request_id: 5, transactions: vec![b"tx"] };
+    let actions = peer.says(&ClientMessage::ProvideMissingTransactionsSuccess(supplied));
+    assert!(matches!(actions[..], [Action::Record(Record::Ignored(_))]));
+}
+
+#[test]
+fn extensions_are_refused_politely() {
+    let mut peer = Peer::ready();
+    let request = RequestExtensions { request_id: 3, requested: vec![2, 5] };
+    let actions = peer.says(&ClientMessage::RequestExtensions(request));
+    match &actions[..] {
+        [Action::Send(ServerMessage::RequestExtensionsError(error))] => {
+            assert_eq!((error.request_id, &error.unsupported[..]), (3, &[2, 5][..]));
+        }
+        other => panic!("{other:?}"),
+    }
+    let actions = peer.says_raw(0x0777, 1, vec![]);
+    assert!(matches!(actions[..], [Action::Record(Record::Ignored(_))]));
+}
+
+#[test]
+fn oversized_and_malformed_declarations_are_answered_by_request_id() {
+    let mut peer = Peer::ready();
+    let header = FrameHeader {
+        extension_type: 0,
+        channel_msg: false,
+        msg_type: c::MESSAGE_TYPE_DECLARE_MINING_JOB,
+        payload_bytes: 2_000_000,
+    };
+    let actions = peer.input(Input::Oversized(header, &[5, 0, 0, 0]));
+    let (request_id, code, details) = error_of(&actions);
+    assert_eq!((request_id, &*code), (5, "invalid-job"));
+    assert_eq!(details, "reason=declaration-too-large expected<=750000 actual=2000000");
+
+    let actions = peer.says_raw(0, c::MESSAGE_TYPE_DECLARE_MINING_JOB, vec![6, 0, 0, 0, 255, 1]);
+    let (request_id, code, details) = error_of(&actions);
+    assert_eq!((request_id, &*code), (6, "invalid-job"));
+    assert!(details.starts_with("reason=malformed-message"), "{details}");
+
+    let actions = peer.says_raw(0, c::MESSAGE_TYPE_DECLARE_MINING_JOB, vec![6]);
+    assert!(matches!(
+        actions[..],
+        [Action::Close(CloseReason::Violation(Violation::Malformed(_)))]
+    ));
+}
+
+#[test]
+fn a_solution_is_passed_on_at_once_whatever_else_is_pending() {
+    let mut peer = Peer::ready();
+    let token = peer.allocate("alice");
+    peer.declare(1, &token);
+    let solution = PushSolution {
+        extranonce: &[1, 2],
+        prev_hash: [3; 32],
+        nonce: 4,
+        ntime: 5,
+        nbits: 6,
+        version: 7,
+    };
+    match &peer.says(&ClientMessage::PushSolution(solution))[..] {
+        [Action::Solve(solve)] => {
+            assert_eq!(solve.solution.prev_hash, [3; 32]);
+            assert_eq!(solve.users.len(), 1);
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,88 @@
+//! The users of one connection, their terms, and their unused tokens.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::jobs::User;
+use crate::limits::{TOKENS_PER_USER_MAX, USERS_PER_CONNECTION_MAX};
+use crate::payout::{PayoutTerms, Terms, TermsError};
+use crate::token::{Genuine, TokenError, UserTag};
+
+/// One user and what was stated to them.
+#[derive(Debug)]
+pub(super) struct Holder {
+    pub(super) user: Arc<User>,
+    pub(super) terms: Terms,
+    /// Sequence numbers of tokens given out on this connection and not used, oldest first.
+    unused: VecDeque<u64>,
+    /// Tokens up to this sequence were recycled.
+    recycled_to: u64,
+}
+
+/// Users of one connection, most recent first.
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    holders: VecDeque<Holder>,
+}
+
+impl Users {
+    /// The holder for an identifier, made when it is new; becomes the most recent one.
+    pub(super) fn hold(
+        &mut self,
+        identifier: &[u8],
+        payout: &PayoutTerms,
+    ) -> Result<&mut Holder, TermsError> {
+        let tag = UserTag::of(identifier);
+        let found = self.holders.iter().position(|holder| holder.user.tag == tag);
+        let holder = match found.and_then(|index| self.holders.remove(index)) {
+            Some(holder) => holder,
+            None => Holder {
+                user: Arc::new(User::new(identifier)),
+                terms: payout.for_user(identifier)?,
+                unused: VecDeque::new(),
+                recycled_to: 0,
+            },
+        };
+        self.holders.push_front(holder);
+        self.holders.truncate(USERS_PER_CONNECTION_MAX);
+        Ok(&mut self.holders[0])
+    }
+
+    /// The holder whose token this is.
+    ///
+    /// # Errors
+    /// [`TokenError::Foreign`] for a user who never asked for a token on this connection,
+    /// [`TokenError::Recycled`] for a token that had to make room.
+    pub(super) fn owner(&mut self, token: Genuine) -> Result<&mut Holder, TokenError> {
+        let holder = self.holders.iter_mut().find(|holder| holder.user.tag == token.user);
+        let holder = holder.ok_or(TokenError::Foreign)?;
+        if token.sequence <= holder.recycled_to {
+            return Err(TokenError::Recycled);
+        }
+        Ok(holder)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.holders.iter().map(|holder| &holder.user)
+    }
+}
+
+impl Holder {
+    /// Notes a token given out. At the cap the oldest unused one makes room: the protocol has no
+    /// way to refuse an allocation, and silence makes a client leave.
+    pub(super) fn gave(&mut self, sequence: u64) {
+        self.unused.push_back(sequence);
+        if self.unused.len() > TOKENS_PER_USER_MAX
+            && let Some(oldest) = self.unused.pop_front()
+        {
+            self.recycled_to = oldest;
+        }
+    }
+
+    /// Notes that a token was used.
+    pub(super) fn used(&mut self, sequence: u64) {
+        if let Ok(index) = self.unused.binary_search(&sequence) {
+            self.unused.remove(index);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Tokens that carry their own proof: nothing is stored for a token that was not used.
+//!
+//! Layout, big endian: version (1 byte), kind (1), sequence (8, microseconds of Unix time, unique
+//! and rising), user tag (16), nonce (8), for a job token the template hash (32), MAC (32:
+//! HMAC-SHA-256 over all before it, under a key derived from the authority's secret key, so that
+//! tokens outlive a restart).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, cmp::fixed_time_eq, sha256};
+use rand::RngCore;
+use validation::declared::TemplateHash;
+
+const VERSION: u8 = 1;
+const MAC_BYTES: usize = 32;
+const ALLOCATED_BYTES: usize = 2 + 8 + 16 + 8 + MAC_BYTES;
+const JOB_BYTES: usize = ALLOCATED_BYTES + 32;
+const USER_TAG_BYTES: usize = 16;
+
+/// What a user identifier becomes inside a token: the first half of its tagged SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserTag([u8; USER_TAG_BYTES]);
+
+impl UserTag {
+    /// Tag of the identifier as the peer sent it (any bytes).
+    pub fn of(user_identifier: &[u8]) -> Self {
+        let digest = tagged_hash("jds/user", &[user_identifier]);
+        let mut tag = [0; USER_TAG_BYTES];
+        tag.copy_from_slice(&digest[..USER_TAG_BYTES]);
+        Self(tag)
+    }
+}
+
+impl std::fmt::Display for UserTag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for UserTag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UserTag({self})")
+    }
+}
+
+/// A token that proved genuine and unexpired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Genuine {
+    /// Unique and rising: microseconds of Unix time at allocation.
+    pub sequence: u64,
+    /// Whose it is.
+    pub user: UserTag,
+}
+
+/// Why a token is refused. The peer is told all of it: none helps to guess another token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not of our making: wrong length, version, kind or MAC.
+    #[error("token-unknown")]
+    Unknown,
+    /// Older than its lifetime.
+    #[error("token-expired")]
+    Expired,
+    /// An earlier declaration used it.
+    #[error("token-spent")]
+    Spent,
+    /// Recycled: the user had too many unused ones on this connection.
+    #[error("token-recycled")]
+    Recycled,
+    /// Belongs to another user.
+    #[error("token-foreign")]
+    Foreign,
+}
+
+/// Makes and checks tokens.
+pub struct TokenMint {
+    mac_key: [u8; 32],
+    last_sequence: AtomicU64,
+    lifetime: Duration,
+}
+
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Kind {
+    Allocated = 1,
+    Job = 2,
+}
+
+impl TokenMint {
+    /// A mint whose MAC key is derived from the authority's secret key.
+    pub fn new(authority_secret: &[u8; 32], lifetime: Duration) -> Self {
+        Self {
+            mac_key: tagged_hash("jds/token-mac", &[authority_secret]),
+            last_sequence: AtomicU64::new(0),
+            lifetime,
+        }
+    }
+
+    /// A fresh token for `AllocateMiningJobToken.Success`, with its sequence number.
+    pub fn allocate(&self, user: UserTag, now_unix_us: u64) -> (u64, Vec<u8>) {
+        let sequence = self.next_sequence(now_unix_us);
+        (sequence, self.seal(Kind::Allocated, sequence, user, None))
+    }
+
+    /// The token of an accepted job, for `DeclareMiningJob.Success`.
+    pub fn job(&self, user: UserTag, template: &TemplateHash, now_unix_us: u64) -> Vec<u8> {
+        self.seal(Kind::Job, self.next_sequence(now_unix_us), user, Some(template))
+    }
+
+    /// Checks that `token` is an allocated token of this mint, unexpired.
+    ///
+    /// # Errors
+    /// [`TokenError::Unknown`] or [`TokenError::Expired`].
+    pub fn open(&self, token: &[u8], now_unix_us: u64) -> Result<Genuine, TokenError> {
+        if token.len() != ALLOCATED_BYTES {
+            return Err(TokenError::Unknown);
+        }
+        let (body, mac) = token.split_at(token.len() - MAC_BYTES);
+        if !fixed_time_eq(&self.mac(body), mac) {
+            return Err(TokenError::Unknown);
+        }
+        let ([VERSION, kind], rest) = (body.first_chunk().ok_or(TokenError::Unknown)?, &body[2..])
+        else {
+            return Err(TokenError::Unknown);
+        };
+        if *kind != Kind::Allocated as u8 {
+            return Err(TokenError::Unknown);
+        }
+        let (sequence, rest) = rest.split_first_chunk().ok_or(TokenError::Unknown)?;
+        let (user, _nonce) = rest.split_first_chunk().ok_or(TokenError::Unknown)?;
+        let sequence = u64::from_be_bytes(*sequence);
+        if now_unix_us.saturating_sub(sequence) > self.lifetime.as_micros() as u64 {
+            return Err(TokenError::Expired);
+        }
+        Ok(Genuine { sequence, user: UserTag(*user) })
+    }
+
+    fn next_sequence(&self, now_unix_us: u64) -> u64 {
+        let next = |last: u64| Some(now_unix_us.max(last + 1));
+        match self.last_sequence.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+            Ok(last) | Err(last) => now_unix_us.max(last + 1),
+        }
+    }
+
+    fn seal(
+        &self,
+        kind: Kind,
+        sequence: u64,
+        user: UserTag,
+        template: Option<&TemplateHash>,
+    ) -> Vec<u8> {
+        let mut token = Vec::with_capacity(JOB_BYTES);
+        token.extend_from_slice(&[VERSION, kind as u8]);
+        token.extend_from_slice(&sequence.to_be_bytes());
+        token.extend_from_slice(&user.0);
+        let mut nonce = [0; 8];
+        rand::thread_rng().fill_bytes(&mut nonce);
+        token.extend_from_slice(&nonce);
+        if let Some(template) = template {
+            token.extend_from_slice(template.as_bytes());
+        }
+        let mac = self.mac(&token);
+        token.extend_from_slice(&mac);
+        token
+    }
+
+    fn mac(&self, body: &[u8]) -> [u8; MAC_BYTES] {
+        let mut engine = HmacEngine::<sha256::Hash>::new(&self.mac_key);
+        engine.input(body);
+        Hmac::from_engine(engine).to_byte_array()
+    }
+}
+
+impl std::fmt::Debug for TokenMint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenMint").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 under a tag, as BIP 340 defines tagged hashes.
+fn tagged_hash(tag: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let tag = sha256::Hash::hash(tag.as_bytes());
+    let mut engine = sha256::Hash::engine();
+    engine.input(tag.as_byte_array());
+    engine.input(tag.as_byte_array());
+    parts.iter().for_each(|part| engine.input(part));
+    sha256::Hash::from_engine(engine).to_byte_array()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_US: u64 = 1_700_000_000_000_000;
+
+    fn mint() -> TokenMint {
+        TokenMint::new(&[7; 32], Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_fresh_token_opens_to_its_user() {
+        let mint = mint();
+        let user = UserTag::of(b"alice.rig1");
+        let (sequence, token) = mint.allocate(user, NOW_US);
+        assert_eq!(mint.open(&token, NOW_US), Ok(Genuine { sequence, user }));
+        assert!(token.len() <= 255, "fits B0_255");
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let mint = mint();
+        let (_, token) = mint.allocate(UserTag::of(b"alice"), NOW_US);
+        for bit in 0..token.len() * 8 {
+            let mut forged = token.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(mint.open(&forged, NOW_US), Err(TokenError::Unknown), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn tokens_of_another_key_and_job_tokens_are_unknown() {
+        let user = UserTag::of(b"alice");
+        let (_, foreign) = TokenMint::new(&[8; 32], Duration::from_secs(60)).allocate(user, NOW_US);
+        assert_eq!(mint().open(&foreign, NOW_US), Err(TokenError::Unknown));
+        let job = mint().job(user, &TemplateHash::from_bytes([1; 32]), NOW_US);
+        assert!(job.len() <= 255, "fits B0_255");
+        assert_eq!(mint().open(&job, NOW_US), Err(TokenError::Unknown));
+        for length in 0..=300 {
+            assert_eq!(mint().open(&vec![1; length], NOW_US), Err(TokenError::Unknown));
+        }
+    }
+
+    #[test]
+    fn a_token_expires_and_survives_a_restart() {
+        let (_, token) = mint().allocate(UserTag::of(b"alice"), NOW_US);
+        assert!(mint().open(&token, NOW_US + 60_000_000).is_ok(), "another mint, same key");
+        assert_eq!(mint().open(&token, NOW_US + 60_000_001), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn sequences_are_unique_even_when_the_clock_stands_still_or_goes_back() {
+        let mint = mint();
+        let user = UserTag::of(b"alice");
+        let sequences: Vec<u64> =
+            [NOW_US, NOW_US, NOW_US - 5].map(|now| mint.allocate(user, now).0).into();
+        assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
+    }
+}

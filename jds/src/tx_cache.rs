@@ -1,0 +1,156 @@
+//! Transactions known to the server, each once by wtxid, bounded by bytes.
+//!
+//! What enters: the node's own template transactions and those of accepted jobs, never what a peer
+//! merely sent. What leaves: the least recently useful. An accepted job holds its transactions by
+//! itself, so leaving here never makes a block unbuildable.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bitcoin::Wtxid;
+use validation::tx::Tx;
+
+/// Shared cache of transactions.
+#[derive(Debug)]
+pub struct TxCache {
+    inner: RwLock<Inner>,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: HashMap<Wtxid, Entry>,
+    /// Arrival order, for eviction with a second chance.
+    order: VecDeque<Wtxid>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    tx: Arc<Tx>,
+    /// Set by a look-up, cleared when eviction passes the entry over once (the clock algorithm).
+    used: AtomicBool,
+}
+
+/// Size of the cache, for logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheSize {
+    /// Transactions held.
+    pub count: usize,
+    /// Bytes they take in memory.
+    pub bytes: usize,
+}
+
+impl TxCache {
+    /// A cache that holds at most `bytes_max` bytes of memory.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { inner: RwLock::default(), bytes_max }
+    }
+
+    /// The transaction with this wtxid, if known.
+    pub fn get(&self, wtxid: &Wtxid) -> Option<Arc<Tx>> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.entries.get(wtxid).map(Entry::touch)
+    }
+
+    /// All of a list at once, in its order, under one lock.
+    pub fn get_all(&self, wtxids: &[Wtxid]) -> Vec<Option<Arc<Tx>>> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        wtxids.iter().map(|wtxid| inner.entries.get(wtxid).map(Entry::touch)).collect()
+    }
+
+    /// Adds transactions that the node knows or that an accepted job holds.
+    pub fn insert_all(&self, txs: impl IntoIterator<Item = Arc<Tx>>) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        for tx in txs {
+            let wtxid = tx.wtxid();
+            if inner.entries.contains_key(&wtxid) {
+                continue;
+            }
+            inner.bytes += tx.memory_bytes();
+            inner.order.push_back(wtxid);
+            inner.entries.insert(wtxid, Entry { tx, used: AtomicBool::new(false) });
+        }
+        self.evict(&mut inner);
+    }
+
+    /// How much is held.
+    pub fn size(&self) -> CacheSize {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        CacheSize { count: inner.entries.len(), bytes: inner.bytes }
+    }
+
+    /// Drops entries in order of arrival; one used since it was last looked at is passed over.
+    fn evict(&self, inner: &mut Inner) {
+        while inner.bytes > self.bytes_max {
+            let Some(wtxid) = inner.order.pop_front() else { return };
+            let Some(entry) = inner.entries.get(&wtxid) else { continue };
+            if entry.used.swap(false, Ordering::Relaxed) {
+                inner.order.push_back(wtxid);
+                continue;
+            }
+            inner.bytes = inner.bytes.saturating_sub(entry.tx.memory_bytes());
+            inner.entries.remove(&wtxid);
+        }
+    }
+}
+
+impl Entry {
+    fn touch(&self) -> Arc<Tx> {
+        // Reading before writing keeps the cache line shared between readers.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        Arc::clone(&self.tx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::{
+        Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
+        absolute::LockTime, hashes::Hash, transaction::Version,
+    };
+
+    use super::*;
+
+    fn tx(n: u8) -> Arc<Tx> {
+        let tx = Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![TxIn {
+                previous_output: OutPoint::new(Txid::from_byte_array([n.max(1); 32]), 0),
+                script_sig: ScriptBuf::new(),
+                sequence: Sequence::MAX,
+                witness: Witness::from_slice(&[[n; 100]]),
+            }],
+            output: vec![TxOut { value: Amount::from_sat(1), script_pubkey: ScriptBuf::new() }],
+        };
+        Arc::new(Tx::parse(&bitcoin::consensus::serialize(&tx)).unwrap())
+    }
+
+    #[test]
+    fn stays_within_its_bytes_and_keeps_what_is_used() {
+        let one = tx(1).memory_bytes();
+        let cache = TxCache::new(one * 10);
+        cache.insert_all((1..=10).map(tx));
+        assert_eq!(cache.size().count, 10);
+        let used: Vec<Wtxid> = [1, 2, 3].map(|n| tx(n).wtxid()).into();
+        assert!(cache.get_all(&used).iter().all(Option::is_some));
+        cache.insert_all((11..=15).map(tx));
+        assert!(cache.size().bytes <= one * 10, "{:?}", cache.size());
+        assert!(cache.get_all(&used).iter().all(Option::is_some), "used ones stay");
+        assert!(cache.get(&tx(4).wtxid()).is_none(), "the oldest unused one left");
+    }
+
+    #[test]
+    fn a_flood_is_bounded() {
+        let one = tx(1).memory_bytes();
+        let cache = TxCache::new(one * 4);
+        cache.insert_all((1..=200).map(tx));
+        assert!(cache.size().bytes <= one * 4);
+        let inner = cache.inner.read().unwrap();
+        assert_eq!(inner.order.len(), inner.entries.len());
+    }
+}
