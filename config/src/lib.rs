@@ -30,3 +30,8 @@ pub use load::{load, parse};
 pub use payout::{ScriptError, script as payout_script};
 pub use reference::{reference, reference_markdown};
 pub use secret::{REDACTED, Secret};
+
+#[cfg(test)]
+mod drift;
+#[cfg(test)]
+mod leaks;

@@ -159,6 +159,10 @@ fn of_descriptor(body: &str, network: Network) -> Result<ScriptBuf, ScriptError>
         return Err(ScriptError::ManyScripts);
     }
     descriptor.sanity_check().map_err(|error| form(harmless(&error)))?;
+    // Asked first: the library panics when it is to take such a step.
+    if !descriptor.for_each_key(|key| !key.has_hardened_step()) {
+        return Err(form("a hardened step can not be taken with a public key"));
+    }
     let kind = NetworkKind::from(network);
     let right_kind = descriptor.for_each_key(|key| match key {
         DescriptorPublicKey::XPub(extended) => extended.xkey.network == kind,

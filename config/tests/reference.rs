@@ -1,0 +1,63 @@
+//! The printed reference is a configuration, and the page in the book is what is generated.
+
+use std::fs;
+use std::path::Path;
+
+use config::keys;
+
+#[test]
+fn the_reference_as_printed_is_a_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let (secret, _) = keys::generate().unwrap();
+    keys::write_new(&dir.path().join("authority.key"), &secret).unwrap();
+    let path = dir.path().join("jds.toml");
+    fs::write(&path, config::reference()).unwrap();
+    let checked = config::load(&path, std::iter::empty()).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(checked.nodes.len(), 1);
+}
+
+/// All optional lines together contradict each other (two ways to log in, keys of both modes), so
+/// each is put in alone: names, types and values have to fit, cross checks may object.
+#[test]
+fn every_optional_line_of_the_reference_fits() {
+    let reference = config::reference();
+    let is_optional =
+        |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+    let optional: Vec<&str> = reference.lines().filter(|line| is_optional(line)).collect();
+    assert!(optional.len() > 15, "only {} optional lines", optional.len());
+    for line in &optional {
+        let text = reference.replacen(line, line.trim_start_matches('#'), 1);
+        if let Err(error) = config::parse(&text, Path::new("/x/jds.toml"), std::iter::empty()) {
+            let fits = matches!(
+                *error.problem,
+                config::Problem::Conflict { .. }
+                    | config::Problem::KeyFile { .. }
+                    | config::Problem::KeyPair { .. }
+            );
+            assert!(fits, "{line}: {error}");
+        }
+    }
+    let all: String = reference
+        .lines()
+        .map(|line| if is_optional(line) { line.trim_start_matches('#') } else { line })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    all.parse::<toml::Table>().unwrap_or_else(|e| panic!("{e}"));
+    let error = config::parse(&all, Path::new("/x/jds.toml"), std::iter::empty()).unwrap_err();
+    assert!(matches!(*error.problem, config::Problem::Conflict { .. }), "{error}");
+}
+
+#[test]
+fn the_reference_in_the_book_is_up_to_date() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guides/src/config-reference.md");
+    let generated = config::reference_markdown();
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        fs::write(&page, &generated).unwrap();
+    }
+    let committed = fs::read_to_string(&page).unwrap_or_default();
+    assert!(
+        committed == generated,
+        "{} is out of date; run: UPDATE_REFERENCE=1 cargo test -p jds-config reference",
+        page.display()
+    );
+}
