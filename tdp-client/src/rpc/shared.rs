@@ -1,5 +1,6 @@
 //! What the threads of one node share, and the only place that publishes and logs it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ pub(super) struct Shared {
     pub(super) tip: watch::Sender<Option<Arc<TipState>>>,
     pub(super) template: watch::Sender<Option<Arc<Template>>>,
     pub(super) signal: Signal,
+    sessions: AtomicU64,
     tips: Mutex<RecentTips>,
     template_error: Mutex<Option<NodeError>>,
 }
@@ -34,6 +36,7 @@ impl Shared {
             tip: watch::Sender::new(None),
             template: watch::Sender::new(None),
             signal: Signal::default(),
+            sessions: AtomicU64::new(0),
             tips: Mutex::default(),
             template_error: Mutex::default(),
         }
@@ -78,11 +81,22 @@ impl Shared {
         });
     }
 
-    /// Publishes a new tip and has a template fetched for it.
+    /// The tip is published and followed from here on: templates are wanted.
+    pub(super) fn begin_session(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.set_state(NodeState::Ready);
+        self.signal.refresh();
+    }
+
+    /// Counts connections: what the node numbers may start anew with each.
+    pub(super) fn session(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Publishes a new tip.
     pub(super) fn set_tip(&self, tip: ChainTip) {
         lock(&self.tips).push(tip);
         self.tip.send_replace(Some(Arc::new(TipState { tip, seen_at: Instant::now() })));
-        self.signal.refresh();
         let ChainTip { hash, height, .. } = tip;
         tracing::info!(node = &*self.endpoint.node, %hash, height, "new tip");
     }

@@ -28,6 +28,7 @@ pub(super) fn run(shared: &Shared, lookup: &TxLookup) {
         client: Client::new(shared.endpoint.clone()),
         pace: Pace::default(),
         longpollid: String::new(),
+        session: 0,
         held: HashMap::new(),
         generation: 0,
     };
@@ -75,8 +76,10 @@ struct TemplateKeeper<'a> {
     lookup: &'a TxLookup,
     client: Client,
     pace: Pace,
-    /// The node's name for the state that the published template was built from.
+    /// The node's name for the state that the published template was built from: the tip and a
+    /// count of the mempool's changes.
     longpollid: String,
+    session: u64,
     /// The published template's transactions, so that those which stay are not parsed again.
     held: HashMap<Wtxid, Arc<Tx>>,
     generation: u64,
@@ -153,22 +156,27 @@ impl TemplateKeeper<'_> {
                 return Ok(());
             }
         }
+        let session = self.shared.session();
+        if self.session != session {
+            // Another run of the node may count its mempool's changes to the same number.
+            self.longpollid.clear();
+            self.session = session;
+        }
         let asked_at = Instant::now();
         let params = match self.shared.network {
             Network::Signet => r#"[{"rules":["segwit","signet"]}]"#,
             _ => r#"[{"rules":["segwit"]}]"#,
         };
         let reply = self.client.ask_within(METHOD, params, TEMPLATE_TIMEOUT_MS)?;
-        self.publish(&reply, wanted)?;
+        self.publish(&reply)?;
         self.pace.fetched_at = Some(asked_at);
         Ok(())
     }
 
-    /// Publishes the template unless it is the published one. (After a new tip or connection it
-    /// always is news, even if the node's counter says the same.)
-    fn publish(&mut self, reply: &Reply, wanted: bool) -> Result<(), NodeError> {
+    /// Publishes the template unless it is the published one.
+    fn publish(&mut self, reply: &Reply) -> Result<(), NodeError> {
         let raw: RawTemplate<'_> = reply.result()?;
-        if !wanted && raw.longpollid == self.longpollid {
+        if raw.longpollid == self.longpollid {
             return Ok(());
         }
         let bits = u32::from_str_radix(raw.bits, 16)

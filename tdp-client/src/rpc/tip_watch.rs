@@ -92,8 +92,7 @@ impl TipWatch<'_> {
         let mut best: BlockHash = client.ask("getbestblockhash", "[]")?;
         self.publish(client, best)?;
         backoff.reset();
-        self.shared.set_state(NodeState::Ready);
-        self.shared.signal.refresh();
+        self.shared.begin_session();
         loop {
             let seen = self.next_tip(client, best)?;
             if self.shared.signal.stopped() {
@@ -101,6 +100,7 @@ impl TipWatch<'_> {
             }
             if seen != best {
                 self.publish(client, seen)?;
+                self.shared.signal.refresh();
                 best = seen;
             }
         }

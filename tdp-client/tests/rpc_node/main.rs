@@ -4,6 +4,7 @@
 
 mod blocks;
 mod follow;
+mod full_block;
 mod templates;
 mod trouble;
 
