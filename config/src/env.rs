@@ -6,7 +6,10 @@ use toml::Value;
 
 use crate::document::Document;
 use crate::error::{Place, Problem};
-use crate::known::{self, ENV_PREFIX, ENV_SEPARATOR, Key, Kind, NODES_MAX, TABLES, Table};
+use crate::known::{
+    self, ENV_PREFIX, ENV_SEPARATOR, Key, Kind, NODE_DOWNLOAD_URL_VARIABLE, NODES_MAX, TABLES,
+    Table,
+};
 
 /// What a variable's name stands for.
 struct Target {
@@ -22,7 +25,8 @@ pub(crate) fn apply(
 ) -> Result<(), Problem> {
     // In order of the entry, so that the entries 1 and 2 can both be new.
     let mut ours = BTreeMap::new();
-    for (variable, text) in variables.filter(|(name, _)| name.starts_with(ENV_PREFIX)) {
+    let is_ours = |name: &str| name.starts_with(ENV_PREFIX) && name != NODE_DOWNLOAD_URL_VARIABLE;
+    for (variable, text) in variables.filter(|(name, _)| is_ours(name)) {
         let target = target(&variable)?;
         ours.insert((target.index, variable), (target, text));
     }

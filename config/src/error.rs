@@ -76,6 +76,12 @@ pub enum Problem {
         /// The known variable that resembles it most.
         nearest: String,
     },
+    /// The text of a variable with our prefix is not UTF-8.
+    #[error("environment variable {variable}: expected UTF-8 text, found other bytes")]
+    VariableNotText {
+        /// Its name.
+        variable: String,
+    },
     /// A variable for a table entry that would leave a gap.
     #[error(
         "environment variable {variable}: there are {entries} [[{table}]] entries, so the next \

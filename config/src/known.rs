@@ -7,6 +7,10 @@ pub(crate) const NODES_MAX: usize = 16;
 /// Prefix of every environment variable that is read.
 pub(crate) const ENV_PREFIX: &str = "JDS_";
 
+/// Names the place that `jds node install` downloads from: has our prefix but is no setting, so
+/// it may be there while a configuration is loaded.
+pub const NODE_DOWNLOAD_URL_VARIABLE: &str = "JDS_NODE_DOWNLOAD_URL";
+
 /// Between the levels of a key in an environment variable.
 pub(crate) const ENV_SEPARATOR: &str = "__";
 

@@ -1,5 +1,6 @@
 //! From a file and the environment to [`Checked`].
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use crate::document::{Document, Places};
 use crate::env;
 use crate::error::{ConfigError, Problem};
 use crate::keys;
+use crate::known::ENV_PREFIX;
 use crate::raw::Raw;
 
 /// Bound of the configuration file, bytes.
@@ -40,6 +42,32 @@ pub fn load(
         ));
     }
     Ok(checked)
+}
+
+/// [`load`] with the environment of this process.
+///
+/// # Errors
+/// As [`load`]; also when one of our variables is not UTF-8 (any other one may be).
+pub fn load_here(path: &Path) -> Result<Checked, ConfigError> {
+    let ours = own_variables(std::env::vars_os())
+        .map_err(|problem| ConfigError { path: path.to_owned(), problem: Box::new(problem) })?;
+    load(path, ours.into_iter())
+}
+
+/// The variables with our prefix, as text.
+fn own_variables(
+    all: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, Problem> {
+    all.filter_map(|(name, text)| {
+        // Our names are ASCII, so a name that is not UTF-8 at least has no known key.
+        let name = name.to_string_lossy().into_owned();
+        name.starts_with(ENV_PREFIX).then_some((name, text))
+    })
+    .map(|(variable, text)| match text.into_string() {
+        Ok(text) => Ok((variable, text)),
+        Err(_) => Err(Problem::VariableNotText { variable }),
+    })
+    .collect()
 }
 
 /// Like [`load`], for a text that is not in a file; relative paths start at the directory of
@@ -95,4 +123,24 @@ fn secret_in_file(raw: &Raw, places: &Places) -> Option<String> {
         .into_iter()
         .chain(passwords.map(|(index, _)| format!("node.{index}.rpc_password")))
         .find(|key| places.of(key).variable.is_none())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_variables_have_to_be_text() {
+        use std::os::unix::ffi::OsStringExt;
+        let bytes = || OsString::from_vec(vec![b'a', 0xff]);
+        let good = (OsString::from("JDS_DATA_DIR"), OsString::from("/x"));
+        let foreign = [(OsString::from("OTHER"), bytes()), (bytes(), bytes()), good];
+        assert_eq!(
+            own_variables(foreign.into_iter()).unwrap(),
+            [("JDS_DATA_DIR".to_owned(), "/x".to_owned())]
+        );
+        let ours = [(OsString::from("JDS_DATA_DIR"), bytes())];
+        let error = own_variables(ours.into_iter()).unwrap_err().to_string();
+        assert!(error.contains("JDS_DATA_DIR") && error.contains("UTF-8"), "{error}");
+    }
 }

@@ -31,16 +31,12 @@ pub fn reference() -> String {
                 out.push('\n');
             }
             comment(&mut out, key.meaning);
-            let facts = [
-                key.kind.name(),
-                with_unit(key),
-                absent(key),
-                secrecy(key).to_owned(),
-                format!("env {}", known::variable(&table.path(0, key.name))),
-            ];
+            let facts = [key.kind.name(), with_unit(key), absent(key), secrecy(key).to_owned()];
             let facts: Vec<&str> =
                 facts.iter().map(String::as_str).filter(|fact| !fact.is_empty()).collect();
             comment(&mut out, &format!("Type: {}", facts.join("; ")));
+            let variable = known::variable(&table.path(0, key.name));
+            comment(&mut out, &format!("Environment: {variable}"));
             let mark = if is_shown_set(key) { "" } else { "#" };
             writeln(&mut out, &format!("{mark}{} = {}", key.name, shown(key)));
         }

@@ -154,6 +154,7 @@ fn the_environment_wins_over_the_file() {
             ("JDS_NODE__1__RPC_PASSWORD", " spaces stay "),
             ("JDS_NODE__1__RPC_URL", "http://127.0.0.1:6"),
             ("PATH", "/bin"),
+            (config::NODE_DOWNLOAD_URL_VARIABLE, "http://mirror"),
         ])
         .unwrap();
     assert_eq!(checked.data_dir, Path::new("/srv/jds"));
