@@ -115,13 +115,33 @@ impl<'a> Reader<'a> {
         Ok(list)
     }
 
-    /// To be called after the last field.
+    /// To be called after the last field. What an extension may have appended, known here or not, is
+    /// ignored (SV2 3.4.3); anything else is an error.
     pub(crate) fn finish(self) -> Result<(), MessageError> {
-        match self.rest.len() {
-            0 => Ok(()),
-            extra => Err(MessageError::TrailingBytes { message: self.message, extra }),
+        // The specification's example has the numbers big-endian, the reference implementation
+        // little-endian.
+        if are_tlv_fields(self.rest, u16::from_le_bytes)
+            || are_tlv_fields(self.rest, u16::from_be_bytes)
+        {
+            return Ok(());
+        }
+        Err(MessageError::TrailingBytes { message: self.message, extra: self.rest.len() })
+    }
+}
+
+/// True for any number of whole fields, each of an extension's number, a field type, a length and as
+/// many bytes. The number 0 is the core protocol, which adds no fields.
+fn are_tlv_fields(mut rest: &[u8], number: impl Fn([u8; 2]) -> u16) -> bool {
+    while let Some((&[extension0, extension1, _, length0, length1], behind)) =
+        rest.split_first_chunk()
+    {
+        let length = usize::from(number([length0, length1]));
+        match behind.get(length..) {
+            Some(next) if number([extension0, extension1]) != 0 => rest = next,
+            _ => return false,
         }
     }
+    rest.is_empty()
 }
 
 /// Puts one message together.

@@ -21,7 +21,7 @@
 //! Its decoder ignores bytes that follow a message, needs the payload mutable, makes a value per
 //! list element, and fails as a whole on an unknown protocol number, which the specification wants
 //! answered by name. Ours borrows (the wtxids of a declaration are a `&[[u8; 32]]` into the frame),
-//! names the field that is wrong, and refuses left-over bytes. Message types, extension numbers and
+//! names the field that is wrong, and refuses left-over bytes that no extension can have put there. Message types, extension numbers and
 //! error codes are the constants of the protocol crates, and tests hold both encodings equal.
 
 mod codec;

@@ -3,7 +3,7 @@
 //! All in bytes of payload, before encryption.
 #![deny(clippy::indexing_slicing)]
 
-use extensions_sv2::EXTENSION_TYPE_EXTENSIONS_NEGOTIATION;
+use extensions_sv2::{EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST_EXTENSIONS};
 use job_declaration_sv2::{
     MESSAGE_TYPE_DECLARE_MINING_JOB, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS,
 };
@@ -69,9 +69,14 @@ pub fn admit(state: ConnectionState, header: &FrameHeader) -> Admit {
         (CORE_EXTENSION_TYPE, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS) => {
             (PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX, transactions_asked)
         }
-        // A list of extensions that we do not have is answered, if need be from its request id.
-        (EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, _) => (SMALL_MESSAGE_BYTES_MAX, true),
-        _ => return within(header, SMALL_MESSAGE_BYTES_MAX),
+        // A list of a thousand extensions that we do not have can be answered from its request id.
+        (EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST_EXTENSIONS) => {
+            (SMALL_MESSAGE_BYTES_MAX, true)
+        }
+        (CORE_EXTENSION_TYPE, _) => return within(header, SMALL_MESSAGE_BYTES_MAX),
+        // Messages of unknown extensions are ignored, whatever their size (SV2 3.4.1).
+        _ if header.payload_bytes <= SMALL_MESSAGE_BYTES_MAX => return Admit::Buffer,
+        _ => return Admit::DiscardKeeping(0),
     };
     if wanted && header.payload_bytes <= limit_bytes {
         Admit::Buffer

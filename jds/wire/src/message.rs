@@ -60,7 +60,8 @@ pub enum MessageError {
         /// Type from the header.
         msg_type: u8,
     },
-    /// The extension is not known here, or does not define the type in this direction.
+    /// The extension is not known here, or does not define the type in this direction. Such a message
+    /// is to be ignored (SV2 3.4.1).
     #[error("message type {msg_type:#04x} of unknown extension {extension_type:#06x}")]
     UnknownExtension {
         /// Extension from the header, without the channel bit.
@@ -100,7 +101,7 @@ pub enum MessageError {
         /// Name of the field.
         field: &'static str,
     },
-    /// Bytes follow the last field.
+    /// Bytes follow the last field that are no fields of extensions (SV2 3.4.3) either.
     #[error("{extra} bytes follow the end of {message}")]
     TrailingBytes {
         /// Name of the message.

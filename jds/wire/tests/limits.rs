@@ -1,7 +1,7 @@
 //! How much a peer may send, by what it has shown and by what it sends.
 
 use jds_wire::{
-    Admit, FrameHeader,
+    Admit, FrameHeader, PAYLOAD_BYTES_MAX,
     limits::{
         BEFORE_SETUP_BYTES_MAX, ConnectionState, DECLARE_MINING_JOB_BYTES_MAX,
         FROM_SERVER_BYTES_MAX, PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX, REQUEST_ID_BYTES,
@@ -40,9 +40,17 @@ fn a_declaration_is_large_and_beyond_that_still_answered() {
         assert_eq!(admit(state, &declaration(DECLARE_MINING_JOB_BYTES_MAX)), Admit::Buffer);
         assert_eq!(admit(state, &declaration(DECLARE_MINING_JOB_BYTES_MAX + 1)), KEEP_ID);
     }
-    // The same number of another extension is another message.
-    let foreign = header(2, MESSAGE_TYPE_DECLARE_MINING_JOB, SMALL_MESSAGE_BYTES_MAX + 1);
-    assert!(matches!(admit(READY, &foreign), Admit::Refuse { .. }));
+}
+
+#[test]
+fn messages_of_unknown_extensions_are_ignored_at_any_size() {
+    for (extension_type, msg_type) in [(2, MESSAGE_TYPE_DECLARE_MINING_JOB), (0x7fff, 0), (1, 9)] {
+        let foreign = |bytes| header(extension_type, msg_type, bytes);
+        assert_eq!(admit(READY, &foreign(SMALL_MESSAGE_BYTES_MAX)), Admit::Buffer);
+        for bytes in [SMALL_MESSAGE_BYTES_MAX + 1, PAYLOAD_BYTES_MAX] {
+            assert_eq!(admit(READY, &foreign(bytes)), Admit::DiscardKeeping(0));
+        }
+    }
 }
 
 #[test]

@@ -343,7 +343,8 @@ proptest! {
             payload_bytes: payload.len(),
         };
         if let Ok(message) = ClientMessage::decode(&header, &payload) {
-            prop_assert_eq!(message.encode().unwrap().payload, payload.clone());
+            // Behind it there may be fields of an extension.
+            prop_assert!(payload.starts_with(&message.encode().unwrap().payload));
         }
         if let Ok(message) = ServerMessage::decode(&header, &payload) {
             prop_assert!(message.encode().is_ok());
@@ -383,6 +384,37 @@ fn an_extranonce_of_33_bytes_is_too_long() {
     let payload = [&[33][..], &[0; 33 + 32 + 16]].concat();
     let error = decode(0, jd::MESSAGE_TYPE_PUSH_SOLUTION, &payload).unwrap_err();
     assert_eq!(error.to_string(), "PushSolution.extranonce has 33 bytes, at most 32 are allowed");
+}
+
+#[test]
+fn fields_of_extensions_are_ignored_and_nothing_else() {
+    let message = ClientMessage::PushSolution(PushSolution {
+        extranonce: &[7; 20],
+        prev_hash: [8; 32],
+        nonce: 1,
+        ntime: 2,
+        nbits: 3,
+        version: 4,
+    });
+    let solution = message.encode().unwrap().payload;
+    let msg_type = jd::MESSAGE_TYPE_PUSH_SOLUTION;
+    let with = |behind: &[u8]| decode(0, msg_type, &[&solution, behind].concat());
+    let little_endian =
+        [2, 0, 1, 10, 0, b'W', b'o', b'r', b'k', b'e', b'r', b'_', b'0', b'0', b'1'];
+    let big_endian = [0, 2, 1, 0, 10, b'W', b'o', b'r', b'k', b'e', b'r', b'_', b'0', b'0', b'1'];
+    for field in [little_endian, big_endian] {
+        assert_eq!(with(&field), with(b""));
+        assert_eq!(with(&[field, field].concat()), with(b""));
+        for cut in 1..field.len() {
+            let error = with(&field[..cut]).unwrap_err();
+            assert!(matches!(error, MessageError::TrailingBytes { extra, .. } if extra == cut));
+        }
+    }
+    assert_eq!(with(&[2, 0, 1, 0, 0]), with(b""), "a field may be empty");
+    for no_field in [&[0; 5][..], &[0; 100], &[0xff; 100], &[2, 0, 1, 0, 0, 0]] {
+        let error = with(no_field).unwrap_err();
+        assert!(matches!(error, MessageError::TrailingBytes { .. }), "{error:?}");
+    }
 }
 
 #[test]
