@@ -61,3 +61,23 @@ fn the_reference_in_the_book_is_up_to_date() {
         page.display()
     );
 }
+
+/// Readers copy what the guide shows.
+#[test]
+fn the_first_configuration_of_the_guide_is_accepted() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guides/src/configuration.md");
+    let guide = fs::read_to_string(&guide).unwrap();
+    let blocks: Vec<&str> = guide
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap_or_default())
+        .collect();
+    assert!(!blocks.is_empty(), "the guide shows no configuration");
+    let dir = tempfile::tempdir().unwrap();
+    let (secret, _) = keys::generate().unwrap();
+    keys::write_new(&dir.path().join("authority.key"), &secret).unwrap();
+    for block in blocks {
+        config::parse(block, &dir.path().join("jds.toml"), std::iter::empty())
+            .unwrap_or_else(|error| panic!("{error}\n{block}"));
+    }
+}
