@@ -228,3 +228,42 @@ fn the_private_signet_starts_with_money_and_mines() {
     let hash = node.mine(1).unwrap()[0];
     assert_eq!(node.block(&hash).unwrap().txdata.len(), filled.txs.len() + 1);
 }
+
+/// Set for the child process of the test below.
+const DIES_ENV: &str = "SIGNET_TEST_DIES";
+
+#[test]
+fn a_node_does_not_outlive_the_process_that_started_it() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+
+    if std::env::var_os(DIES_ENV).is_some() {
+        let node = Node::regtest().unwrap();
+        println!("\nnode {} {}", node.pid().unwrap(), node.datadir().display());
+        // Until the parent kills us.
+        let _ = std::io::stdin().read(&mut [0]);
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "a_node_does_not_outlive_the_process_that_started_it"])
+        .env(DIES_ENV, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.into_iter().find(|line| line.starts_with("node ")).unwrap();
+    let words: Vec<_> = line.split(' ').collect();
+    let (pid, datadir) = (words[1].to_owned(), std::path::PathBuf::from(words[2]));
+    assert!(datadir.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait::until_true("the node's data to go with its parent", DEADLINE, || !datadir.exists())
+        .unwrap();
+    // It may still be a zombie of whoever adopted it.
+    let alive = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+    };
+    wait::until_true("the node to end with its parent", DEADLINE, || !alive()).unwrap();
+}

@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::wait;
 
 use super::{EXE_ENV, NodeExe, Origin, ProvisionError};
 
@@ -12,6 +16,8 @@ use super::{EXE_ENV, NodeExe, Origin, ProvisionError};
 pub(super) const EXE_NAMES: [&str; 2] = ["bitcoin-node", "bitcoind"];
 /// Folder in the user's cache.
 const CACHE_FOLDER: &str = "sovereign-jds/bitcoin-core";
+/// How long a binary may be open for writing elsewhere.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asked once for each binary.
 static HAS_IPC: Mutex<Option<HashMap<PathBuf, bool>>> = Mutex::new(None);
@@ -30,8 +36,12 @@ pub fn locate() -> Result<NodeExe, ProvisionError> {
     examine(path, origin)
 }
 
-/// The folder of downloaded and built binaries.
-pub(super) fn cache_dir() -> Result<PathBuf, ProvisionError> {
+/// The folder of downloaded and built binaries: `$XDG_CACHE_HOME/sovereign-jds/bitcoin-core`, or
+/// the same in `~/.cache`.
+///
+/// # Errors
+/// Neither `$XDG_CACHE_HOME` nor `$HOME` is set.
+pub fn cache_dir() -> Result<PathBuf, ProvisionError> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_CACHE_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
@@ -74,11 +84,7 @@ pub(super) fn cached(cache: &Path) -> Option<PathBuf> {
 
 /// Runs a binary to see that it works and what it is.
 pub(super) fn examine(path: PathBuf, origin: Origin) -> Result<NodeExe, ProvisionError> {
-    let output = Command::new(&path)
-        .arg("-version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| does_not_run(&path, error.to_string()))?;
+    let output = run(&path, "-version").map_err(|error| does_not_run(&path, error.to_string()))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let reason = format!("{} ({})", stderr.trim(), output.status);
@@ -91,6 +97,16 @@ pub(super) fn examine(path: PathBuf, origin: Origin) -> Result<NodeExe, Provisio
     };
     let has_ipc = has_ipc(&path);
     Ok(NodeExe { path, origin, version, has_ipc })
+}
+
+fn run(path: &Path, arg: &str) -> std::io::Result<Output> {
+    let run = || match Command::new(path).arg(arg).stdin(Stdio::null()).output() {
+        // Another thread started a process while the binary was being written: gone in a moment.
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+        result => Some(result),
+    };
+    wait::until("a binary that is being written", BUSY_TIMEOUT, run)
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
 fn does_not_run(path: &Path, reason: String) -> ProvisionError {
@@ -116,9 +132,71 @@ pub fn has_ipc(path: &Path) -> bool {
     if let Some(has_ipc) = known.get(path) {
         return *has_ipc;
     }
-    let help = Command::new(path).arg("-help").stdin(Stdio::null()).output();
+    let help = run(path, "-help");
     let has_ipc =
         help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("-ipcbind="));
     known.insert(path.to_owned(), has_ipc);
     has_ipc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn program(path: &Path, script: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn the_first_hit_wins() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let path = std::env::join_paths([at("one"), at("two")]).unwrap();
+        let find = |exe: Option<&str>| find(exe.map(OsStr::new), Some(&path), &at("cache"));
+        assert_eq!(find(None), None);
+
+        program(&at("cache/31.0/bitcoind"), "");
+        program(&at("cache/.download-x/bitcoin-node"), "");
+        assert_eq!(find(None), Some((at("cache/31.0/bitcoind"), Origin::Cache)));
+        program(&at("cache/31.99-source/bitcoin-node"), "");
+        assert_eq!(find(None), Some((at("cache/31.99-source/bitcoin-node"), Origin::Cache)));
+
+        program(&at("one/bitcoind"), "");
+        assert_eq!(find(None), Some((at("one/bitcoind"), Origin::Path)));
+        program(&at("two/bitcoin-node"), "");
+        assert_eq!(find(None), Some((at("two/bitcoin-node"), Origin::Path)), "it has IPC");
+
+        let named = Some(("/no/such/file".into(), Origin::Environment));
+        assert_eq!(find(Some("/no/such/file")), named, "what is named is taken");
+        assert_eq!(find(Some("")).unwrap().1, Origin::Path, "empty is unset");
+    }
+
+    #[test]
+    fn examines_what_it_found() {
+        let root = tempfile::tempdir().unwrap();
+        let exe = root.path().join("bitcoin-node");
+        program(
+            &exe,
+            "case $1 in -version) echo 'Bitcoin Core daemon version v30.1.0 bitcoin-node';; \
+             -help) echo '  -ipcbind=<address>';; esac",
+        );
+        let found = examine(exe.clone(), Origin::Path).unwrap();
+        assert_eq!(found.version, "v30.1.0");
+        assert!(found.has_ipc);
+
+        let other = root.path().join("bitcoind");
+        program(&other, "echo 'some other program'");
+        let error = examine(other, Origin::Path).unwrap_err().to_string();
+        assert!(error.contains("does not say a version of Bitcoin Core"), "{error}");
+
+        let broken = root.path().join("broken");
+        program(&broken, "echo 'libcapnp-0.9.2.so: cannot open shared object file' >&2; exit 127");
+        let error = examine(broken, Origin::Path).unwrap_err().to_string();
+        assert!(error.contains("apt-get install capnproto"), "{error}");
+        let error = examine(root.path().join("absent"), Origin::Environment).unwrap_err();
+        assert!(error.to_string().contains("absent does not run"), "{error}");
+    }
 }

@@ -3,19 +3,38 @@
 //! 1. `$BITCOIN_NODE_EXE`
 //! 2. `bitcoin-node` or `bitcoind` on `PATH`
 //! 3. the cache: `$XDG_CACHE_HOME` or `~/.cache`, in `sovereign-jds/bitcoin-core/VERSION`
-//! 4. a release download, checked against the release's own checksums ([`install`] only)
-//! 5. a build from the source that a crate carries ([`install`] only)
+//! 4. a release download, checked against the release's own checksums and, where gpg has a
+//!    known key for it, their signatures ([`install`] only)
+//! 5. a build from the Bitcoin Core source that the crate `libbitcoinkernel-sys` carries
+//!    ([`install`] only)
 
+mod archive;
+mod compile;
+mod download;
 mod error;
+mod http;
+mod install;
 mod locate;
+mod packages;
+mod progress;
+mod release;
+mod signature;
+mod source;
 
 use std::path::PathBuf;
 
-pub use error::ProvisionError;
-pub use locate::{has_ipc, locate};
+pub use download::download;
+pub use error::{DownloadError, ProvisionError};
+pub use install::install;
+pub use locate::{cache_dir, has_ipc, locate};
+pub use progress::{Lines, Progress, Silent};
+pub use release::{RELEASE, host_triple};
+pub use signature::Signatures;
 
 /// Names the binary to use.
 pub const EXE_ENV: &str = "BITCOIN_NODE_EXE";
+/// Names a mirror of the release folder: a URL that ends where `SHA256SUMS` begins.
+pub const DOWNLOAD_URL_ENV: &str = "JDS_NODE_DOWNLOAD_URL";
 
 /// Where a binary came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
