@@ -1,0 +1,211 @@
+//! A real node, a real server in front of it, and the files between them.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use bitcoin::{BlockHash, Transaction};
+use jds::server::Server;
+use jds_wire::Secp256k1PublicKey;
+use signet::kinds::COIN_VALUE_SAT_MIN;
+use signet::{Coin, Node, wait};
+use tempfile::TempDir;
+
+use crate::{Miner, PATIENCE, Work, accepted};
+
+/// How a [`World`] is set up.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    job_declaration: String,
+    payout: Option<String>,
+    node: Vec<(usize, String)>,
+}
+
+/// Nodes and a server. Dropped, all of it ends.
+#[derive(Debug)]
+pub struct World {
+    /// The server, in this process.
+    pub server: Server,
+    /// The nodes, in the order of the configuration.
+    pub nodes: Vec<Node>,
+    /// What miners pin.
+    pub authority: Secp256k1PublicKey,
+    /// Configuration and key.
+    files: TempDir,
+}
+
+impl Setup {
+    /// One regtest node, the pool's payout to that node's own script, defaults for the rest.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With another line in the table `job_declaration`.
+    #[must_use]
+    pub fn job_declaration(mut self, line: &str) -> Self {
+        self.job_declaration.push_str(line);
+        self.job_declaration.push('\n');
+        self
+    }
+
+    /// With these lines as the table `payout`.
+    #[must_use]
+    pub fn payout(mut self, lines: &str) -> Self {
+        self.payout = Some(lines.to_owned());
+        self
+    }
+
+    /// With another line in the table of node number `index`.
+    #[must_use]
+    pub fn node(mut self, index: usize, line: &str) -> Self {
+        self.node.push((index, line.to_owned()));
+        self
+    }
+
+    /// Starts a regtest node and the server, and waits until the server knows the node's tip.
+    pub async fn start(self) -> World {
+        let node = Node::regtest().expect("a node");
+        let world = self.start_on(vec![node]).await;
+        world.synced().await;
+        world
+    }
+
+    /// Starts the server on these nodes, some of which may be down, and waits for nothing. At
+    /// least one node.
+    pub async fn start_on(self, nodes: Vec<Node>) -> World {
+        let files = TempDir::with_prefix("jds-test-").expect("a temporary directory");
+        let (secret, public) = config::keys::generate().expect("a key");
+        config::keys::write_new(&files.path().join("authority.key"), &secret).expect("a key file");
+        let file = files.path().join("jds.toml");
+        let text = self.toml(&public.to_string(), &nodes);
+        std::fs::write(&file, &text).expect("a configuration file");
+        let checked = config::load(&file, std::iter::empty())
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let server = Server::start(&checked).await.expect("a server");
+        let authority = public.to_string().parse().expect("the key that was just made");
+        World { server, nodes, authority, files }
+    }
+
+    fn toml(&self, public_key: &str, nodes: &[Node]) -> String {
+        let payout = match (&self.payout, nodes) {
+            (Some(payout), _) => payout.clone(),
+            (None, [node, ..]) => {
+                format!("mode = \"pool\"\nscript = \"raw({:x})\"", node.mining_script())
+            }
+            (None, []) => panic!("a world without a node"),
+        };
+        let network = nodes.first().map_or("regtest", |node| node.chain().name());
+        let mut text = format!(
+            "network = \"{network}\"\ndata_dir = \"data\"\n\n\
+             [authority]\npublic_key = \"{public_key}\"\nsecret_key_file = \"authority.key\"\n\n\
+             [payout]\n{payout}\n\n\
+             [job_declaration]\nlisten = \"127.0.0.1:0\"\n{}\n",
+            self.job_declaration
+        );
+        for (index, node) in nodes.iter().enumerate() {
+            let (url, cookie) = (node.rpc_url(), node.cookie_file());
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "[[node]]\nname = \"{}\"\nrpc_url = \"{url}\"\nrpc_cookie_file = \"{}\"",
+                node.name(),
+                cookie.display()
+            );
+            for (_, line) in self.node.iter().filter(|(of, _)| *of == index) {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+impl World {
+    /// [`Setup::start`] without anything special.
+    pub async fn start() -> Self {
+        Setup::new().start().await
+    }
+
+    /// The first node.
+    #[track_caller]
+    pub fn node(&self) -> &Node {
+        self.nodes.first().expect("a node")
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// The server's configuration file, its key file beside it.
+    pub fn config_file(&self) -> std::path::PathBuf {
+        self.files.path().join("jds.toml")
+    }
+
+    /// What the first node would mine.
+    #[track_caller]
+    pub fn work(&self) -> Work {
+        Work::of(self.node())
+    }
+
+    /// A miner, connected.
+    pub async fn miner(&self, user: &str) -> Miner {
+        Miner::connect(self, user).await.expect("a connection and a token")
+    }
+
+    /// `n` coins that every kind of transaction can be made of. Mines, and waits until the server
+    /// has followed.
+    pub async fn coins(&self, n: usize) -> Vec<Coin> {
+        let coins = self.node().ensure_funds(n, COIN_VALUE_SAT_MIN).expect("coins");
+        self.synced().await;
+        coins
+    }
+
+    /// Waits until the server's tip is the first node's.
+    pub async fn synced(&self) {
+        let tip = self.node().tip().expect("the node's tip");
+        self.synced_to(tip).await;
+    }
+
+    /// Waits until the server's tip is `hash`.
+    pub async fn synced_to(&self, hash: BlockHash) {
+        let mut tips = self.server.shared().nodes.watch_tip();
+        let reached = tips.wait_for(|tip| tip.is_some_and(|tip| tip.hash == hash));
+        let reached = tokio::time::timeout(PATIENCE, reached).await.map(|tip| tip.is_ok());
+        let now = self.server.shared().nodes.tip();
+        assert_eq!(reached, Ok(true), "waited for the server's tip to be {hash}, it is {now:?}");
+    }
+
+    /// Waits until the server holds all of these transactions.
+    #[track_caller]
+    pub fn wait_known<'a>(&self, txs: impl IntoIterator<Item = &'a Transaction>) {
+        let wtxids: Vec<_> = txs.into_iter().map(Transaction::compute_wtxid).collect();
+        let what = format!("the server to know {} transactions of the node", wtxids.len());
+        let cache = &self.server.shared().validator.cache;
+        wait::until_true(&what, PATIENCE, || wtxids.iter().all(|wtxid| cache.get(wtxid).is_some()))
+            .expect("transactions in the server's cache");
+    }
+
+    /// Waits until the block is the tip of the first node, and checks that it holds exactly these
+    /// transactions in this order, coinbase aside.
+    #[track_caller]
+    pub fn assert_mined(&self, hash: BlockHash, txs: &[Transaction]) {
+        Work::wait_mined(self.node(), hash, PATIENCE);
+        let block = self.node().block(&hash).expect("the block");
+        let ids = |txs: &[Transaction]| -> Vec<_> {
+            txs.iter().map(|tx| (tx.compute_txid(), tx.compute_wtxid())).collect()
+        };
+        assert_eq!(
+            ids(block.txdata.get(1..).unwrap_or_default()),
+            ids(txs),
+            "the block's transactions are not those of the template"
+        );
+    }
+
+    /// Another miner connects, declares the node's template, and it is accepted.
+    pub async fn assert_still_serving(&self) {
+        self.synced().await;
+        let mut miner = self.miner("somebody-else").await;
+        let template = miner.template(&self.work());
+        accepted(&miner.declare(&template).await);
+    }
+}
