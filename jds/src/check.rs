@@ -141,7 +141,8 @@ impl Worker {
         }
         let block = Arc::clone(job);
         let hex = tokio::task::spawn_blocking(move || {
-            validation::block::proposal_block_hex(&block.accepted, &block.body(), now_unix_s())
+            let ntime = block_time_s(now_unix_s(), block.accepted.tip().median_time_past);
+            validation::block::proposal_block_hex(&block.accepted, &block.body(), ntime)
         });
         let Ok(hex) = hex.await else {
             return Checked::NotJudged("building the proposal failed".into());
@@ -160,6 +161,12 @@ impl Worker {
 
 fn now_unix_s() -> u32 {
     (crate::clock::unix_us() / 1_000_000) as u32
+}
+
+/// A time that the node takes for the next block (BIP 113), Unix seconds: where blocks came faster
+/// than one a second, or our clock is behind, that is later than our clock says.
+fn block_time_s(clock_s: u32, median_time_past: u32) -> u32 {
+    clock_s.max(median_time_past.saturating_add(1))
 }
 
 /// Node time spent within the last [`CHECK_WINDOW`].
@@ -209,6 +216,13 @@ mod tests {
         assert!(budget.allows(bob, start).is_ok());
         let later = start + CHECK_WINDOW + Duration::from_millis(1);
         assert!(budget.allows(alice, later).is_ok(), "the window moved on");
+    }
+
+    #[test]
+    fn a_proposal_is_never_dated_before_the_median_of_the_chain() {
+        assert_eq!(block_time_s(100, 99), 100);
+        assert_eq!(block_time_s(100, 100), 101);
+        assert_eq!(block_time_s(100, 5_000), 5_001);
     }
 
     #[test]

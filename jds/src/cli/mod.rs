@@ -110,7 +110,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 fn load(path: &Path) -> anyhow::Result<config::Checked> {
-    Ok(config::load(path, std::env::vars())?)
+    Ok(config::load_here(path)?)
 }
 
 fn keygen(out: &Path) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use signet::provision;
 
 /// Gets a node, with progress on standard error, and prints its path.
 pub(super) fn install() -> anyhow::Result<()> {
-    let node = provision::locate()?;
+    let node = provision::install(&mut provision::Lines(std::io::stderr()))?;
     println!("{}", node.path.display());
     Ok(())
 }

@@ -67,7 +67,8 @@ impl Stage {
         teller: &mut Teller,
     ) -> anyhow::Result<Self> {
         let start = Instant::now();
-        let exe = provision::locate().context("no Bitcoin Core to be had")?;
+        let exe = provision::install(&mut provision::Lines(std::io::stderr()))
+            .context("no Bitcoin Core to be had")?;
         teller.step(start, format!("Bitcoin Core {} at {}", exe.version, exe.path.display()));
 
         let start = Instant::now();
