@@ -149,18 +149,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let state = self.session.connection_state();
         let deadline = self.session.poll_timeout();
         let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
+        // In order of what must not starve: a peer that never stops sending gets its answers.
         tokio::select! {
-            frame = self.reader.next(|header| limits::admit(state, header)) => Wake::Frame(frame),
+            biased;
+            _ = shutdown.wait_for(|down| *down) => Wake::Shutdown,
+            flushed = flush(&mut self.writer), if self.writer.pending_bytes() > 0 => {
+                Wake::Flushed(flushed)
+            }
             Some(done) = self.work.join_next(), if !self.work.is_empty() => match done {
                 Ok((request_id, outcome)) => Wake::Validated(request_id, outcome),
                 // A task that panicked says so in the log by itself; the session times out.
                 Err(_) => Wake::Tick,
             },
-            flushed = flush(&mut self.writer), if self.writer.pending_bytes() > 0 => {
-                Wake::Flushed(flushed)
-            }
+            frame = self.reader.next(|header| limits::admit(state, header)) => Wake::Frame(frame),
             () = sleep_until(deadline.into()) => Wake::Tick,
-            _ = shutdown.wait_for(|down| *down) => Wake::Shutdown,
         }
     }
 
@@ -219,9 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Record::Declared(declared) = &record
             && let crate::session::DeclaredResult::Accepted { job, .. } = &declared.result
         {
+            // After the answer, and before a solution can come.
             let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
-            // After the answer, so that a solution never has to wait for it.
-            tokio::task::spawn_blocking(move || shared.jobs.make_ready(&job));
+            tokio::spawn(async move { shared.jobs.make_ready(job).await });
         }
         crate::report::log(record);
     }

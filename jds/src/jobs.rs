@@ -83,6 +83,7 @@ impl Job {
 pub struct Jobs {
     inner: Mutex<Inner>,
     ready: Mutex<ReadyBodies>,
+    ready_turn: tokio::sync::Mutex<()>,
     next_number: AtomicU64,
 }
 
@@ -131,6 +132,10 @@ impl Jobs {
         inner.by_user.get(tag).map(|jobs| jobs.iter().cloned().collect()).unwrap_or_default()
     }
 
+    fn newest_of(&self, tag: &UserTag) -> Option<u64> {
+        lock(&self.inner).by_user.get(tag).and_then(VecDeque::front).map(|job| job.number)
+    }
+
     /// How many jobs are kept.
     pub fn count(&self) -> usize {
         lock(&self.inner).live
@@ -148,9 +153,20 @@ impl Jobs {
         inner.order.retain(|job| job.strong_count() > 0);
     }
 
-    /// Makes the body of `job` ready for a solution, within the bytes that all ready bodies may
-    /// take; the oldest ready body goes first. CPU work of milliseconds: off the reactor.
-    pub fn make_ready(&self, job: &Arc<Job>) {
+    /// Makes the body of `job` ready for a solution, unless a newer job of the user has come
+    /// meanwhile. One at a time and off the reactor: declarations go first.
+    pub async fn make_ready(self: &Arc<Self>, job: Arc<Job>) {
+        let _turn = self.ready_turn.lock().await;
+        if self.newest_of(&job.user.tag).is_some_and(|newest| newest != job.number) {
+            return;
+        }
+        let jobs = Arc::clone(self);
+        // A body that could not be made here is made when a solution comes.
+        let _ = tokio::task::spawn_blocking(move || jobs.make_ready_now(&job)).await;
+    }
+
+    /// Keeps to the bytes that all ready bodies may take; the oldest ready body goes first.
+    fn make_ready_now(&self, job: &Arc<Job>) {
         let bytes = job.body().memory_bytes();
         let mut ready = lock(&self.ready);
         ready.order.push_back((Arc::downgrade(job), bytes));
