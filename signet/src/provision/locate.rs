@@ -1,7 +1,7 @@
 //! What is there already: no network, no build.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -99,8 +99,16 @@ pub(super) fn examine(path: PathBuf, origin: Origin) -> Result<NodeExe, Provisio
     Ok(NodeExe { path, origin, version, has_ipc })
 }
 
+/// Runs a binary for what it prints, in an empty data directory: in the user's own even these
+/// questions read the configuration and rename `settings.json`, which fails when two are asked at
+/// once.
 fn run(path: &Path, arg: &str) -> std::io::Result<Output> {
-    let run = || match Command::new(path).arg(arg).stdin(Stdio::null()).output() {
+    let empty = tempfile::tempdir()?;
+    let mut datadir = OsString::from("-datadir=");
+    datadir.push(empty.path());
+    let mut command = Command::new(path);
+    command.arg(arg).arg(datadir).stdin(Stdio::null());
+    let run = || match command.output() {
         // Another thread started a process while the binary was being written: gone in a moment.
         Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
         result => Some(result),
