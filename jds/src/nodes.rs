@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bitcoin::{BlockHash, CompactTarget};
+use bitcoin::BlockHash;
 use tdp_client::{NodeState, RpcNode, Template};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -62,20 +62,9 @@ impl Nodes {
         self.tip.subscribe()
     }
 
-    /// What a block on `prev_hash` with header time `ntime` must carry in `nBits`, by our own
-    /// nodes' word; for a block that none of them has seen, what it is at our tip (equal but at
-    /// the borders of a difficulty period).
-    pub fn bits_for(&self, prev_hash: &BlockHash, ntime: u32) -> Option<CompactTarget> {
-        self.all
-            .iter()
-            .find_map(|node| node.tip_by_hash(prev_hash))
-            .or_else(|| self.tip())
-            .map(|tip| tip.next_bits.at(ntime))
-    }
-
-    /// Height of a block on this parent, if one of our nodes has seen the parent as its tip.
-    pub fn height_on(&self, prev_hash: &BlockHash) -> Option<u32> {
-        self.all.iter().find_map(|node| node.tip_by_hash(prev_hash)).map(|tip| tip.next_height())
+    /// The block with this hash, if it is or lately was the tip of one of our nodes.
+    pub fn tip_by_hash(&self, hash: &BlockHash) -> Option<ChainTip> {
+        self.all.iter().find_map(|node| node.tip_by_hash(hash))
     }
 
     /// True when `node` has itself vetted every transaction of the job at the job's tip.

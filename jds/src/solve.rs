@@ -36,19 +36,23 @@ pub(crate) async fn solve(shared: &Arc<Shared>, request: Solve, received: Instan
 fn find(shared: &Shared, request: &Solve) -> Option<(FoundBlock, Arc<Job>)> {
     let solution = &request.solution;
     let prev_hash = BlockHash::from_byte_array(solution.prev_hash);
-    let Some(bits) = shared.nodes.bits_for(&prev_hash, solution.ntime) else {
-        warn!(%prev_hash, "a solution came before any node told us a tip: no target to hold it to");
-        return None;
-    };
-    let height = shared.nodes.height_on(&prev_hash);
+    let parent = shared.nodes.tip_by_hash(&prev_hash);
+    let tip = shared.nodes.tip();
+    let ntime = solution.ntime;
     let solution = as_solution(solution, prev_hash);
     let mut tried = Tried::default();
     for job in candidates(shared, request) {
         // A job of another height can not be a block on this parent (BIP 34).
-        if height.is_some_and(|height| height != job.accepted.height()) {
+        if parent.is_some_and(|parent| parent.next_height() != job.accepted.height()) {
             tried.other_height += 1;
             continue;
         }
+        // Our own word on the target, never the peer's: of this very parent, or of the tip that
+        // the job was accepted on, or of the present tip, which differs from the parent's only
+        // at the border of a difficulty period.
+        let own = Some(*job.accepted.tip()).filter(|tip| tip.hash == prev_hash);
+        let judged_by = parent.or(own).or(tip).unwrap_or(*job.accepted.tip());
+        let bits = judged_by.next_bits.at(ntime);
         match assemble(&job.accepted, &job.body(), &solution, bits) {
             Ok(block) => return Some((block, job)),
             Err(SolutionError::ExtranonceLength { .. }) => tried.other_extranonce += 1,
