@@ -1,10 +1,13 @@
 //! A miner connected to the server.
 
+use std::time::Duration;
+
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Transaction, TxOut};
 use jds::client::template::{MinerTemplate, Solved};
 use jds::client::{ClientError, Declaration, DeclareOutcome, JdClient, SetupOptions, Token};
-use jds_wire::message::PushSolution;
+use jds_wire::message::{DeclareMiningJob, ProvideMissingTransactionsSuccess, PushSolution};
+use jds_wire::{ClientMessage, ServerMessage};
 
 use crate::{Work, World};
 
@@ -74,6 +77,73 @@ impl Miner {
             .declare(declaration, |position| template.raw_tx(position))
             .await
             .expect("an answer to the declaration")
+    }
+
+    /// Sends a declaration with a new token and waits for nothing; its request id.
+    pub async fn send_declaration(&mut self, template: &MinerTemplate) -> u32 {
+        let token = self.token().await;
+        let request_id = self.client.new_request_id();
+        self.send_declaration_as(request_id, &token.bytes, template).await;
+        request_id
+    }
+
+    /// [`Self::send_declaration`] with a request id and a token of the caller's choice.
+    pub async fn send_declaration_as(
+        &mut self,
+        request_id: u32,
+        token: &[u8],
+        template: &MinerTemplate,
+    ) {
+        let (prefix, suffix) = template.halves();
+        let declaration = DeclareMiningJob {
+            request_id,
+            mining_job_token: token,
+            version: template.version,
+            coinbase_tx_prefix: &prefix,
+            coinbase_tx_suffix: &suffix,
+            wtxids: &template.wtxids(),
+            excess_data: b"",
+        };
+        let message = ClientMessage::DeclareMiningJob(declaration);
+        self.client.send(&message).await.expect("room to send a declaration");
+    }
+
+    /// The next message, which must be ProvideMissingTransactions: request id and positions.
+    pub async fn asked(&mut self) -> (u32, Vec<u16>) {
+        match self.client.recv().await.expect("ProvideMissingTransactions") {
+            ServerMessage::ProvideMissingTransactions(asked) => {
+                (asked.request_id, asked.unknown_tx_positions)
+            }
+            other => panic!("expected ProvideMissingTransactions, got {other:?}"),
+        }
+    }
+
+    /// Sends ProvideMissingTransactions.Success with any bytes as transactions.
+    pub async fn supply(&mut self, request_id: u32, transactions: &[Vec<u8>]) {
+        let supplied = ProvideMissingTransactionsSuccess {
+            request_id,
+            transactions: transactions.iter().map(Vec::as_slice).collect(),
+        };
+        let message = ClientMessage::ProvideMissingTransactionsSuccess(supplied);
+        self.client.send(&message).await.expect("room to send transactions");
+    }
+
+    /// The next message, which must be the verdict on a declaration: request id and outcome (the
+    /// figures in it are not measured here).
+    pub async fn verdict(&mut self) -> (u32, DeclareOutcome) {
+        let (missing, elapsed) = (0, Duration::ZERO);
+        match self.client.recv().await.expect("a verdict") {
+            ServerMessage::DeclareMiningJobSuccess(success) => {
+                let new_token = success.new_mining_job_token;
+                (success.request_id, DeclareOutcome::Accepted { new_token, missing, elapsed })
+            }
+            ServerMessage::DeclareMiningJobError(error) => {
+                let (code, details) = (error.error_code.into_owned(), error.error_details);
+                let outcome = DeclareOutcome::Rejected { code, details, missing, elapsed };
+                (error.request_id, outcome)
+            }
+            other => panic!("expected a verdict, got {other:?}"),
+        }
     }
 
     /// Mines a declared template and hands the solution in; the block that it makes.

@@ -160,6 +160,20 @@ impl World {
         coins
     }
 
+    /// Sends transactions to the first node's mempool, and waits until the node offers them and the
+    /// server knows them, fees included.
+    ///
+    /// Mines an empty block: on an old tip a node and the server look only every few seconds.
+    pub async fn relay(&self, txs: &[Transaction]) -> Work {
+        let node = self.node();
+        node.send(txs).expect("transactions that the node relays");
+        node.mine_block(&[]).expect("an empty block");
+        self.synced().await;
+        let work = Work::with_txs(node, txs.len());
+        self.wait_known(&work.txs);
+        work
+    }
+
     /// Waits until the server's tip is the first node's.
     pub async fn synced(&self) {
         let tip = self.node().tip().expect("the node's tip");
