@@ -140,9 +140,12 @@ pub fn has_ipc(path: &Path) -> bool {
     if let Some(has_ipc) = known.get(path) {
         return *has_ipc;
     }
-    let help = run(path, "-help");
-    let has_ipc =
-        help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("-ipcbind="));
+    let Ok(help) = run(path, "-help") else { return false };
+    if !help.status.success() {
+        // Not remembered: it may do better next time.
+        return false;
+    }
+    let has_ipc = String::from_utf8_lossy(&help.stdout).contains("-ipcbind=");
     known.insert(path.to_owned(), has_ipc);
     has_ipc
 }
