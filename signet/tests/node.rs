@@ -1,7 +1,5 @@
 //! The harness on a real node: each test starts its own, and looks at the node's own answers.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
-
 use std::time::{Duration, Instant};
 
 use bitcoincore_rpc::RpcApi;
