@@ -43,20 +43,24 @@ pub struct Job {
 }
 
 impl Job {
-    /// The serialised rest of the block; built now when it is not ready.
+    /// What is ready of the block beside header and coinbase: at least the merkle branch, which
+    /// is made now if need be, and the serialised transactions if they are kept ready.
     pub fn body(&self) -> Arc<BlockBody> {
         if let Some(body) = lock(&self.body).clone() {
             return body;
         }
         // Built outside of the lock: two builders at once cost time, a lock held for
         // milliseconds in the way of a found block costs more.
-        let built = Arc::new(self.accepted.prepare_body());
+        let built = Arc::new(self.accepted.prepare_branch());
         Arc::clone(lock(&self.body).get_or_insert(built))
     }
 
-    /// True when [`Self::body`] answers without work.
-    pub fn body_is_ready(&self) -> bool {
-        lock(&self.body).is_some()
+    /// Makes all of it ready; how many bytes that takes.
+    fn make_ready(&self) -> usize {
+        let built = Arc::new(self.accepted.prepare_body());
+        let bytes = built.memory_bytes();
+        *lock(&self.body) = Some(built);
+        bytes
     }
 
     /// The node found the job invalid: `reason` is the node's.
@@ -167,7 +171,7 @@ impl Jobs {
 
     /// Keeps to the bytes that all ready bodies may take; the oldest ready body goes first.
     fn make_ready_now(&self, job: &Arc<Job>) {
-        let bytes = job.body().memory_bytes();
+        let bytes = job.make_ready();
         let mut ready = lock(&self.ready);
         ready.order.push_back((Arc::downgrade(job), bytes));
         ready.bytes += bytes;

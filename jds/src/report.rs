@@ -41,7 +41,8 @@ fn log_declared(declared: Declared) {
                 "declaration accepted"
             );
         }
-        DeclaredResult::Rejected { code, details } => {
+        DeclaredResult::Rejected(rejection) => {
+            let (code, details) = (rejection.code.as_str(), rejection.details());
             warn!(user, request_id, code, details, ms, "declaration rejected");
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, cmp::fixed_time_eq, sha256};
 use rand::RngCore;
 use validation::declared::TemplateHash;
+use validation::rejection::Reason;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 32;
@@ -57,20 +58,32 @@ pub struct Genuine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Not of our making: wrong length, version, kind or MAC.
-    #[error("token-unknown")]
+    #[error("not a token of this server")]
     Unknown,
     /// Older than its lifetime.
-    #[error("token-expired")]
+    #[error("expired")]
     Expired,
     /// An earlier declaration used it.
-    #[error("token-spent")]
+    #[error("spent")]
     Spent,
     /// Recycled: the user had too many unused ones on this connection.
-    #[error("token-recycled")]
+    #[error("recycled")]
     Recycled,
     /// Belongs to another user.
-    #[error("token-foreign")]
+    #[error("of another user")]
     Foreign,
+}
+
+impl From<TokenError> for Reason {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Unknown => Self::TokenUnknown,
+            TokenError::Expired => Self::TokenExpired,
+            TokenError::Spent => Self::TokenSpent,
+            TokenError::Recycled => Self::TokenRecycled,
+            TokenError::Foreign => Self::TokenForeign,
+        }
+    }
 }
 
 /// Makes and checks tokens.

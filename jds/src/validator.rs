@@ -70,12 +70,6 @@ pub enum Outcome {
     },
     /// Refused.
     Rejected(Rejection),
-    /// Refused as stale, because no node has told us a tip yet.
-    NoTip,
-    /// The node finds the block invalid.
-    Invalid(String),
-    /// A defect of ours.
-    Failed(String),
 }
 
 /// Everything that validation needs, shared by all connections.
@@ -136,7 +130,7 @@ impl Validator {
                     Ok(FirstPass::Ahead(back)) => declaration = *back,
                 }
             } else if grace_over {
-                return Outcome::NoTip;
+                return no_tip();
             }
             while !grace_over && *tips.borrow() == tip {
                 tokio::select! {
@@ -150,7 +144,7 @@ impl Validator {
     /// Second look, with the transactions that the peer supplied.
     pub async fn complete(&self, draft: Box<Draft>, answer: Vec<Vec<u8>>) -> Outcome {
         // The tip may have moved meanwhile; `judge` looks at the height again.
-        let Some(tip) = self.nodes.tip() else { return Outcome::NoTip };
+        let Some(tip) = self.nodes.tip() else { return no_tip() };
         let judged = self.on_cpu(move || {
             let Draft { declaration, prechecked, mut slots, asked } = *draft;
             let verdict =
@@ -186,7 +180,9 @@ impl Validator {
                     Ok(Err(_)) | Err(_) => Checked::NotJudged("no answer in time".into()),
                 };
                 if let Checked::Invalid(reason) = answer {
-                    return Outcome::Invalid(reason);
+                    return Outcome::Rejected(
+                        Rejection::new(Reason::ConsensusCheck).actual(reason),
+                    );
                 }
                 checked = Some(answer);
             }
@@ -209,8 +205,13 @@ impl Validator {
         let _permit = self.cpu.acquire().await;
         tokio::task::spawn_blocking(work)
             .await
-            .map_err(|error| Outcome::Failed(format!("validation ended abnormally: {error}")))
+            .map_err(|error| Outcome::Rejected(Rejection::new(Reason::Internal).actual(error)))
     }
+}
+
+/// The answer while no node has told us a tip: the one code on which clients try again.
+fn no_tip() -> Outcome {
+    Outcome::Rejected(Rejection::new(Reason::NoTip))
 }
 
 /// The answer to a job one block ahead whose block did not come in time.

@@ -58,10 +58,10 @@ impl fmt::Display for ErrorCode {
 
 /// Declares [`Reason`] with name, code and documentation of each reason side by side.
 macro_rules! reasons {
-    ($($(#[$doc:meta])+ $variant:ident = $name:literal => $code:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal => $code:ident,)+) => {
         /// The one rule that a job broke. Names are stable: they go into events and metrics.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Reason { $($(#[$doc])+ $variant,)+ }
+        pub enum Reason { $($(#[doc = $doc])+ $variant,)+ }
 
         impl Reason {
             /// Every reason.
@@ -70,6 +70,11 @@ macro_rules! reasons {
             /// The stable kebab-case name.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it means, one sentence for people.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)+ }
             }
 
             /// The code that goes with it.
@@ -88,8 +93,28 @@ reasons! {
     TokenExpired = "token-expired" => InvalidMiningJobToken,
     /// An earlier declaration used the token.
     TokenSpent = "token-spent" => InvalidMiningJobToken,
-    /// The token belongs to another user.
+    /// The token belongs to a user who never asked for one on this connection.
     TokenForeign = "token-foreign" => InvalidMiningJobToken,
+    /// The user had so many unused tokens that this one, the oldest, made room.
+    TokenRecycled = "token-recycled" => InvalidMiningJobToken,
+
+    // The message and its place in the conversation; judged by the server too.
+    /// The message can not be read.
+    MalformedMessage = "malformed-message" => InvalidJob,
+    /// The message is larger than any declaration of a block.
+    DeclarationTooLarge = "declaration-too-large" => InvalidJob,
+    /// The connection was set up in coinbase-only mode, which declares nothing.
+    CoinbaseOnlyConnection = "coinbase-only-connection" => InvalidJob,
+    /// A declaration with this request id is still pending on the connection.
+    RequestIdInUse = "request-id-in-use" => InvalidJob,
+    /// Too many declarations of the connection are pending.
+    TooManyPending = "too-many-pending" => InvalidJob,
+    /// The transactions that were asked for came in too large a message.
+    AnswerTooLarge = "answer-too-large" => MissingTxs,
+    /// The transactions that were asked for did not come in time.
+    NoAnswerInTime = "no-answer-in-time" => MissingTxs,
+    /// No node has told the server a tip yet: try again.
+    NoTip = "no-tip" => StaleChainTip,
 
     // The coinbase as bytes.
     /// The prefix ends before the scriptSig, so that there is no place for the extranonce.

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use jds_wire::ServerMessage;
 use jds_wire::message::MessageError;
+use validation::rejection::Rejection;
 
 use crate::jobs::{Job, User};
 use crate::payout::TermsError;
-use crate::token::TokenError;
 use crate::validator::{Declaration, Draft, Outcome};
 
 /// Something that happened to the session.
@@ -128,12 +128,7 @@ pub enum DeclaredResult {
         checked: Option<crate::check::Checked>,
     },
     /// Rejected.
-    Rejected {
-        /// `error_code` of the answer.
-        code: &'static str,
-        /// `error_details` of the answer.
-        details: String,
-    },
+    Rejected(Rejection),
 }
 
 /// Why a connection ends.
@@ -175,25 +170,4 @@ impl From<TermsError> for Violation {
     fn from(error: TermsError) -> Self {
         Self::Terms(error.to_string())
     }
-}
-
-/// Why a declaration is refused before the rules are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
-    #[error("reason={0}")]
-    Token(TokenError),
-    #[error("reason=coinbase-only-connection")]
-    CoinbaseOnly,
-    #[error("reason=request-id-in-use")]
-    RequestIdInUse,
-    #[error("reason=too-many-pending expected<={0}")]
-    TooManyPending(usize),
-    #[error("reason=declaration-too-large expected<={max} actual={actual}")]
-    TooLarge { max: usize, actual: usize },
-    #[error("reason=answer-too-large expected<={max} actual={actual}")]
-    AnswerTooLarge { max: usize, actual: usize },
-    #[error("reason=no-answer-in-time expected_ms<={0}")]
-    NoAnswerInTime(u128),
-    #[error("reason=no-tip")]
-    NoTip,
 }

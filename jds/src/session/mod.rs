@@ -19,8 +19,8 @@ use jds_wire::limits::{
 };
 use jds_wire::message::{self, MessageError, constants as c};
 use jds_wire::{ClientMessage, Frame, FrameHeader, ServerMessage};
+use validation::rejection::{Reason, Rejection};
 
-use action::Refusal;
 pub use action::{
     Action, CloseReason, Declared, DeclaredResult, Input, OwnedSolution, Record, Solve, Violation,
 };
@@ -183,11 +183,9 @@ impl Session {
         let late: Vec<u32> =
             self.pending.iter().filter(|(_, p)| late(p)).map(|(id, _)| *id).collect();
         for request_id in late {
-            self.refuse_pending(
-                request_id,
-                c::ERROR_CODE_DECLARE_MINING_JOB_MISSING_TXS,
-                Refusal::NoAnswerInTime(MISSING_TXS_TIMEOUT.as_millis()).to_string(),
-            );
+            let rejection = Rejection::new(Reason::NoAnswerInTime)
+                .expected(format_args!("within-{}-ms", MISSING_TXS_TIMEOUT.as_millis()));
+            self.refuse_pending(request_id, rejection);
         }
         Ok(())
     }
@@ -246,9 +244,8 @@ impl Session {
                 let Some(request_id) = frame.payload.first_chunk() else {
                     return Err(Violation::Malformed(error));
                 };
-                let details = format!("reason=malformed-message actual={error}");
-                let code = c::ERROR_CODE_DECLARE_MINING_JOB_INVALID_JOB;
-                self.refuse(u32::from_le_bytes(*request_id), None, now.instant, code, details);
+                let rejection = Rejection::new(Reason::MalformedMessage).actual(error);
+                self.refuse(u32::from_le_bytes(*request_id), None, now.instant, rejection);
                 Ok(())
             }
             _ => Err(Violation::Malformed(error)),
@@ -262,16 +259,18 @@ impl Session {
         let actual = header.payload_bytes;
         match header.msg_type {
             c::MESSAGE_TYPE_DECLARE_MINING_JOB => {
-                let refusal = Refusal::TooLarge { max: DECLARE_MINING_JOB_BYTES_MAX, actual };
-                let code = c::ERROR_CODE_DECLARE_MINING_JOB_INVALID_JOB;
-                self.refuse(request_id, None, now.instant, code, refusal.to_string());
+                let rejection = Rejection::new(Reason::DeclarationTooLarge)
+                    .expected(format_args!("at-most-{DECLARE_MINING_JOB_BYTES_MAX}"))
+                    .actual(actual);
+                self.refuse(request_id, None, now.instant, rejection);
             }
             c::MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS => {
                 let max = PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX;
-                let refusal = Refusal::AnswerTooLarge { max, actual }.to_string();
-                let code = c::ERROR_CODE_DECLARE_MINING_JOB_MISSING_TXS;
                 if self.pending.get(&request_id).is_some_and(|p| p.awaiting.is_some()) {
-                    self.refuse_pending(request_id, code, refusal);
+                    let rejection = Rejection::new(Reason::AnswerTooLarge)
+                        .expected(format_args!("at-most-{max}"))
+                        .actual(actual);
+                    self.refuse_pending(request_id, rejection);
                 }
             }
             _ => self.record(Record::Ignored("message too large to read")),
@@ -350,17 +349,17 @@ impl Session {
     ) {
         let request_id = declare.request_id;
         let refusal = if !full_template {
-            Some(Refusal::CoinbaseOnly)
+            Some(Rejection::new(Reason::CoinbaseOnlyConnection))
         } else if self.pending.contains_key(&request_id) {
-            Some(Refusal::RequestIdInUse)
+            Some(Rejection::new(Reason::RequestIdInUse))
         } else if self.pending.len() >= DECLARATIONS_PENDING_PER_CONNECTION_MAX {
-            Some(Refusal::TooManyPending(DECLARATIONS_PENDING_PER_CONNECTION_MAX))
+            let max = DECLARATIONS_PENDING_PER_CONNECTION_MAX;
+            Some(Rejection::new(Reason::TooManyPending).expected(format_args!("at-most-{max}")))
         } else {
             None
         };
-        if let Some(refusal) = refusal {
-            let code = c::ERROR_CODE_DECLARE_MINING_JOB_INVALID_JOB;
-            self.refuse(request_id, None, now.instant, code, refusal.to_string());
+        if let Some(rejection) = refusal {
+            self.refuse(request_id, None, now.instant, rejection);
             return;
         }
         let opened = self.deps.mint.open(declare.mining_job_token, now.unix_us).and_then(|token| {
@@ -372,9 +371,8 @@ impl Session {
         let (user, rules) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                let code = c::ERROR_CODE_DECLARE_MINING_JOB_INVALID_MINING_JOB_TOKEN;
-                let details = Refusal::Token(error).to_string();
-                self.refuse(request_id, None, now.instant, code, details);
+                let rejection = Rejection::new(Reason::from(error));
+                self.refuse(request_id, None, now.instant, rejection);
                 return;
             }
         };
@@ -426,21 +424,7 @@ impl Session {
             Outcome::Accepted { job, missing, checked } => {
                 self.on_accepted(request_id, job, missing, checked, now);
             }
-            Outcome::Rejected(rejection) => {
-                self.refuse_pending(request_id, rejection.code.as_str(), rejection.details());
-            }
-            Outcome::NoTip => {
-                let code = c::ERROR_CODE_DECLARE_MINING_JOB_STALE_CHAIN_TIP;
-                self.refuse_pending(request_id, code, Refusal::NoTip.to_string());
-            }
-            Outcome::Invalid(reason) => {
-                let code = c::ERROR_CODE_DECLARE_MINING_JOB_INVALID_JOB;
-                self.refuse_pending(request_id, code, format!("reason=consensus actual={reason}"));
-            }
-            Outcome::Failed(reason) => {
-                let code = c::ERROR_CODE_DECLARE_MINING_JOB_INTERNAL_ERROR;
-                self.refuse_pending(request_id, code, format!("reason=internal actual={reason}"));
-            }
+            Outcome::Rejected(rejection) => self.refuse_pending(request_id, rejection),
         }
     }
 
@@ -477,9 +461,9 @@ impl Session {
         }));
     }
 
-    fn refuse_pending(&mut self, request_id: u32, code: &'static str, details: String) {
+    fn refuse_pending(&mut self, request_id: u32, rejection: Rejection) {
         let Some(pending) = self.pending.remove(&request_id) else { return };
-        self.refuse(request_id, Some(pending.user), pending.received, code, details);
+        self.refuse(request_id, Some(pending.user), pending.received, rejection);
     }
 
     /// The one place where a declaration is answered with an error.
@@ -488,16 +472,15 @@ impl Session {
         request_id: u32,
         user: Option<Arc<User>>,
         received: Instant,
-        code: &'static str,
-        details: String,
+        rejection: Rejection,
     ) {
         let error = message::DeclareMiningJobError {
             request_id,
-            error_code: code.into(),
-            error_details: details.clone(),
+            error_code: rejection.code.as_str().into(),
+            error_details: rejection.details(),
         };
         self.send(ServerMessage::DeclareMiningJobError(error));
-        let result = DeclaredResult::Rejected { code, details };
+        let result = DeclaredResult::Rejected(rejection);
         self.record(Record::Declared(Declared { request_id, user, received, result }));
     }
 }

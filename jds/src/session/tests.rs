@@ -136,7 +136,11 @@ fn token_error(actions: &[Action]) -> String {
 }
 
 fn details(error: TokenError) -> String {
-    format!("reason={error}")
+    format!("reason={}", Reason::from(error))
+}
+
+fn no_tip() -> Box<Outcome> {
+    Box::new(Outcome::Rejected(Rejection::new(Reason::NoTip)))
 }
 
 #[test]
@@ -264,7 +268,7 @@ fn used_tokens_do_not_count_towards_the_cap() {
     for request_id in 0..TOKENS_PER_USER_MAX as u32 * 2 {
         let token = peer.allocate("alice");
         assert!(matches!(peer.declare(request_id, &token)[..], [Action::Validate(_)]));
-        let outcome = Box::new(Outcome::NoTip);
+        let outcome = no_tip();
         peer.input(Input::Validated { request_id, outcome });
     }
     assert!(matches!(peer.declare(0, &first)[..], [Action::Validate(_)]));
@@ -278,7 +282,7 @@ fn a_request_id_in_use_is_refused_without_spending_the_token() {
     let (request_id, code, details) = error_of(&peer.declare(1, &second));
     assert_eq!((request_id, &*code, &*details), (1, "invalid-job", "reason=request-id-in-use"));
     assert!(matches!(peer.declare(2, &second)[..], [Action::Validate(_)]));
-    peer.input(Input::Validated { request_id: 1, outcome: Box::new(Outcome::NoTip) });
+    peer.input(Input::Validated { request_id: 1, outcome: no_tip() });
     let third = peer.allocate("alice");
     assert!(matches!(peer.declare(1, &third)[..], [Action::Validate(_)]), "free again");
 }
@@ -292,7 +296,7 @@ fn pending_declarations_are_bounded() {
     }
     let token = peer.allocate("alice");
     let (_, code, details) = error_of(&peer.declare(99, &token));
-    assert_eq!((&*code, &*details), ("invalid-job", "reason=too-many-pending expected<=8"));
+    assert_eq!((&*code, &*details), ("invalid-job", "reason=too-many-pending expected=at-most-8"));
 }
 
 #[test]
@@ -313,7 +317,7 @@ fn without_a_tip_the_answer_is_one_that_clients_retry_on() {
     let mut peer = Peer::ready();
     let token = peer.allocate("alice");
     peer.declare(7, &token);
-    let outcome = Box::new(Outcome::NoTip);
+    let outcome = no_tip();
     let actions = peer.input(Input::Validated { request_id: 7, outcome });
     let stale = c::ERROR_CODE_DECLARE_MINING_JOB_STALE_CHAIN_TIP;
     assert_eq!(error_of(&actions), (7, stale.into(), "reason=no-tip".into()));
@@ -363,7 +367,7 @@ fn oversized_and_malformed_declarations_are_answered_by_request_id() {
     let actions = peer.input(Input::Oversized(header, &[5, 0, 0, 0]));
     let (request_id, code, details) = error_of(&actions);
     assert_eq!((request_id, &*code), (5, "invalid-job"));
-    assert_eq!(details, "reason=declaration-too-large expected<=750000 actual=2000000");
+    assert_eq!(details, "reason=declaration-too-large expected=at-most-750000 actual=2000000");
 
     let actions = peer.says_raw(0, c::MESSAGE_TYPE_DECLARE_MINING_JOB, vec![6, 0, 0, 0, 255, 1]);
     let (request_id, code, details) = error_of(&actions);
