@@ -7,8 +7,9 @@ use jds::client::template::MinerTemplate;
 use jds_tests::{World, accepted, rejected};
 use signet::kinds::Kind;
 
+type Edit = fn(&mut MinerTemplate);
 /// Something to break, and the answer that it gets: code and reason.
-type Case = (&'static str, fn(&mut MinerTemplate), &'static str, &'static str);
+type Case = (&'static str, Edit, &'static str, &'static str);
 
 const TX: &str = "invalid-coinbase-tx";
 const INPUT: &str = "invalid-coinbase-tx-input";
@@ -244,7 +245,7 @@ async fn an_underpaid_pool_is_told_what_was_due() {
 /// Unusual, and valid: a false rejection costs a miner blocks.
 #[tokio::test(flavor = "multi_thread")]
 async fn unusual_coinbases_are_accepted_and_mined() {
-    let edits: &[(&str, fn(&mut MinerTemplate))] = &[
+    let edits: &[(&str, Edit)] = &[
         ("the payout in two outputs", |t| {
             let half = t.coinbase.output[0].value / 2;
             t.coinbase.output[0].value -= half;
