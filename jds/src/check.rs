@@ -33,6 +33,8 @@ pub enum Checked {
 pub struct Checker {
     queue: Mutex<Queue>,
     wake: Notify,
+    nodes: Arc<Nodes>,
+    check_node: Option<RpcNode>,
 }
 
 #[derive(Debug, Default)]
@@ -56,10 +58,22 @@ impl Checker {
         check_node: Option<RpcNode>,
         submissions: watch::Receiver<usize>,
     ) -> Arc<Self> {
-        let checker = Arc::new(Self { queue: Mutex::default(), wake: Notify::new() });
-        let worker = Worker { nodes, check_node, submissions, spent: Budget::default() };
+        let queue = Mutex::default();
+        let checker = Arc::new(Self { queue, wake: Notify::new(), nodes, check_node });
+        let worker = Worker { submissions, spent: Budget::default() };
         tokio::spawn(worker.run(Arc::clone(&checker)));
         checker
+    }
+
+    /// The node that judges now.
+    fn node(&self) -> Option<RpcNode> {
+        self.check_node.clone().or_else(|| self.nodes.active())
+    }
+
+    /// True when the node has vetted all of the job already: it needs no place in the line, where
+    /// it would wait for the check of somebody else's.
+    pub fn has_vetted(&self, job: &Job) -> bool {
+        self.node().is_some_and(|node| self.nodes.has_vetted(&job.accepted, &node))
     }
 
     /// Puts a job in line, instead of an older one of the same user.
@@ -96,8 +110,6 @@ impl Checker {
 }
 
 struct Worker {
-    nodes: Arc<Nodes>,
-    check_node: Option<RpcNode>,
     submissions: watch::Receiver<usize>,
     spent: Budget,
 }
@@ -106,7 +118,7 @@ impl Worker {
     async fn run(mut self, checker: Arc<Checker>) {
         loop {
             let Waiting { job, answer } = checker.next().await;
-            let checked = self.check(&job).await;
+            let checked = self.check(&checker, &job).await;
             match &checked {
                 Checked::Valid => debug!(template = %job.accepted.template_hash(), "check passed"),
                 Checked::Invalid(reason) => {
@@ -123,20 +135,20 @@ impl Worker {
         }
     }
 
-    async fn check(&mut self, job: &Arc<Job>) -> Checked {
+    async fn check(&mut self, checker: &Checker, job: &Arc<Job>) -> Checked {
         let user = job.user.tag;
         if let Err(why) = self.spent.allows(user, Instant::now()) {
             return Checked::NotJudged(why.into());
         }
         // A found block goes first. A closed channel means that nobody submits any more.
         let _ = self.submissions.wait_for(|under_way| *under_way == 0).await;
-        if self.nodes.tip().is_none_or(|tip| tip.hash != job.accepted.prev_hash()) {
+        if checker.nodes.tip().is_none_or(|tip| tip.hash != job.accepted.prev_hash()) {
             return Checked::NotJudged("the tip moved on".into());
         }
-        let Some(node) = self.check_node.clone().or_else(|| self.nodes.active()) else {
+        let Some(node) = checker.node() else {
             return Checked::NotJudged("no node is ready".into());
         };
-        if self.nodes.has_vetted(&job.accepted, &node) {
+        if checker.nodes.has_vetted(&job.accepted, &node) {
             return Checked::Valid;
         }
         let block = Arc::clone(job);

@@ -173,6 +173,9 @@ impl Validator {
         let job = self.jobs.create(declaration.user, accepted);
         let mut checked = None;
         match &self.checker {
+            Some((checker, CheckMode::Before)) if checker.has_vetted(&job) => {
+                checked = Some(Checked::Valid);
+            }
             Some((checker, CheckMode::Before)) => {
                 let answer = checker.enqueue(Arc::clone(&job));
                 let answer = match tokio::time::timeout(CHECK_WAIT_MAX, answer).await {
