@@ -201,11 +201,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let received = Instant::now();
                     let permit = Arc::clone(&self.solutions).acquire_owned().await;
                     let shared = Arc::clone(&self.shared);
+                    let solving = shared.submitter.solving();
                     // Not one of `work`: a found block outlives its connection.
                     tokio::spawn(
                         async move {
                             solve::solve(&shared, request, received).await;
-                            drop(permit);
+                            drop((permit, solving));
                         }
                         .in_current_span(),
                     );

@@ -136,9 +136,7 @@ impl Server {
         if tokio::time::timeout(SHUTDOWN_GRACE, self.accepting).await.is_err() {
             warn!("some connections did not end in time");
         }
-        let mut under_way = self.shared.submitter.under_way();
-        let first_answers = under_way.wait_for(|count| *count == 0);
-        if tokio::time::timeout(SHUTDOWN_GRACE, first_answers).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_GRACE, self.shared.submitter.idle()).await.is_err() {
             warn!("a found block is still being submitted");
         }
         info!("stopped");

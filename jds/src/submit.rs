@@ -23,6 +23,7 @@ use crate::nodes::Nodes;
 pub struct Submitter {
     nodes: Arc<Nodes>,
     seen: Mutex<VecDeque<BlockHash>>,
+    solving: watch::Sender<usize>,
     under_way: watch::Sender<usize>,
 }
 
@@ -49,7 +50,12 @@ enum NodeVerdict {
 impl Submitter {
     /// For these nodes.
     pub fn new(nodes: Arc<Nodes>) -> Arc<Self> {
-        Arc::new(Self { nodes, seen: Mutex::default(), under_way: watch::Sender::new(0) })
+        Arc::new(Self {
+            nodes,
+            seen: Mutex::default(),
+            solving: watch::Sender::new(0),
+            under_way: watch::Sender::new(0),
+        })
     }
 
     /// Sends the block to every node, each by itself, and returns at once. False when this very
@@ -74,6 +80,21 @@ impl Submitter {
             tokio::spawn(async move { submitter.to_node(node, hash, hex, origin, guard).await });
         }
         true
+    }
+
+    /// Announces that a solution is being looked at, for as long as the guard lives. A consensus
+    /// check does not wait for it: bad solutions could hold it up for ever.
+    pub(crate) fn solving(&self) -> UnderWay {
+        UnderWay::begin(&self.solving)
+    }
+
+    /// Waits until every solution that came was looked at, and every block found has had its first
+    /// answer from every node.
+    pub async fn idle(&self) {
+        // In this order: a solution that makes a block is counted as one before it is let go. A
+        // closed channel means that nobody counts any more.
+        let _ = self.solving.subscribe().wait_for(|count| *count == 0).await;
+        let _ = self.under_way.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// How many first submissions are under way; consensus checks wait while it is not zero.
@@ -197,9 +218,9 @@ impl Submitter {
     }
 }
 
-/// Counts one submission as under way for as long as it lives.
+/// Counts one solution or submission as under way for as long as it lives.
 #[derive(Debug)]
-struct UnderWay(watch::Sender<usize>);
+pub(crate) struct UnderWay(watch::Sender<usize>);
 
 impl UnderWay {
     fn begin(count: &watch::Sender<usize>) -> Self {

@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use jds::client::{JdClient, SetupOptions};
-use serde_json::Value;
-use signet::{provision, wait};
+use bitcoin::CompactTarget;
+use bitcoin::hashes::Hash;
+use jds::client::template::MinerTemplate;
+use jds::client::{Declaration, DeclareOutcome, JdClient, SetupOptions};
+use jds_wire::message::PushSolution;
+use serde_json::{Value, json};
+use signet::{Node, provision, wait};
 use tempfile::TempDir;
 
 /// How long a server may take to say that it listens.
@@ -317,6 +321,58 @@ async fn run_serves_without_a_node_and_ends_its_connections_in_order() {
     let log = server.log();
     assert!(log.contains("the server shuts down") && log.contains("stopped"), "{log}");
     place.assert_no_secret(&log);
+}
+
+/// A solution that came before the signal is not lost with the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn run_submits_what_it_was_given_before_it_ends() {
+    let node = Node::regtest().unwrap();
+    let prev_hash = node.mine(1).unwrap()[0];
+    let header: Value = node.call("getblockheader", &[json!(prev_hash)]).unwrap();
+    let place = Place::new();
+    place.configure(|text| {
+        let (url, cookie) = (node.rpc_url(), node.cookie_file());
+        let cookie = format!("rpc_cookie_file = {:?}", cookie.to_str().unwrap());
+        let password = format!("rpc_user = \"operator\"\nrpc_password = \"{PASSWORD}\"");
+        text.replacen("http://127.0.0.1:1", &url, 1).replacen(&password, &cookie, 1)
+    });
+    let mut server = Running::start(&place);
+    let address = server.address();
+    let options = SetupOptions::default();
+    let mut client = JdClient::connect(address, None, &options).await.unwrap();
+    let token = client.allocate_token("alice").await.unwrap();
+    let subsidy_sat = signet::subsidy_sat(2, node.chain().halving_interval());
+    let template = MinerTemplate::new(2, subsidy_sat, token.outputs().unwrap(), vec![], 16);
+    let (prefix, suffix) = template.halves();
+    let (token, version) = (&token.bytes, template.version);
+    let declaration = Declaration { token, version, prefix: &prefix, suffix: &suffix, wtxids: &[] };
+    // Answered once the server knows the tip, at most `tip_grace_ms` later.
+    let outcome = client.declare(declaration, |_| Vec::new()).await.unwrap();
+    assert!(matches!(outcome, DeclareOutcome::Accepted { .. }), "{outcome:?}\n{}", server.log());
+
+    let bits = CompactTarget::from_unprefixed_hex(header["bits"].as_str().unwrap()).unwrap();
+    let time = u32::try_from(header["time"].as_u64().unwrap()).unwrap() + 1;
+    let solved = template.solve(&[1; 16], prev_hash, time, bits).unwrap();
+    node.pause().unwrap();
+    client
+        .push_solution(PushSolution {
+            extranonce: &solved.extranonce,
+            prev_hash: prev_hash.to_byte_array(),
+            nonce: solved.block.header.nonce,
+            ntime: time,
+            nbits: bits.to_consensus(),
+            version,
+        })
+        .await
+        .unwrap();
+    // Answered after the solution was taken in.
+    client.allocate_token("alice").await.unwrap();
+    server.signal("TERM");
+    client.wait_closed(STOP_LIMIT).await.unwrap();
+    node.resume().unwrap();
+    assert_eq!(server.end(), Some(0), "{}", server.log());
+    assert_eq!(node.tip().unwrap(), solved.block.block_hash(), "{}", server.log());
+    assert!(server.log().contains("block accepted"), "{}", server.log());
 }
 
 #[test]
