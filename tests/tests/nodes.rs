@@ -3,7 +3,6 @@
 //!
 //! In each case the miner gets the answer of the real cause, the connection lives, and nothing has
 //! to be restarted by hand.
-#![expect(clippy::unwrap_used, reason = "a test says what it expected")]
 
 use std::time::{Duration, Instant};
 
