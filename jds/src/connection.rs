@@ -231,7 +231,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Lets what was answered reach the peer before the socket closes.
     async fn finish(&mut self, ended: &Ended) {
-        let peer_may_read = !matches!(ended, Ended::Io(_) | Ended::WriteTimeout);
+        // A peer that has shown that it does not read keeps its place no longer for it.
+        let peer_may_read =
+            !matches!(ended, Ended::Io(_) | Ended::WriteTimeout | Ended::RepliesUnread);
         if peer_may_read && flush(&mut self.writer).await.is_ok() {
             let _ = timeout(WRITE_TIMEOUT, self.writer.shutdown()).await;
         }
