@@ -1,0 +1,85 @@
+//! Every bound of the store, with its unit.
+
+use std::time::Duration;
+
+/// Batches that wait for the writer.
+pub const QUEUE_BATCHES_MAX: usize = 4_096;
+
+/// Batches in one transaction.
+pub(crate) const GROUP_BATCHES_MAX: usize = 512;
+
+/// Templates in one transaction: they are the batches that take long.
+pub(crate) const GROUP_TEMPLATES_MAX: usize = 16;
+
+/// Most items in a page of a list.
+pub const PAGE_ITEMS_MAX: usize = 1_000;
+
+/// Items in a page when nobody says how many.
+pub const PAGE_ITEMS_DEFAULT: usize = 100;
+
+/// Most events in a page.
+pub const PAGE_EVENTS_MAX: usize = 10_000;
+
+/// Bytes of payload after which a page of events ends.
+pub(crate) const PAGE_EVENT_BYTES_MAX: usize = 8 << 20;
+
+/// Events that one call looks at when most of them are not wanted.
+pub(crate) const SCAN_EVENTS_MAX: u64 = 20_000;
+
+/// Most periods in one answer about aggregates.
+pub const AGGREGATES_MAX: usize = 10_000;
+
+/// Most webhooks.
+pub const WEBHOOKS_MAX: usize = 100;
+
+/// Connections for readers.
+pub(crate) const READERS_MAX: usize = 4;
+
+/// How long a reader waits for a connection.
+pub(crate) const READER_WAIT: Duration = Duration::from_secs(2);
+
+/// How long one attempt waits for a lock that another process holds.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// Pause between attempts to write while commits wait.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Pause between attempts to write in volatile mode.
+pub(crate) const VOLATILE_PROBE: Duration = Duration::from_millis(250);
+
+/// Batches kept in memory in volatile mode.
+pub const VOLATILE_BATCHES_MAX: usize = 20_000;
+
+/// Accepted templates among them: each may own megabytes.
+pub const VOLATILE_TEMPLATES_MAX: usize = 256;
+
+/// Found blocks among them: up to 4 MB each.
+pub const VOLATILE_BLOCKS_MAX: usize = 16;
+
+/// Row ids of transactions that the writer remembers by wtxid.
+pub(crate) const TX_IDS_CACHED_MAX: usize = 200_000;
+
+/// Users whose last complete list of transactions the writer remembers.
+pub(crate) const LISTS_CACHED_MAX: usize = 1_024;
+
+/// Lists that are written as changes to one complete list, before the next complete one.
+pub(crate) const LIST_DELTAS_MAX: u32 = 64;
+
+/// Users of whom totals are kept although they never had an accepted share.
+pub const USERS_MAX: usize = 100_000;
+
+/// Rows that one step of retention deletes, so that commits wait for a few milliseconds at most.
+pub(crate) const RETENTION_STEP_ROWS: usize = 500;
+
+/// Pause between looks at what retention has to delete.
+pub(crate) const RETENTION_PAUSE: Duration = Duration::from_secs(60);
+
+/// Pause between checkpoints.
+pub(crate) const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Size of the write-ahead log from which it is checkpointed beside the writer, bytes.
+pub(crate) const WAL_CHECKPOINT_BYTES: u64 = 4 << 20;
+
+/// Size of the write-ahead log from which the writer stops for the rest of a checkpoint, bytes:
+/// under load without a pause it would otherwise grow for ever.
+pub(crate) const WAL_FORCE_BYTES: u64 = 64 << 20;

@@ -1,0 +1,87 @@
+//! How a store is set up.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Default of [`Settings::stall_after`], milliseconds.
+pub const STORE_STALL_MS_DEFAULT: u64 = 2_000;
+
+/// How a store is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Data directory, which must exist. The store owns `jds.sqlite` and `jds.stream` in it.
+    pub dir: PathBuf,
+    /// `source` of the events.
+    pub source: String,
+    /// How long commits wait for a disk that fails before they are acknowledged as volatile
+    /// (`store_stall_ms`).
+    pub stall_after: Duration,
+    /// What is kept for how long.
+    pub retention: Retention,
+    /// Bound on the database file, bytes; 0 for none. Above it the store behaves as on a full
+    /// disk: it is a fuse, while [`Retention`] is what keeps the store small.
+    pub database_bytes_max: u64,
+}
+
+impl Settings {
+    /// The defaults, in that directory.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            source: "hosted".to_owned(),
+            stall_after: Duration::from_millis(STORE_STALL_MS_DEFAULT),
+            retention: Retention::default(),
+            database_bytes_max: 0,
+        }
+    }
+}
+
+/// How much of a table is kept: what is older *or* more than this goes, oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Age from which rows go, milliseconds.
+    pub age_ms: u64,
+    /// Bytes above which rows go, without what the database adds (about a fifth).
+    pub bytes: u64,
+}
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+const MB: u64 = 1 << 20;
+
+/// What is kept for how long. The defaults add up to less than 1.5 GB with all tables full, which
+/// suits the card of a Raspberry Pi; with one miner it stays below 700 MB. Blocks, aggregates by
+/// day and the totals of users are kept for ever: they are small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Events: 30 days, 256 MB. Readers that stay away for longer get [`crate::Gone`].
+    pub events: Keep,
+    /// Accepted templates without their transactions: 7 days, 64 MB.
+    pub templates: Keep,
+    /// Rejected templates: 7 days, 32 MB.
+    pub rejected: Keep,
+    /// Transactions: as long as a kept template names them, and 512 MB; above that the oldest
+    /// templates go. The mempool of Bitcoin brings about 300 MB a day.
+    pub transactions_bytes: u64,
+    /// Age from which accepted templates go together with transactions that nothing else names,
+    /// milliseconds: 2 days. Templates are of no use for mining after the next block.
+    pub transactions_age_ms: u64,
+    /// Shares: 7 days, 256 MB.
+    pub shares: Keep,
+    /// Aggregates by hour: 400 days.
+    pub hourly_age_ms: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            events: Keep { age_ms: 30 * DAY_MS, bytes: 256 * MB },
+            templates: Keep { age_ms: 7 * DAY_MS, bytes: 64 * MB },
+            rejected: Keep { age_ms: 7 * DAY_MS, bytes: 32 * MB },
+            transactions_bytes: 512 * MB,
+            transactions_age_ms: 2 * DAY_MS,
+            shares: Keep { age_ms: 7 * DAY_MS, bytes: 256 * MB },
+            hourly_age_ms: 400 * DAY_MS,
+        }
+    }
+}
