@@ -35,7 +35,52 @@ pub struct AcceptedJob {
     pub(crate) claimable_sat: u64,
 }
 
+/// What an accepted job is made of, for [`AcceptedJob::restore`].
+#[derive(Debug, Clone)]
+pub struct JobParts {
+    /// See [`AcceptedJob::template_hash`].
+    pub template_hash: TemplateHash,
+    /// See [`AcceptedJob::version`].
+    pub version: u32,
+    /// See [`AcceptedJob::coinbase`].
+    pub coinbase: CoinbaseParts,
+    /// See [`AcceptedJob::txs`].
+    pub txs: Vec<Arc<Tx>>,
+    /// See [`AcceptedJob::tip`].
+    pub tip: ChainTip,
+    /// See [`AcceptedJob::weight_wu`].
+    pub weight_wu: u64,
+    /// See [`AcceptedJob::sigop_cost_min`].
+    pub sigop_cost_min: u64,
+    /// See [`AcceptedJob::fees`].
+    pub fees: Fees,
+    /// See [`AcceptedJob::pool_payout_sat`].
+    pub pool_payout_sat: u64,
+    /// See [`AcceptedJob::miner_payout_sat`].
+    pub miner_payout_sat: u64,
+    /// See [`AcceptedJob::claimable_sat`].
+    pub claimable_sat: u64,
+}
+
 impl AcceptedJob {
+    /// A job that [`crate::judge`] accepted before, out of a store. Nothing is judged again: the
+    /// parts must be those that the accepted job had.
+    pub fn restore(parts: JobParts) -> Self {
+        Self {
+            template_hash: parts.template_hash,
+            version: parts.version,
+            coinbase: parts.coinbase,
+            txs: parts.txs.into(),
+            tip: parts.tip,
+            weight_wu: parts.weight_wu,
+            sigop_cost_min: parts.sigop_cost_min,
+            fees: parts.fees,
+            pool_payout_sat: parts.pool_payout_sat,
+            miner_payout_sat: parts.miner_payout_sat,
+            claimable_sat: parts.claimable_sat,
+        }
+    }
+
     /// Names the template.
     pub fn template_hash(&self) -> TemplateHash {
         self.template_hash

@@ -33,7 +33,7 @@ pub use block::{
 };
 pub use coinbase::{CoinbaseParts, CoinbaseWitness};
 pub use declared::{Declared, TemplateHash};
-pub use job::{AcceptedJob, Fees};
+pub use job::{AcceptedJob, Fees, JobParts};
 pub use precheck::{Precheck, Prechecked, check_tip, precheck};
 pub use rejection::{ErrorCode, Reason, Rejection};
 pub use rules::{Payout, Rules, subsidy};
