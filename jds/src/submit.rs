@@ -173,10 +173,6 @@ impl Submitter {
                 Ok(BlockStatus::Unknown) => Err("the node did not judge it".into()),
                 Err(error) => Err(error.to_string()),
             },
-            // The node does not have the parent yet: that is the node's lag, not the block's fault.
-            SubmitOutcome::Rejected { reason } if reason.contains("prev-blk-not-found") => {
-                Err(reason)
-            }
             SubmitOutcome::Rejected { reason } => Ok(NodeVerdict::Rejected(reason)),
             // The call may have been cut off after the node took the block.
             SubmitOutcome::Unknown { error } | SubmitOutcome::Transient { error } => {

@@ -70,7 +70,7 @@ pub const PROPOSAL_QUEUE_MAX: usize = 16;
 pub const ASK_QUEUE_MAX: usize = 64;
 
 /// Head of an HTTP answer, bytes.
-pub const HTTP_HEAD_BYTES_MAX: u64 = 16 * 1024;
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Body of an HTTP answer, bytes. A template of 16,000 tiny transactions stays below 16 MB.
 pub const HTTP_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -23,7 +23,7 @@ pub enum SubmitOutcome {
         /// What happened.
         error: NodeError,
     },
-    /// The block was sent and no answer came: it may be in the chain. Ask again.
+    /// The block was, or may have been, sent and no answer came: it may be in the chain. Ask again.
     Unknown {
         /// What happened.
         error: NodeError,
@@ -94,13 +94,14 @@ pub(crate) fn submit_answer(node: &Arc<str>, reason: Option<String>) -> SubmitOu
     }
 }
 
-/// Sorts a failed `submitblock`. `sent`: the whole request had left when it failed.
-pub(crate) fn submit_failure(error: NodeError, sent: bool) -> SubmitOutcome {
+/// Sorts a failed `submitblock`. How much of the request had left is not known: whatever may have
+/// happened after the connection stood leaves the outcome open.
+pub(crate) fn submit_failure(error: NodeError) -> SubmitOutcome {
     match error.fault() {
         Fault::Rpc { code: RPC_DESERIALIZATION_ERROR, message, .. } => {
             SubmitOutcome::Rejected { reason: message.clone() }
         }
-        Fault::TimedOut { .. } | Fault::ConnectionLost { .. } | Fault::Malformed { .. } if sent => {
+        Fault::TimedOut { .. } | Fault::ConnectionLost { .. } | Fault::Malformed { .. } => {
             SubmitOutcome::Unknown { error }
         }
         _ => SubmitOutcome::Transient { error },
@@ -171,21 +172,28 @@ mod tests {
     }
 
     #[test]
-    fn a_silence_after_sending_is_unknown_and_before_it_is_not() {
+    fn a_silence_leaves_the_outcome_open_and_a_missing_connection_does_not() {
         for fault in [
             Fault::TimedOut { method: "submitblock" },
             Fault::ConnectionLost { method: "submitblock", reason: String::new() },
+            Fault::Malformed { method: "submitblock", reason: String::new() },
         ] {
-            let error = error(fault);
-            assert!(matches!(submit_failure(error.clone(), true), SubmitOutcome::Unknown { .. }));
-            assert!(matches!(submit_failure(error, false), SubmitOutcome::Transient { .. }));
+            assert!(matches!(submit_failure(error(fault)), SubmitOutcome::Unknown { .. }));
+        }
+        let url = "http://127.0.0.1:1".into();
+        for fault in [
+            Fault::Unreachable { url, reason: String::new() },
+            Fault::CookieMissing { path: "cookie".into() },
+            Fault::Http { method: "submitblock", status: 503, body: String::new() },
+        ] {
+            assert!(matches!(submit_failure(error(fault)), SubmitOutcome::Transient { .. }));
         }
     }
 
     #[test]
     fn a_nodes_own_trouble_is_no_rejection() {
         for code in [-25, -28, -1] {
-            assert!(matches!(submit_failure(rpc(code), true), SubmitOutcome::Transient { .. }));
+            assert!(matches!(submit_failure(rpc(code)), SubmitOutcome::Transient { .. }));
             assert!(matches!(proposal_failure(rpc(code)), Proposal::Transient { .. }));
         }
     }
@@ -193,10 +201,7 @@ mod tests {
     #[test]
     fn bytes_that_do_not_decode_are_a_rejection() {
         let reason = "text".to_owned();
-        assert_eq!(
-            submit_failure(rpc(-22), true),
-            SubmitOutcome::Rejected { reason: reason.clone() }
-        );
+        assert_eq!(submit_failure(rpc(-22)), SubmitOutcome::Rejected { reason: reason.clone() });
         assert_eq!(proposal_failure(rpc(-22)), Proposal::Invalid { reason });
     }
 

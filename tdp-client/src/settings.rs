@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitcoin::Network;
+use ureq::http::Uri;
 
 use crate::error::Fault;
 
@@ -58,19 +59,18 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// [`NodeSettings`] with the URL taken apart.
+/// [`NodeSettings`] with the URL checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
     pub(crate) node: Arc<str>,
     pub(crate) url: Arc<str>,
-    /// `host:port`, for the resolver and the `Host` header.
-    pub(crate) authority: String,
-    pub(crate) path: String,
+    /// The URL, complete with a port.
+    pub(crate) target: Uri,
     pub(crate) auth: Auth,
 }
 
 impl Endpoint {
-    /// Takes the URL apart.
+    /// Checks the URL and adds the port.
     ///
     /// # Errors
     /// [`Fault::BadUrl`] says what is wrong with `rpc_url`.
@@ -87,10 +87,6 @@ impl Endpoint {
         if authority.contains('@') {
             return Err(bad("must not carry credentials: use rpc_user and rpc_password"));
         }
-        let clean = |c: char| c.is_ascii_graphic();
-        if authority.is_empty() || !authority.chars().all(clean) || !path.chars().all(clean) {
-            return Err(bad("has no host, or has characters that a URL can not have"));
-        }
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let authority = if has_port {
             authority.to_owned()
@@ -102,11 +98,15 @@ impl Endpoint {
         if !port_is_number {
             return Err(bad("has a port that is not a number from 0 to 65535"));
         }
+        let target = format!("http://{authority}{path}")
+            .parse::<Uri>()
+            .ok()
+            .filter(|uri| uri.host().is_some_and(|host| !host.is_empty()))
+            .ok_or_else(|| bad("has no host, or has characters that a URL can not have"))?;
         Ok(Self {
             node: settings.name.as_str().into(),
             url: settings.rpc_url.as_str().into(),
-            authority,
-            path,
+            target,
             auth: settings.auth.clone(),
         })
     }
@@ -146,16 +146,16 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_taken_apart() {
-        for (url, authority, path) in [
-            ("http://127.0.0.1:8332", "127.0.0.1:8332", "/"),
-            ("http://node.lan", "node.lan:18443", "/"),
-            ("http://node.lan/wallet/a", "node.lan:18443", "/wallet/a"),
-            ("http://[::1]:99/", "[::1]:99", "/"),
-            ("http://[::1]", "[::1]:18443", "/"),
+    fn urls_get_the_networks_port() {
+        for (url, target) in [
+            ("http://127.0.0.1:8332", "http://127.0.0.1:8332/"),
+            ("http://node.lan", "http://node.lan:18443/"),
+            ("http://node.lan/wallet/a", "http://node.lan:18443/wallet/a"),
+            ("http://[::1]:99/", "http://[::1]:99/"),
+            ("http://[::1]", "http://[::1]:18443/"),
         ] {
             let endpoint = Endpoint::new(&settings(url)).unwrap();
-            assert_eq!((endpoint.authority.as_str(), endpoint.path.as_str()), (authority, path));
+            assert_eq!(endpoint.target.to_string(), target);
         }
     }
 
@@ -166,6 +166,8 @@ mod tests {
             "https://127.0.0.1:8332",
             "127.0.0.1:8332",
             "http://",
+            "http://:8332",
+            "http://[::1",
             "http://user:secret@127.0.0.1:8332",
             "http://host:port",
             "http://host:70000",

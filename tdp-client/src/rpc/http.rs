@@ -1,304 +1,285 @@
-//! One HTTP connection to a node: requests out, bounded answers in, each within a deadline.
+//! Carries the JSON-RPC library's requests over HTTP.
 //!
-//! Written by hand because a submission has to know whether the whole request had left when
-//! something failed, must not be repeated behind its back, and must not copy a block's hex.
+//! The transports that come with the library can not do what a block's submission needs.
+//! `simple_http` reads on for ever, at full speed, when the connection ends inside an answer's
+//! head (it looks for the empty line and takes no notice of the end), and sends every request that
+//! timed out a second time, so that a call takes twice its time-out. `minreq_http` knows no IPv6
+//! address and reports a lost connection as HTTP 503. So the exchange is left to an HTTP library,
+//! which sends once and ends by its deadline; what is here translates between the two.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bitcoincore_rpc::jsonrpc::{self, Request, Response};
+use ureq::Agent;
+use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE};
+
+use super::client::excerpt;
+use crate::error::Fault;
 use crate::limits::{CONNECT_TIMEOUT_MS, HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
+use crate::settings::Endpoint;
 
-/// A connection that may carry several requests, one after the other.
-pub(super) struct Connection {
-    reader: BufReader<Timed>,
-    /// An answer came over it before, so that the node may since have closed it as idle.
-    used: bool,
+/// An HTTP client that connects anew for each call: it never meets a connection that the node has
+/// closed as idle, nor one that another call is using.
+pub(super) fn agent() -> Agent {
+    let connect_timeout = Some(Duration::from_millis(CONNECT_TIMEOUT_MS));
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .max_idle_connections(0)
+        .max_response_header_size(HTTP_HEAD_BYTES_MAX)
+        // Otherwise one from the environment would see the credentials.
+        .proxy(None)
+        .timeout_resolve(connect_timeout)
+        .timeout_connect(connect_timeout)
+        .build()
+        .into()
 }
 
-/// An answer, whatever its status.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
-    /// The node will take another request on this connection.
-    pub(super) reusable: bool,
+/// The way of one call. Its errors are [`Fault`]s in a [`jsonrpc::Error::Transport`].
+pub(super) struct Transport {
+    pub(super) agent: Agent,
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Value of the header `Authorization`.
+    pub(super) authorization: String,
+    pub(super) method: &'static str,
+    /// From connecting to the last byte of the answer.
+    pub(super) timeout: Duration,
 }
 
-/// What ended an exchange.
-pub(super) struct Broken {
-    pub(super) error: io::Error,
-    /// The whole request had left: the node may have acted on it.
-    pub(super) sent: bool,
-    /// Nothing came back on a connection that had worked before: most likely it was closed as
-    /// idle before the request arrived.
-    pub(super) stale: bool,
-}
-
-impl Connection {
-    /// Connects to `host:port`. (The deadline does not cover looking up a host name, for which the
-    /// operating system has a time-out of its own.)
-    ///
-    /// # Errors
-    /// Of the last address tried.
-    pub(super) fn open(authority: &str, deadline: Instant) -> io::Result<Self> {
-        let latest = Instant::now() + Duration::from_millis(CONNECT_TIMEOUT_MS);
-        let deadline = deadline.min(latest);
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-        for address in authority.to_socket_addrs()? {
-            let connected = TcpStream::connect_timeout(&address, remaining(deadline)?)
-                .and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-            match connected {
-                Ok(stream) => {
-                    let reader = BufReader::with_capacity(64 * 1024, Timed { stream, deadline });
-                    return Ok(Self { reader, used: false });
+impl jsonrpc::Transport for Transport {
+    fn send_request(&self, request: Request<'_>) -> Result<Response, jsonrpc::Error> {
+        let body = serde_json::to_vec(&request)?;
+        let (status, answer) =
+            self.exchange(&body).map_err(|error| transport_error(self.fault(error)))?;
+        // Bitcoin Core explains most errors in the body, whatever the status.
+        serde_json::from_slice(&answer).map_err(|error| {
+            let method = self.method;
+            match status {
+                200 => error.into(),
+                401 => {
+                    let setting = self.endpoint.auth.setting();
+                    transport_error(Fault::CredentialsRefused { setting })
                 }
-                Err(error) => last = error,
+                403 => transport_error(Fault::Forbidden { method }),
+                _ => {
+                    let body = excerpt(&String::from_utf8_lossy(&answer));
+                    transport_error(Fault::Http { method, status, body })
+                }
             }
-        }
-        Err(last)
-    }
-
-    /// Sends a request given as pieces and reads its answer.
-    ///
-    /// # Errors
-    /// [`Broken`]; the connection is of no further use then.
-    pub(super) fn exchange(
-        &mut self,
-        head: &[u8],
-        body: &[&str],
-        deadline: Instant,
-    ) -> Result<Answer, Broken> {
-        let used = std::mem::replace(&mut self.used, true);
-        self.reader.get_mut().deadline = deadline;
-        self.send(head, body).map_err(|error| {
-            let stale = used && is_disconnect(&error);
-            Broken { error, sent: false, stale }
-        })?;
-        let mut silent = true;
-        self.receive(&mut silent).map_err(|error| {
-            let stale = used && silent && is_disconnect(&error);
-            Broken { error, sent: true, stale }
         })
     }
 
-    /// Small requests leave in one write; a large piece is written from where it lies.
-    fn send(&mut self, head: &[u8], body: &[&str]) -> io::Result<()> {
-        const JOIN_BYTES_MAX: usize = 4 * 1024;
-        let out = self.reader.get_mut();
-        let mut joined = head.to_vec();
-        for piece in body {
-            if piece.len() > JOIN_BYTES_MAX {
-                out.write_all(&joined)?;
-                out.write_all(piece.as_bytes())?;
-                joined.clear();
-            } else {
-                joined.extend_from_slice(piece.as_bytes());
-            }
+    /// Not used.
+    fn send_batch(&self, _: &[Request<'_>]) -> Result<Vec<Response>, jsonrpc::Error> {
+        Err(jsonrpc::Error::WrongBatchResponseSize)
+    }
+
+    fn fmt_target(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.endpoint.url)
+    }
+}
+
+impl Transport {
+    /// HTTP status and body.
+    fn exchange(&self, body: &[u8]) -> Result<(u16, Vec<u8>), ureq::Error> {
+        let mut answer = self
+            .agent
+            .post(&self.endpoint.target)
+            .config()
+            .timeout_global(Some(self.timeout))
+            .build()
+            .header(AUTHORIZATION, &self.authorization)
+            .header(CONTENT_TYPE, "application/json")
+            .send(body)?;
+        let body = answer.body_mut().with_config().limit(HTTP_BODY_BYTES_MAX).read_to_vec()?;
+        Ok((answer.status().as_u16(), body))
+    }
+
+    /// What a failed exchange is: [`Fault::Unreachable`] only where nothing can have been sent.
+    fn fault(&self, error: ureq::Error) -> Fault {
+        let method = self.method;
+        let unreachable = |reason: String| {
+            let url = self.endpoint.url.clone();
+            Fault::Unreachable { url, reason }
+        };
+        match error {
+            ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed => unreachable(error.to_string()),
+            ureq::Error::Timeout(_) => Fault::TimedOut { method },
+            ureq::Error::Io(error) if is_failed_connect(&error) => unreachable(error.to_string()),
+            ureq::Error::Io(error) => Fault::ConnectionLost { method, reason: error.to_string() },
+            _ => Fault::Malformed { method, reason: error.to_string() },
         }
-        out.write_all(&joined)
-    }
-
-    fn receive(&mut self, silent: &mut bool) -> io::Result<Answer> {
-        let mut head = self.reader.by_ref().take(HTTP_HEAD_BYTES_MAX);
-        let mut line = Vec::new();
-        next_line(&mut head, &mut line, silent)?;
-        let status = parse_status(&line)?;
-        let mut reusable = line.starts_with(b"HTTP/1.1 ");
-        let mut length = None;
-        loop {
-            next_line(&mut head, &mut line, silent)?;
-            if line.is_empty() {
-                break;
-            }
-            let text = String::from_utf8_lossy(&line);
-            let Some((name, value)) = text.split_once(':') else {
-                return Err(invalid("a header without a colon"));
-            };
-            let value = value.trim();
-            if name.eq_ignore_ascii_case("content-length") {
-                let parsed = value.parse::<u64>();
-                length = Some(parsed.map_err(|_| invalid("content-length is not a number"))?);
-            } else if name.eq_ignore_ascii_case("transfer-encoding") {
-                return Err(invalid("a chunked answer, which Bitcoin Core never sends"));
-            } else if name.eq_ignore_ascii_case("connection") {
-                reusable &= !value.eq_ignore_ascii_case("close");
-            }
-        }
-        let mut body = Vec::new();
-        match length {
-            Some(length) if length > HTTP_BODY_BYTES_MAX => {
-                return Err(invalid("the answer is larger than any that we ask for"));
-            }
-            Some(length) => {
-                body.reserve_exact(length as usize);
-                self.reader.by_ref().take(length).read_to_end(&mut body)?;
-                if (body.len() as u64) < length {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-            }
-            None => {
-                reusable = false;
-                let limited = &mut self.reader.by_ref().take(HTTP_BODY_BYTES_MAX);
-                limited.read_to_end(&mut body)?;
-            }
-        }
-        Ok(Answer { status, body, reusable })
     }
 }
 
-/// Reads one line without its end.
-fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>, silent: &mut bool) -> io::Result<()> {
-    line.clear();
-    reader.read_until(b'\n', line)?;
-    *silent &= line.is_empty();
-    if line.pop() != Some(b'\n') {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    if line.last() == Some(&b'\r') {
-        line.pop();
-    }
-    Ok(())
+fn transport_error(fault: Fault) -> jsonrpc::Error {
+    jsonrpc::Error::Transport(Box::new(fault))
 }
 
-/// `HTTP/1.1 200 OK` to 200.
-fn parse_status(line: &[u8]) -> io::Result<u16> {
-    std::str::from_utf8(line)
-        .ok()
-        .filter(|line| line.starts_with("HTTP/1."))
-        .and_then(|line| line.split(' ').nth(1))
-        .and_then(|status| status.parse().ok())
-        .ok_or_else(|| invalid("not an HTTP answer"))
-}
-
-fn invalid(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-fn is_disconnect(error: &io::Error) -> bool {
+fn is_failed_connect(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe
-    )
-}
-
-fn remaining(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-/// A socket whose every operation ends at one deadline. (A socket time-out alone counts from each
-/// read, so that a peer that drips bytes would never meet it.)
-struct Timed {
-    stream: TcpStream,
-    deadline: Instant,
-}
-
-/// The operating system reports an expired socket time-out as "would block".
-fn expired(error: io::Error) -> io::Error {
     match error.kind() {
-        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-        _ => error,
-    }
-}
-
-impl Read for Timed {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(remaining(self.deadline)?))?;
-        self.stream.read(buf).map_err(expired)
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(remaining(self.deadline)?))?;
-        self.stream.write(buf).map_err(expired)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
+        Kind::ConnectionRefused
+        | Kind::HostUnreachable
+        | Kind::NetworkUnreachable
+        | Kind::AddrNotAvailable => true,
+        Kind::UnexpectedEof => false,
+        // An open connection has no other errors than the system's; looking up a name has.
+        _ => error.raw_os_error().is_none(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
     use std::thread;
 
-    use super::*;
+    use bitcoin::Network;
 
-    /// What one exchange makes of these bytes, on a connection that closes after them.
-    fn answer(bytes: &'static [u8]) -> Result<Answer, Broken> {
+    use super::*;
+    use crate::settings::{Auth, NodeSettings};
+
+    fn transport(authority: &str, timeout: Duration) -> Transport {
+        let settings = NodeSettings {
+            name: "main".into(),
+            rpc_url: format!("http://{authority}"),
+            auth: Auth::CookieFile("/nonexistent".into()),
+            network: Network::Regtest,
+        };
+        Transport {
+            agent: agent(),
+            endpoint: Arc::new(Endpoint::new(&settings).unwrap()),
+            authorization: "Basic eDp5".into(),
+            method: "getblock",
+            timeout,
+        }
+    }
+
+    /// What a call makes of these bytes, on a connection that closes after them.
+    fn answer(bytes: &[u8]) -> Result<String, Fault> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let authority = listener.local_addr().unwrap().to_string();
-        let server = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 2];
-            stream.read_exact(&mut request).unwrap();
-            stream.write_all(bytes).unwrap();
-        });
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let mut connection = Connection::open(&authority, deadline).unwrap();
-        let answer = connection.exchange(b"h", &["b"], deadline);
-        server.join().unwrap();
-        answer
+        let transport = transport(&authority, Duration::from_secs(5));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"}") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    request.push(byte[0]);
+                }
+                // An answer that is too long is not read to its end.
+                let _ = stream.write_all(bytes);
+            });
+            call(transport)
+        })
     }
 
-    fn broken(bytes: &'static [u8]) -> Broken {
-        answer(bytes).err().expect("this is no HTTP answer")
+    fn call(transport: Transport) -> Result<String, Fault> {
+        let method = transport.method;
+        let result = jsonrpc::Client::with_transport(transport).call(method, None);
+        result.map_err(|error| super::super::client::fault(method, error))
     }
 
-    #[test]
-    fn a_complete_answer_keeps_the_connection() {
-        let answer =
-            answer(b"HTTP/1.1 500 No\r\ncontent-Length: 3\r\nX: y\r\n\r\nabc").ok().unwrap();
-        assert_eq!((answer.status, answer.body.as_slice()), (500, b"abc".as_slice()));
-        assert!(answer.reusable);
-    }
-
-    #[test]
-    fn the_node_may_close_the_connection() {
-        let closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na";
-        assert!(!answer(closing).ok().unwrap().reusable);
-        let unsized_body = b"HTTP/1.0 200 OK\r\n\r\nall of it";
-        let answer = answer(unsized_body).ok().unwrap();
-        assert_eq!(answer.body, b"all of it");
-        assert!(!answer.reusable);
+    fn with_status(status: u16, body: &str) -> Result<String, Fault> {
+        let length = body.len();
+        answer(format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{body}").as_bytes())
     }
 
     #[test]
-    fn cut_and_absurd_answers_are_errors_after_sending() {
-        for bytes in [
-            b"".as_slice(),
-            b"HTTP/1.1 200",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            b"SSH-2.0-OpenSSH\r\n",
-            b"\xff\xfe\r\n",
-        ] {
-            let broken = broken(bytes);
-            assert!(broken.sent, "{bytes:?}");
-            assert!(!broken.stale, "first use of the connection: {bytes:?}");
+    fn results_and_errors_are_read_from_the_body_whatever_the_status() {
+        let result = r#"{"result":"abc","error":null,"id":1}"#;
+        assert_eq!(with_status(200, result), Ok("abc".into()));
+        let error = r#"{"result":null,"error":{"code":-8,"message":"odd\nvalue"},"id":1}"#;
+        let expected = Fault::Rpc { method: "getblock", code: -8, message: "odd value".into() };
+        for status in [200, 404, 500] {
+            assert_eq!(with_status(status, error), Err(expected.clone()));
         }
     }
 
     #[test]
-    fn an_endless_head_is_cut() {
-        static HEAD: [u8; 2 * HTTP_HEAD_BYTES_MAX as usize] = [b'a'; _];
-        assert_eq!(broken(&HEAD).error.kind(), io::ErrorKind::UnexpectedEof);
+    fn statuses_without_an_explanation_are_told_apart() {
+        let method = "getblock";
+        let setting = "rpc_cookie_file";
+        assert_eq!(with_status(401, ""), Err(Fault::CredentialsRefused { setting }));
+        assert_eq!(with_status(403, ""), Err(Fault::Forbidden { method }));
+        for (status, body) in [(503, "Work queue depth exceeded"), (500, ""), (307, "elsewhere")] {
+            let expected = Fault::Http { method, status, body: body.into() };
+            assert_eq!(with_status(status, body), Err(expected));
+        }
+    }
+
+    #[test]
+    fn answers_that_are_none_are_malformed() {
+        let endless =
+            [b"HTTP/1.1 200 OK\r\n".as_slice(), &[b'a'; 2 * HTTP_HEAD_BYTES_MAX]].concat();
+        for bytes in [
+            b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n".as_slice(),
+            b"HTTP/1.1 200 OK\r\nno header\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            b"SSH-2.0-OpenSSH\r\n",
+            b"\xff\xfe\r\n",
+            &endless,
+        ] {
+            let fault = answer(bytes).unwrap_err();
+            assert!(matches!(fault, Fault::Malformed { .. }), "{fault:?}");
+        }
+    }
+
+    /// Whatever part of the answer came.
+    #[test]
+    fn answers_that_break_off_are_lost_connections() {
+        for bytes in [
+            b"".as_slice(),
+            b"HTTP/1.1 2",
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+        ] {
+            let fault = answer(bytes).unwrap_err();
+            assert!(matches!(fault, Fault::ConnectionLost { .. }), "{bytes:?}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_drips_meets_the_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(b"H").is_ok() {
+                thread::yield_now();
+            }
+        });
+        let fault = call(transport(&authority, Duration::from_millis(50))).unwrap_err();
+        assert!(!matches!(fault, Fault::Unreachable { .. }), "{fault:?}");
+        server.join().unwrap();
     }
 
     #[test]
     fn a_silent_node_meets_the_deadline() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let authority = listener.local_addr().unwrap().to_string();
-        let deadline = Instant::now() + Duration::from_millis(50);
-        let mut connection = Connection::open(&authority, deadline).unwrap();
-        let broken = connection.exchange(b"h", &[], deadline).err().unwrap();
-        assert_eq!(broken.error.kind(), io::ErrorKind::TimedOut);
-        assert!(broken.sent && !broken.stale);
+        let fault = call(transport(&authority, Duration::from_millis(50))).unwrap_err();
+        assert_eq!(fault, Fault::TimedOut { method: "getblock" });
+    }
+
+    #[test]
+    fn a_host_that_can_not_be_found_or_refuses_is_unreachable() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let refusing = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        for authority in [refusing.as_str(), "host.invalid:1"] {
+            let fault = call(transport(authority, Duration::from_secs(60))).unwrap_err();
+            assert!(matches!(fault, Fault::Unreachable { .. }), "{authority}: {fault:?}");
+        }
     }
 }

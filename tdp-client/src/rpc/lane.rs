@@ -11,7 +11,7 @@ use super::client::Client;
 use crate::error::Fault;
 use crate::settings::Endpoint;
 
-type Job = Box<dyn FnOnce(&mut Client) + Send>;
+type Job = Box<dyn FnOnce(&Client) + Send>;
 
 /// What a job is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,10 +51,10 @@ impl Lane {
         &self,
         method: &'static str,
         worth: Worth,
-        job: impl FnOnce(&mut Client) -> R + Send + 'static,
+        job: impl FnOnce(&Client) -> R + Send + 'static,
     ) -> Result<R, Fault> {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(move |client: &mut Client| {
+        let job = Box::new(move |client: &Client| {
             if worth == Worth::Doing || !answer.is_closed() {
                 // The caller may have left meanwhile.
                 let _ = answer.send(job(client));
@@ -72,11 +72,11 @@ fn gone() -> Fault {
     Fault::Worker { reason: "its thread has ended".into() }
 }
 
-fn serve(jobs: &Mutex<Receiver<Job>>, mut client: Client) {
+fn serve(jobs: &Mutex<Receiver<Job>>, client: Client) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
-            Ok(job) => job(&mut client),
+            Ok(job) => job(&client),
             Err(_) => return,
         }
     }

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use bitcoin::{BlockHash, Network, Wtxid};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 use validation::tip::ChainTip;
 use validation::tx::Tx;
 
-use self::client::CallError;
 use self::lane::{Lane, Worth};
 use self::shared::Shared;
 use crate::error::{Fault, NodeError};
@@ -41,7 +41,7 @@ const RPC_INVALID_ADDRESS_OR_KEY: i32 = -5;
 
 /// A node that is followed, asked and given blocks over JSON-RPC. Cheap to clone.
 ///
-/// Its own threads keep the connection: a node that is down at the start, or goes away and comes
+/// Its own threads keep in touch with it: a node that is down at the start, or goes away and comes
 /// back, needs no help. They end when the last clone is dropped (a call that runs in the node is
 /// waited for, for at most the bound of that call); the receivers then report a closed channel.
 #[derive(Clone)]
@@ -135,16 +135,15 @@ impl RpcNode {
     ///
     /// The submission goes on when the returned future is dropped after its first poll.
     pub async fn submit_block(&self, block_hex: Arc<str>) -> SubmitOutcome {
-        debug_assert!(is_hex(&block_hex), "a block goes into JSON as it is");
         let deadline = Instant::now() + Duration::from_millis(SUBMIT_TIMEOUT_MS);
         let method = "submitblock";
         let answer = self.inner.submissions.run(method, Worth::Doing, move |client| {
-            let reply = client.act(method, &["[\"", &block_hex, "\"]"], deadline)?;
-            reply.result().map_err(CallError::after_answer)
+            let params = RawValue::from_string(["[\"", &block_hex, "\"]"].concat());
+            client.call(method, params, deadline.saturating_duration_since(Instant::now()))
         });
         match answer.await {
             Ok(Ok(reason)) => submit_answer(&self.inner.shared.endpoint.node, reason),
-            Ok(Err(CallError { error, sent })) => submit_failure(error, sent),
+            Ok(Err(error)) => submit_failure(error),
             Err(fault) => SubmitOutcome::Transient { error: self.error(fault) },
         }
     }
@@ -153,20 +152,18 @@ impl RpcNode {
     /// (`getblocktemplate` in proposal mode, BIP 23). One at a time: the node holds its main lock
     /// meanwhile.
     pub async fn propose_block(&self, block_hex: Arc<str>) -> Proposal {
-        debug_assert!(is_hex(&block_hex), "a block goes into JSON as it is");
         let deadline = Instant::now() + Duration::from_millis(PROPOSAL_TIMEOUT_MS);
         let method = "getblocktemplate";
-        let close = match self.inner.shared.network {
-            Network::Signet => r#"","rules":["segwit","signet"]}]"#,
-            _ => r#"","rules":["segwit"]}]"#,
-        };
+        let rules = rules(self.inner.shared.network);
         let answer = self.inner.proposals.run(method, Worth::Answer, move |client| {
-            let params = [r#"[{"mode":"proposal","data":""#, &block_hex, close];
-            client.act(method, &params, deadline)?.result().map_err(CallError::after_answer)
+            let open = r#"[{"mode":"proposal","rules":"#;
+            let json = [open, rules, r#","data":""#, &block_hex, r#""}]"#].concat();
+            let params = RawValue::from_string(json);
+            client.call(method, params, deadline.saturating_duration_since(Instant::now()))
         });
         match answer.await {
             Ok(Ok(reason)) => proposal_answer(reason),
-            Ok(Err(failed)) => proposal_failure(failed.into()),
+            Ok(Err(error)) => proposal_failure(error),
             Err(fault) => Proposal::Transient { error: self.error(fault) },
         }
     }
@@ -182,7 +179,7 @@ impl RpcNode {
             confirmations: i64,
         }
         let answer = self.inner.questions.run("getblockheader", Worth::Answer, move |client| {
-            client.ask::<Standing>("getblockheader", &format!("[\"{hash}\"]"))
+            client.ask::<Standing>("getblockheader", [hash])
         });
         match answer.await.map_err(|fault| self.error(fault))? {
             Ok(Standing { height, confirmations }) => Ok(match u32::try_from(confirmations) {
@@ -209,8 +206,12 @@ impl std::fmt::Debug for RpcNode {
     }
 }
 
-fn is_hex(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+/// What `getblocktemplate` wants to hear that we know, as JSON.
+fn rules(network: Network) -> &'static str {
+    match network {
+        Network::Signet => r#"["segwit","signet"]"#,
+        _ => r#"["segwit"]"#,
+    }
 }
 
 #[cfg(test)]
@@ -231,7 +232,7 @@ mod tests {
             if line.trim().is_empty() {
                 break;
             }
-            if let Some(value) = line.strip_prefix("Content-Length: ") {
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
                 length = value.trim().parse().unwrap();
             }
         }
@@ -264,13 +265,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let node = node_at(&listener);
         let hex: Arc<str> = "ab".repeat(1_000_000).into();
-        let expected = format!(r#""params":["{hex}"]}}"#);
+        let expected = format!(r#""method":"submitblock","params":["{hex}"],"#);
         let server = thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
             let body = String::from_utf8(take_request(&stream)).unwrap();
             drop(stream);
             listener.set_nonblocking(true).unwrap();
-            (body.ends_with(&expected), listener)
+            (body.contains(&expected), listener)
         });
         let outcome = node.submit_block(hex).await;
         assert!(matches!(outcome, SubmitOutcome::Unknown { .. }), "{outcome:?}");
@@ -293,14 +294,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_idle_connection_that_the_node_closed_is_replaced_for_reading_calls() {
+    async fn a_node_may_close_the_connection_after_each_answer() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let node = node_at(&listener);
         let server = thread::spawn(move || {
             for _ in 0..2 {
                 let (mut stream, _) = listener.accept().unwrap();
                 take_request(&stream);
-                let body = r#"{"result":{"height":7,"confirmations":-1},"error":null}"#;
+                let body = r#"{"result":{"height":7,"confirmations":-1},"error":null,"id":1}"#;
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
                 stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
             }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bitcoin::hex::FromHex as _;
-use bitcoin::{BlockHash, CompactTarget, Network, ScriptBuf, Wtxid};
+use bitcoin::{BlockHash, CompactTarget, ScriptBuf, Wtxid};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use validation::tx::{NodeFacts, Tx};
 
-use super::TxLookup;
-use super::client::{Client, Reply};
+use super::client::{Client, NO_PARAMS};
 use super::shared::{Backoff, Shared, Wake};
+use super::{TxLookup, rules};
 use crate::error::{Fault, NodeError};
 use crate::limits::{
     MEMPOOL_POLL_MS, TEMPLATE_AGE_MAX_MS, TEMPLATE_REFRESH_MS, TEMPLATE_TIMEOUT_MS,
@@ -121,25 +122,24 @@ impl Pace {
 }
 
 #[derive(Deserialize)]
-struct RawTemplate<'a> {
+struct RawTemplate {
     version: i32,
     previousblockhash: BlockHash,
-    #[serde(borrow)]
-    transactions: Vec<RawTx<'a>>,
+    transactions: Vec<RawTx>,
     coinbasevalue: u64,
-    longpollid: &'a str,
+    longpollid: String,
     mintime: u32,
     curtime: u32,
-    bits: &'a str,
+    bits: String,
     height: u32,
     /// Present when segwit is active.
     weightlimit: Option<u64>,
-    default_witness_commitment: Option<&'a str>,
+    default_witness_commitment: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct RawTx<'a> {
-    data: &'a str,
+struct RawTx {
+    data: String,
     /// The wtxid, in spite of its name.
     hash: Wtxid,
     /// Absent or negative when the node does not know.
@@ -151,7 +151,7 @@ impl TemplateKeeper<'_> {
     /// Fetches a template when it is `wanted` or due.
     fn tick(&mut self, wanted: bool) -> Result<(), NodeError> {
         if !wanted {
-            let mempool = self.client.ask("getmempoolinfo", "[]")?;
+            let mempool = self.client.ask("getmempoolinfo", NO_PARAMS)?;
             if !self.pace.is_due(mempool, Instant::now()) {
                 return Ok(());
             }
@@ -163,26 +163,25 @@ impl TemplateKeeper<'_> {
             self.session = session;
         }
         let asked_at = Instant::now();
-        let params = match self.shared.network {
-            Network::Signet => r#"[{"rules":["segwit","signet"]}]"#,
-            _ => r#"[{"rules":["segwit"]}]"#,
-        };
-        let reply = self.client.ask_within(METHOD, params, TEMPLATE_TIMEOUT_MS)?;
-        self.publish(&reply)?;
+        let rules = rules(self.shared.network);
+        let params = RawValue::from_string(format!(r#"[{{"rules":{rules}}}]"#));
+        let timeout = Duration::from_millis(TEMPLATE_TIMEOUT_MS);
+        let raw = self.client.call(METHOD, params, timeout)?;
+        self.publish(raw)?;
         self.pace.fetched_at = Some(asked_at);
         Ok(())
     }
 
     /// Publishes the template unless it is the published one.
-    fn publish(&mut self, reply: &Reply) -> Result<(), NodeError> {
-        let raw: RawTemplate<'_> = reply.result()?;
+    fn publish(&mut self, raw: RawTemplate) -> Result<(), NodeError> {
         if raw.longpollid == self.longpollid {
             return Ok(());
         }
-        let bits = u32::from_str_radix(raw.bits, 16)
+        let bits = u32::from_str_radix(&raw.bits, 16)
             .map_err(|_| self.malformed("\"bits\" is not eight hex digits".into()))?;
         let witness_commitment = raw
             .default_witness_commitment
+            .as_deref()
             .map(ScriptBuf::from_hex)
             .transpose()
             .map_err(|error| self.malformed(format!("default_witness_commitment: {error}")))?;
@@ -193,8 +192,7 @@ impl TemplateKeeper<'_> {
             txs.push(self.transaction(entry, sigop_scale)?);
         }
         self.held = txs.iter().map(|tx| (tx.wtxid(), tx.clone())).collect();
-        self.longpollid.clear();
-        self.longpollid.push_str(raw.longpollid);
+        self.longpollid = raw.longpollid;
         self.generation += 1;
         let bits = CompactTarget::from_consensus(bits);
         self.shared.check_bits(&raw.previousblockhash, raw.curtime, bits);
@@ -222,7 +220,7 @@ impl TemplateKeeper<'_> {
     }
 
     /// Finds or parses one transaction and notes what the node says of it.
-    fn transaction(&self, entry: &RawTx<'_>, sigop_scale: u32) -> Result<Arc<Tx>, NodeError> {
+    fn transaction(&self, entry: &RawTx, sigop_scale: u32) -> Result<Arc<Tx>, NodeError> {
         let known = (self.lookup)(&entry.hash).or_else(|| self.held.get(&entry.hash).cloned());
         let tx = match known {
             Some(tx) => tx,
@@ -234,9 +232,9 @@ impl TemplateKeeper<'_> {
         Ok(tx)
     }
 
-    fn parse(&self, entry: &RawTx<'_>) -> Result<Tx, NodeError> {
+    fn parse(&self, entry: &RawTx) -> Result<Tx, NodeError> {
         let wtxid = entry.hash;
-        let raw = Vec::<u8>::from_hex(entry.data)
+        let raw = Vec::<u8>::from_hex(&entry.data)
             .map_err(|error| self.malformed(format!("transaction {wtxid}: {error}")))?;
         let tx = Tx::parse(&raw)
             .map_err(|error| self.malformed(format!("transaction {wtxid}: {error}")))?;

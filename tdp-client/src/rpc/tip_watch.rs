@@ -1,12 +1,13 @@
-//! The thread that holds the connection, judges the node's state and follows its tip.
+//! The thread that keeps in touch with the node, judges the node's state and follows its tip.
 
 use std::time::Duration;
 
 use bitcoin::{BlockHash, CompactTarget, Network};
 use serde::Deserialize;
+use serde_json::value::to_raw_value;
 use validation::tip::ChainTip;
 
-use super::client::Client;
+use super::client::{Client, NO_PARAMS};
 use super::shared::{Backoff, Shared};
 use crate::bits::{BitsCache, BlockFacts, BlockRef};
 use crate::error::{Fault, NodeError};
@@ -16,13 +17,13 @@ use crate::limits::{
 };
 use crate::source::NodeState;
 
-/// Runs until stopped; every failure leads to a new connection after a pause.
+/// Runs until stopped; every failure leads to a new start after a pause.
 pub(super) fn run(shared: &Shared) {
-    let mut client = Client::new(shared.endpoint.clone());
+    let client = Client::new(shared.endpoint.clone());
     let mut watch = TipWatch { shared, bits: BitsCache::default(), wait: Wait::Since };
     let mut backoff = Backoff::new();
     while !shared.signal.stopped() {
-        match watch.follow(&mut client, &mut backoff) {
+        match watch.follow(&client, &mut backoff) {
             Ok(()) => return,
             Err(error) => {
                 let pause = match error.fault() {
@@ -84,12 +85,12 @@ struct Header {
 }
 
 impl TipWatch<'_> {
-    /// One connection's life. `Ok` means that it is time to stop.
-    fn follow(&mut self, client: &mut Client, backoff: &mut Backoff) -> Result<(), NodeError> {
+    /// From the first answer to the first failure. `Ok` means that it is time to stop.
+    fn follow(&mut self, client: &Client, backoff: &mut Backoff) -> Result<(), NodeError> {
         if !self.wait_until_synced(client)? {
             return Ok(());
         }
-        let mut best: BlockHash = client.ask("getbestblockhash", "[]")?;
+        let mut best: BlockHash = client.ask("getbestblockhash", NO_PARAMS)?;
         self.publish(client, best)?;
         backoff.reset();
         self.shared.begin_session();
@@ -107,10 +108,10 @@ impl TipWatch<'_> {
     }
 
     /// Checks that it is the right chain and waits for it. False when it is time to stop.
-    fn wait_until_synced(&self, client: &mut Client) -> Result<bool, NodeError> {
+    fn wait_until_synced(&self, client: &Client) -> Result<bool, NodeError> {
         let expected = self.shared.network.to_core_arg();
         loop {
-            let info: ChainInfo = client.ask("getblockchaininfo", "[]")?;
+            let info: ChainInfo = client.ask("getblockchaininfo", NO_PARAMS)?;
             if info.chain != expected {
                 return Err(client.error(Fault::WrongChain { expected, actual: info.chain }));
             }
@@ -136,26 +137,24 @@ impl TipWatch<'_> {
     /// `getblocktemplate` with a `longpollid` has no such time: the node does not notice that its
     /// caller left, so that each abandoned call holds one of the RPC workers (16 by default)
     /// until the next block, and a flapping connection would use them all up.
-    fn next_tip(&mut self, client: &mut Client, known: BlockHash) -> Result<BlockHash, NodeError> {
+    fn next_tip(&mut self, client: &Client, known: BlockHash) -> Result<BlockHash, NodeError> {
         let (params, wait_ms) = match self.wait {
-            Wait::Since => (format!("[{TIP_LONG_POLL_MS},\"{known}\"]"), TIP_LONG_POLL_MS),
+            Wait::Since => (to_raw_value(&(TIP_LONG_POLL_MS, known)), TIP_LONG_POLL_MS),
             Wait::Blind => {
                 // A block may have come since the last wait ended; this one would sleep over it.
-                let best = client.ask("getbestblockhash", "[]")?;
+                let best = client.ask("getbestblockhash", NO_PARAMS)?;
                 if best != known {
                     return Ok(best);
                 }
-                (format!("[{TIP_LONG_POLL_BLIND_MS}]"), TIP_LONG_POLL_BLIND_MS)
+                (to_raw_value(&[TIP_LONG_POLL_BLIND_MS]), TIP_LONG_POLL_BLIND_MS)
             }
             Wait::Poll => {
                 self.shared.signal.sleep(Duration::from_millis(TIP_POLL_MS));
-                return client.ask("getbestblockhash", "[]");
+                return client.ask("getbestblockhash", NO_PARAMS);
             }
         };
-        let waited = client
-            .ask_within("waitfornewblock", &params, wait_ms + CALL_TIMEOUT_MS)
-            .and_then(|reply| reply.result::<Waited>());
-        match waited {
+        let timeout = Duration::from_millis(wait_ms + CALL_TIMEOUT_MS);
+        match client.call::<Waited>("waitfornewblock", params, timeout) {
             Ok(waited) => Ok(waited.hash),
             Err(error) => {
                 self.wait = match (error.fault(), self.wait) {
@@ -170,18 +169,18 @@ impl TipWatch<'_> {
     }
 
     /// Publishes the tip with this hash, unless it is the published one.
-    fn publish(&mut self, client: &mut Client, hash: BlockHash) -> Result<(), NodeError> {
+    fn publish(&mut self, client: &Client, hash: BlockHash) -> Result<(), NodeError> {
         if self.shared.tip.borrow().as_ref().is_some_and(|state| state.tip.hash == hash) {
             return Ok(());
         }
-        let header: Header = client.ask("getblockheader", &format!("[\"{hash}\"]"))?;
+        let header: Header = client.ask("getblockheader", [hash])?;
         let facts = header.facts(client)?;
         let next_bits = self.bits.next_bits(self.shared.network, &facts, |wanted| {
             let hash: BlockHash = match wanted {
                 BlockRef::Hash(hash) => hash,
-                BlockRef::Height(height) => client.ask("getblockhash", &format!("[{height}]"))?,
+                BlockRef::Height(height) => client.ask("getblockhash", [height])?,
             };
-            let header: Header = client.ask("getblockheader", &format!("[\"{hash}\"]"))?;
+            let header: Header = client.ask("getblockheader", [hash])?;
             header.facts(client)
         })?;
         self.shared.set_tip(ChainTip {
