@@ -1,0 +1,145 @@
+//! `declare-bench`: how long job declaration servers take to answer.
+//!
+//! Plays Job Declaration clients against any server, with the template of a node whose
+//! transactions the server knows. Every declaration differs in its coinbase. With
+//! `--self-contained` it sets up the node and our own server by itself, and a reference server on
+//! the same node if it is given one; the two then take turns, round by round, so that whatever else
+//! the machine does meets both alike.
+//!
+//! ```text
+//! declare-bench --address HOST:PORT --key KEY --rpc-url http://127.0.0.1:18443 --cookie FILE
+//! declare-bench --self-contained [--reference PATH/TO/pool_sv2]
+//! ```
+//!
+//! The last line of its output is one JSON object.
+
+#![expect(clippy::print_stdout, reason = "a command prints its results")]
+
+mod player;
+mod rounds;
+mod stage;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use bitcoin::Network;
+use clap::Parser;
+use jds_wire::Secp256k1PublicKey;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use player::{NodeTemplate, Target};
+use rounds::{Course, Summary};
+
+/// Times how long job declaration servers take to answer.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where the server listens.
+    #[arg(long, required_unless_present = "self_contained", requires_all = ["key", "rpc_url", "cookie"])]
+    address: Option<SocketAddr>,
+    /// The server's authority key.
+    #[arg(long)]
+    key: Option<Secp256k1PublicKey>,
+    /// The user identifier; with several clients a number is appended.
+    #[arg(long, default_value = "declare-bench")]
+    user: String,
+    /// A node whose template is declared; the server should know its transactions.
+    #[arg(long)]
+    rpc_url: Option<String>,
+    /// The cookie file of that node.
+    #[arg(long)]
+    cookie: Option<PathBuf>,
+    /// The network of that node.
+    #[arg(long, default_value = "regtest")]
+    network: Network,
+    /// Starts a node on a private chain, and our server.
+    #[arg(long, conflicts_with = "address")]
+    self_contained: bool,
+    /// A `pool_sv2` binary (0.7.0) to start as well and to compare with.
+    #[arg(long, requires = "self_contained")]
+    reference: Option<PathBuf>,
+    /// Transactions of the template: put into the mempool, or waited for.
+    #[arg(long, default_value_t = 4_000)]
+    transactions: usize,
+    /// Clients that declare at the same time.
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+    /// Declarations of each client that count.
+    #[arg(long, default_value_t = 100)]
+    rounds: usize,
+    /// Declarations of each client before those.
+    #[arg(long, default_value_t = 5)]
+    warm_up: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    ensure!(args.clients > 0 && args.rounds > 0, "--clients and --rounds are 1 at least");
+    let runtime = Runtime::new()?;
+    let summaries =
+        if args.self_contained { contained(&args, &runtime) } else { attached(&args, &runtime) }?;
+    report(&args, &summaries);
+    Ok(())
+}
+
+/// Against a server that runs already.
+fn attached(args: &Args, runtime: &Runtime) -> anyhow::Result<Vec<Summary>> {
+    let address = args.address.context("--address")?;
+    let rpc_url = args.rpc_url.clone().context("--rpc-url")?;
+    let cookie = args.cookie.clone().context("--cookie")?;
+    let target = Target { name: "server".into(), address, key: args.key };
+    let node = NodeTemplate::of(rpc_url, cookie, args.network, args.transactions);
+    runtime.block_on(async { course(args).run(&[target], &node.await?).await })
+}
+
+/// Against a server, or two, of our own.
+fn contained(args: &Args, runtime: &Runtime) -> anyhow::Result<Vec<Summary>> {
+    let node = stage::node(args.transactions, args.reference.is_some())?;
+    let ours = stage::Ours::start(&node, args.transactions)?;
+    let reference =
+        args.reference.as_deref().map(|exe| stage::Reference::start(exe, &node)).transpose()?;
+    let targets: Vec<_> =
+        std::iter::once(ours.target()).chain(reference.as_ref().map(|r| r.target())).collect();
+    let template =
+        NodeTemplate::of(node.rpc_url(), node.cookie_file(), Network::Regtest, args.transactions);
+    let ran = runtime.block_on(async { course(args).run(&targets, &template.await?).await });
+    // What the reference has to say about it is in its log, which is about to be removed.
+    let log = || reference.as_ref().map(stage::Reference::log_end).unwrap_or_default();
+    ran.with_context(|| format!("end of the reference's log: {}", log()))
+}
+
+fn course(args: &Args) -> Course {
+    Course {
+        user: args.user.clone(),
+        clients: args.clients,
+        rounds: args.rounds,
+        warm_up: args.warm_up,
+    }
+}
+
+fn report(args: &Args, summaries: &[Summary]) {
+    for summary in summaries {
+        println!("{summary}");
+    }
+    let mut line = json!({
+        "transactions": summaries.first().map(|summary| summary.transactions),
+        "clients": args.clients,
+        "rounds": args.rounds,
+        "servers": summaries.iter().map(Summary::to_json).collect::<Vec<Value>>(),
+    });
+    if let [ours, reference] = summaries {
+        let ratio = |of: fn(&Summary) -> f64| of(reference) / of(ours);
+        let pairs =
+            rounds::median(ours.ms.iter().zip(&reference.ms).map(|(our, their)| their / our));
+        println!(
+            "reference / ours: p50 {:.1}, p99 {:.1}, median over the pairs {pairs:.1}",
+            ratio(|s| s.percentile(50.0)),
+            ratio(|s| s.percentile(99.0)),
+        );
+        line["ratio_p50"] = json!(ratio(|s| s.percentile(50.0)));
+        line["ratio_p99"] = json!(ratio(|s| s.percentile(99.0)));
+        line["ratio_pairs_p50"] = json!(pairs);
+    }
+    println!("{line}");
+}
