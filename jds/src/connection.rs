@@ -78,6 +78,7 @@ pub(crate) async fn serve<S>(
             },
             writer: FrameWriter::new(write, transport.encoder),
             queued: 0,
+            write_deadline: None,
             session: Session::new(Arc::clone(&shared.session_deps), Instant::now()),
             work: JoinSet::new(),
             solutions: Arc::new(Semaphore::new(SOLUTIONS_PENDING_PER_CONNECTION_MAX)),
@@ -96,6 +97,8 @@ struct Connection<S> {
     writer: FrameWriter<tokio::io::WriteHalf<S>>,
     /// Answers encrypted and not yet written.
     queued: usize,
+    /// When the oldest of them must have left.
+    write_deadline: Option<tokio::time::Instant>,
     session: Session,
     /// Validations under way, at most as many as the session has pending declarations.
     work: JoinSet<(u32, Outcome)>,
@@ -138,7 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let outcome = Box::new(outcome);
                     self.session.handle(Input::Validated { request_id, outcome }, now);
                 }
-                Wake::Flushed(Ok(())) => self.queued = 0,
+                Wake::Flushed(Ok(())) => {
+                    self.queued = 0;
+                    self.write_deadline = None;
+                }
                 Wake::Tick => self.session.handle(Input::Tick, now),
                 Wake::Shutdown => return Ended::Shutdown,
             }
@@ -147,13 +153,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn wait(&mut self, shutdown: &mut watch::Receiver<bool>) -> Wake {
         let state = self.session.connection_state();
+        let write_by = self.write_deadline.unwrap_or_else(in_write_timeout);
         let deadline = self.session.poll_timeout();
         let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
         // In order of what must not starve: a peer that never stops sending gets its answers.
         tokio::select! {
             biased;
             _ = shutdown.wait_for(|down| *down) => Wake::Shutdown,
-            flushed = flush(&mut self.writer), if self.writer.pending_bytes() > 0 => {
+            flushed = flush(&mut self.writer, write_by), if self.writer.pending_bytes() > 0 => {
                 Wake::Flushed(flushed)
             }
             Some(done) = self.work.join_next(), if !self.work.is_empty() => match done {
@@ -182,6 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                     self.writer.queue(&encoded).map_err(IoError::from)?;
                     self.queued += 1;
+                    self.write_deadline.get_or_insert_with(in_write_timeout);
                 }
                 Action::Validate(declaration) => {
                     let (id, shared) = (declaration.request_id, Arc::clone(&self.shared));
@@ -234,19 +242,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // A peer that has shown that it does not read keeps its place no longer for it.
         let peer_may_read =
             !matches!(ended, Ended::Io(_) | Ended::WriteTimeout | Ended::RepliesUnread);
-        if peer_may_read && flush(&mut self.writer).await.is_ok() {
+        if peer_may_read && flush(&mut self.writer, in_write_timeout()).await.is_ok() {
             let _ = timeout(WRITE_TIMEOUT, self.writer.shutdown()).await;
         }
     }
 }
 
-async fn flush<W: AsyncWrite + Unpin>(writer: &mut FrameWriter<W>) -> Result<(), Ended> {
-    // Cancelled and called again the limit starts anew: what bounds a peer that never reads is the
-    // number of answers that it may leave unread.
-    timeout(WRITE_TIMEOUT, writer.flush())
-        .await
-        .map_err(|_| Ended::WriteTimeout)?
-        .map_err(Into::into)
+fn in_write_timeout() -> tokio::time::Instant {
+    tokio::time::Instant::now() + WRITE_TIMEOUT
+}
+
+/// Writes what is queued, by a moment that does not move when this is cancelled and called again.
+async fn flush<W: AsyncWrite + Unpin>(
+    writer: &mut FrameWriter<W>,
+    deadline: tokio::time::Instant,
+) -> Result<(), Ended> {
+    timeout_at(deadline, writer.flush()).await.map_err(|_| Ended::WriteTimeout)?.map_err(Into::into)
 }
 
 /// The receiving side with its share of the byte budget.

@@ -396,9 +396,7 @@ impl Session {
         match pending.and_then(|pending| pending.awaiting.take()) {
             None => self.record(Record::Ignored("transactions that were not asked for")),
             Some(Awaiting { draft, .. }) => {
-                // No more than asked for is even copied.
-                let wanted = draft.asked.len().saturating_add(1);
-                let answer = supplied.transactions.iter().take(wanted).map(|tx| tx.to_vec());
+                let answer = supplied.transactions.iter().map(|tx| tx.to_vec());
                 self.actions.push_back(Action::Complete(draft, answer.collect()));
             }
         }
