@@ -1,21 +1,23 @@
 //! One job declaration connection: owns the socket, drives the session, and carries out what the
 //! session asks for. The one place that decides what a fault of the peer leads to.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jds_wire::{Admit, Event, FrameHeader, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::{sleep_until, timeout, timeout_at};
 use tracing::{Instrument, debug, info, info_span};
+use validation::rejection::{Reason, Rejection};
 
-use crate::budget::{ByteBudget, Permit};
+use crate::budget::{ConnectionBudget, Permit, Taking};
 use crate::clock;
 use crate::limits::{
-    FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT, REPLIES_QUEUED_PER_CONNECTION_MAX,
+    FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT, REPLIES_QUEUED_PER_CONNECTION_MAX,
     SOLUTIONS_PENDING_PER_CONNECTION_MAX, WRITE_TIMEOUT,
 };
 use crate::noise_io::{FrameReader, FrameWriter, IoError, accept_handshake};
@@ -34,7 +36,7 @@ pub(crate) enum Ended {
     #[error("no Noise handshake within {} ms", HANDSHAKE_TIMEOUT.as_millis())]
     HandshakeTimeout,
     /// A frame was begun and not finished.
-    #[error("a frame was not complete after {} ms", FRAME_TIMEOUT.as_millis())]
+    #[error("a frame was not complete in time")]
     FrameTimeout,
     /// The peer does not read our answers.
     #[error("the peer did not read its answers for {} ms", WRITE_TIMEOUT.as_millis())]
@@ -45,6 +47,9 @@ pub(crate) enum Ended {
     /// The session ended it.
     #[error(transparent)]
     Session(#[from] CloseReason),
+    /// An answer of ours could not be encoded: a defect of ours.
+    #[error("an answer could not be encoded")]
+    Encode,
     /// The server shuts down.
     #[error("the server shuts down")]
     Shutdown,
@@ -73,7 +78,7 @@ pub(crate) async fn serve<S>(
         let mut connection = Connection {
             reader: Incoming {
                 frames: FrameReader::new(read, transport.decoder),
-                budget: shared.peer_bytes.clone(),
+                budget: ConnectionBudget::new(shared.peer_bytes.clone()),
                 frame: None,
             },
             writer: FrameWriter::new(write, transport.encoder),
@@ -81,6 +86,8 @@ pub(crate) async fn serve<S>(
             write_deadline: None,
             session: Session::new(Arc::clone(&shared.session_deps), Instant::now()),
             work: JoinSet::new(),
+            work_for: HashMap::new(),
+            draining: false,
             solutions: Arc::new(Semaphore::new(SOLUTIONS_PENDING_PER_CONNECTION_MAX)),
             shared,
         };
@@ -101,7 +108,11 @@ struct Connection<S> {
     write_deadline: Option<tokio::time::Instant>,
     session: Session,
     /// Validations under way, at most as many as the session has pending declarations.
-    work: JoinSet<(u32, Outcome)>,
+    work: JoinSet<Outcome>,
+    /// The declarations that they are for.
+    work_for: HashMap<task::Id, u32>,
+    /// The server shuts down.
+    draining: bool,
     solutions: Arc<Semaphore>,
     shared: Arc<Shared>,
 }
@@ -112,6 +123,7 @@ enum Wake {
     Flushed(Result<(), Ended>),
     Tick,
     Shutdown,
+    Drained,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -146,7 +158,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.write_deadline = None;
                 }
                 Wake::Tick => self.session.handle(Input::Tick, now),
-                Wake::Shutdown => return Ended::Shutdown,
+                // What was taken in is answered, nothing more is read.
+                Wake::Shutdown => self.draining = true,
+                Wake::Drained => return Ended::Shutdown,
             }
         }
     }
@@ -156,19 +170,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let write_by = self.write_deadline.unwrap_or_else(in_write_timeout);
         let deadline = self.session.poll_timeout();
         let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
+        if self.draining && self.work.is_empty() {
+            return Wake::Drained;
+        }
         // In order of what must not starve: a peer that never stops sending gets its answers.
         tokio::select! {
             biased;
-            _ = shutdown.wait_for(|down| *down) => Wake::Shutdown,
+            _ = shutdown.wait_for(|down| *down), if !self.draining => Wake::Shutdown,
             flushed = flush(&mut self.writer, write_by), if self.writer.pending_bytes() > 0 => {
                 Wake::Flushed(flushed)
             }
-            Some(done) = self.work.join_next(), if !self.work.is_empty() => match done {
-                Ok((request_id, outcome)) => Wake::Validated(request_id, outcome),
-                // A task that panicked says so in the log by itself; the session times out.
-                Err(_) => Wake::Tick,
+            Some(done) = self.work.join_next_with_id(), if !self.work.is_empty() => match done {
+                Ok((task, outcome)) => self.validated(task, outcome),
+                // It panicked, and has said so in the log by itself.
+                Err(error) => {
+                    let rejection = Rejection::new(Reason::Internal).actual("validation-ended");
+                    self.validated(error.id(), Outcome::Rejected(rejection))
+                }
             },
-            frame = self.reader.next(|header| limits::admit(state, header)) => Wake::Frame(frame),
+            frame = self.reader.next(|header| limits::admit(state, header)), if !self.draining => {
+                Wake::Frame(frame)
+            }
             () = sleep_until(deadline.into()) => Wake::Tick,
         }
     }
@@ -182,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     // A message of ours that fits no frame would be a defect of ours.
                     let encoded = message.encode().map_err(|error| {
                         tracing::error!(%error, "an answer could not be encoded");
-                        Ended::Shutdown
+                        Ended::Encode
                     })?;
                     if self.queued >= REPLIES_QUEUED_PER_CONNECTION_MAX {
                         return Err(Ended::RepliesUnread);
@@ -193,17 +215,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Action::Validate(declaration) => {
                     let (id, shared) = (declaration.request_id, Arc::clone(&self.shared));
-                    self.work.spawn(
-                        async move { (id, shared.validator.validate(*declaration).await) }
-                            .in_current_span(),
-                    );
+                    self.work_on(id, async move {
+                        shared.validator.validate(*declaration).await
+                    });
                 }
                 Action::Complete(draft, answer) => {
                     let (id, shared) = (draft.request_id(), Arc::clone(&self.shared));
-                    self.work.spawn(
-                        async move { (id, shared.validator.complete(draft, answer).await) }
-                            .in_current_span(),
-                    );
+                    self.work_on(id, async move {
+                        shared.validator.complete(draft, answer).await
+                    });
                 }
                 Action::Solve(request) => {
                     let received = Instant::now();
@@ -224,6 +244,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         Ok(())
+    }
+
+    fn work_on(&mut self, request_id: u32, work: impl Future<Output = Outcome> + Send + 'static) {
+        let task = self.work.spawn(work.in_current_span());
+        self.work_for.insert(task.id(), request_id);
+    }
+
+    fn validated(&mut self, task: task::Id, outcome: Outcome) -> Wake {
+        match self.work_for.remove(&task) {
+            Some(request_id) => Wake::Validated(request_id, outcome),
+            None => Wake::Tick,
+        }
     }
 
     fn on_record(&self, record: Record) {
@@ -263,7 +295,7 @@ async fn flush<W: AsyncWrite + Unpin>(
 /// The receiving side with its share of the byte budget.
 struct Incoming<R> {
     frames: FrameReader<R>,
-    budget: ByteBudget,
+    budget: ConnectionBudget,
     frame: Option<Arriving>,
 }
 
@@ -271,7 +303,9 @@ struct Incoming<R> {
 struct Arriving {
     admit: Admit,
     permit: Permit,
-    deadline: tokio::time::Instant,
+    /// Set while we wait for our own budget: since when, and the place in the line.
+    taking: Option<(Instant, Taking)>,
+    deadline: Instant,
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
@@ -285,22 +319,35 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         let arriving = self.frame.get_or_insert_with(|| Arriving {
             admit: admit(&header),
             permit: Permit::default(),
-            deadline: tokio::time::Instant::now() + FRAME_TIMEOUT,
+            taking: None,
+            deadline: Instant::now() + frame_time(header.payload_bytes),
         });
-        let deadline = arriving.deadline;
-        let event = timeout_at(deadline, async {
-            loop {
-                let held_max = arriving.permit.bytes() + FRAME_BYTES_UNCOUNTED_MAX * 2;
-                let event = self.frames.body_within(arriving.admit, held_max).await?;
-                if let Some(event) = event {
-                    return Ok::<_, IoError>(event);
-                }
-                let missing = self.frames.held_bytes().saturating_sub(arriving.permit.bytes());
-                arriving.permit.add(self.budget.take(missing).await);
+        let event = loop {
+            if let Some((since, taking)) = &mut arriving.taking {
+                arriving.permit.add(taking.await);
+                arriving.deadline += since.elapsed();
+                arriving.taking = None;
             }
-        });
-        let event = event.await.map_err(|_| Ended::FrameTimeout)??;
+            let held_max = arriving.permit.bytes() + FRAME_BYTES_UNCOUNTED_MAX;
+            let body = self.frames.body_within(arriving.admit, held_max);
+            match timeout_at(arriving.deadline.into(), body).await {
+                Err(_) => return Err(Ended::FrameTimeout),
+                Ok(event) => match event? {
+                    Some(event) => break event,
+                    None => {
+                        let held = self.frames.held_bytes();
+                        let missing = held.saturating_sub(arriving.permit.bytes());
+                        arriving.taking = Some((Instant::now(), self.budget.take(missing)));
+                    }
+                },
+            }
+        };
         let permit = self.frame.take().map(|arriving| arriving.permit).unwrap_or_default();
         Ok((event, permit))
     }
+}
+
+/// How long a frame of that size may take.
+fn frame_time(payload_bytes: usize) -> Duration {
+    FRAME_TIMEOUT + Duration::from_secs(payload_bytes as u64 / FRAME_BYTES_PER_SECOND_MIN)
 }

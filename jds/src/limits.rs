@@ -15,8 +15,12 @@ pub const SETUP_TIMEOUT: Duration = Duration::from_millis(10_000);
 /// another.
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(60_000);
 
-/// Time from the first byte of a frame to its last: 4.2 MB over a 1.2 Mbit/s line.
+/// Time from the header of a frame to its last byte, beside what [`FRAME_BYTES_PER_SECOND_MIN`]
+/// gives for its size. Waiting for our own budget does not count.
 pub const FRAME_TIMEOUT: Duration = Duration::from_millis(30_000);
+
+/// Slowest line that a frame may come over, bytes per second.
+pub const FRAME_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 
 /// Time for one frame of ours to leave for a peer that does not read.
 pub const WRITE_TIMEOUT: Duration = Duration::from_millis(15_000);
@@ -60,14 +64,40 @@ pub const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// Spent tokens remembered until they expire; beyond that the oldest tokens expire early.
 pub const SPENT_TOKENS_MAX: usize = 1_000_000;
 
-/// Bytes of frames and pending declarations that all peers together may make us hold.
+/// Bytes of frames and pending declarations that one connection may make us hold whatever others
+/// do: more than the declaration of 4,000 transactions.
+pub const CONNECTION_BYTES_ALLOWED: usize = 160 * 1024;
+
+/// Bytes of frames and pending declarations that all peers together may make us hold beyond that.
 pub const PEER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Unit of the peer byte budget.
 pub const PEER_BYTES_UNIT: usize = 1024;
 
-/// Frames up to this size are not counted against the peer byte budget.
-pub const FRAME_BYTES_UNCOUNTED_MAX: usize = 2 * 1024;
+/// Bytes of a frame that are read before they are counted.
+pub const FRAME_BYTES_UNCOUNTED_MAX: usize = 4 * 1024;
+
+/// Share of the places that connections from one address other than loopback may take: one in so
+/// many.
+pub const PLACES_PER_ADDRESS_DIVISOR: usize = 4;
+
+/// File descriptors that are not for peers: nodes, files, the listener.
+pub const DESCRIPTORS_RESERVED: u64 = 256;
+
+/// A peer that does not answer on the TCP level is asked after this time of silence, then again
+/// after this interval, and given up after so many questions.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// See [`KEEPALIVE_IDLE`].
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// See [`KEEPALIVE_IDLE`].
+pub const KEEPALIVE_PROBES: u32 = 4;
+
+/// Pause between two log lines that say that connections are refused.
+pub const REFUSED_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Log lines waiting to be written; beyond that they are dropped and counted, so that a slow disk
+/// or terminal never holds up the server.
+pub const LOG_LINES_QUEUED_MAX: usize = 16_384;
 
 /// Longest time an accept loop rests after the system refused a socket (out of descriptors).
 pub const ACCEPT_BACKOFF_MAX: Duration = Duration::from_millis(1_000);
