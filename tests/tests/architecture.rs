@@ -13,12 +13,33 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("jds-wire", &[]),
     ("jds-config", &["jds-validation"]),
     ("jds-tdp-client", &["jds-wire", "jds-validation"]),
+    ("jds-store", &["jds-validation"]),
+    ("jds-api", &["jds-store", "jds-validation"]),
     ("jds-signet", &["jds-config"]),
-    ("jds", &["jds-wire", "jds-config", "jds-tdp-client", "jds-signet", "jds-validation"]),
-    (
-        "jds-tests",
-        &["jds", "jds-wire", "jds-config", "jds-tdp-client", "jds-signet", "jds-validation"],
-    ),
+    ("jds", BELOW_THE_SERVER),
+    ("jds-tests", EVERYTHING),
+];
+
+/// Only the server knows everyone.
+const BELOW_THE_SERVER: &[&str] = &[
+    "jds-wire",
+    "jds-config",
+    "jds-tdp-client",
+    "jds-store",
+    "jds-api",
+    "jds-signet",
+    "jds-validation",
+];
+
+const EVERYTHING: &[&str] = &[
+    "jds",
+    "jds-wire",
+    "jds-config",
+    "jds-tdp-client",
+    "jds-store",
+    "jds-api",
+    "jds-signet",
+    "jds-validation",
 ];
 
 /// Crates that must work without a runtime: nothing they depend on may bring one in.
@@ -31,9 +52,18 @@ struct Graph {
     ours: BTreeSet<String>,
 }
 
+/// The platform that this runs on, such as `x86_64-unknown-linux-gnu`.
+fn host() -> String {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).arg("-vV").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
+}
+
 fn graph() -> Graph {
+    // For this platform only: of the others, cargo has not downloaded what they need.
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &host()])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();

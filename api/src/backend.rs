@@ -1,0 +1,116 @@
+//! What the API needs from the server and can not read from the store.
+
+use std::sync::Arc;
+
+use bitcoin::{BlockHash, Txid, Wtxid};
+
+/// The server, as the API sees it. Calls return at once: they read what is there, and never ask a
+/// node.
+pub trait Backend: Send + Sync + 'static {
+    /// The configured nodes, in the order of the configuration.
+    fn nodes(&self) -> Vec<NodeView>;
+
+    /// The newest template of our own node, if it has told one.
+    fn own_template(&self) -> Option<Arc<OwnTemplate>>;
+
+    /// Numbers of the moment.
+    fn live(&self) -> Live;
+
+    /// Whether the parts of the server work: nodes, listeners and whatever else it has. The store
+    /// is asked by the API itself.
+    fn readiness(&self) -> Vec<Part>;
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What it does, in one word: `at_tip`, `behind`, `unreachable` …
+    pub state: String,
+    /// True when it can be relied on at the moment.
+    pub ready: bool,
+    /// True for the one that tip and template come from.
+    pub active: bool,
+    /// Height of its tip.
+    pub height: Option<u32>,
+    /// Hash of its tip.
+    pub tip_hash: Option<BlockHash>,
+    /// How long ago its tip came, milliseconds.
+    pub tip_age_ms: Option<u64>,
+    /// What there is to say about it.
+    pub detail: Option<String>,
+}
+
+/// A template of our own node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnTemplate {
+    /// Name of the node.
+    pub node: String,
+    /// Block that it builds on.
+    pub prev_hash: BlockHash,
+    /// Height of the block that it is for.
+    pub height: u32,
+    /// When we got it, Unix milliseconds.
+    pub received_at_ms: u64,
+    /// Its transactions without the coinbase, in block order.
+    pub txs: Vec<OwnTx>,
+}
+
+/// A transaction of our own node's template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnTx {
+    /// Hash without witness.
+    pub txid: Txid,
+    /// Hash with witness.
+    pub wtxid: Wtxid,
+    /// Fee, satoshi.
+    pub fee_sat: u64,
+}
+
+/// Numbers of the moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Tokens that were given out and not used.
+    pub tokens: u64,
+    /// Open connections by role (`job_declaration`, `mining`, `handshake` …).
+    pub connections: Vec<(&'static str, u64)>,
+    /// Queues inside the server.
+    pub queues: Vec<Queue>,
+    /// Accepted jobs that are ready for solutions.
+    pub jobs: u64,
+}
+
+/// How full a queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: &'static str,
+    /// Things in it.
+    pub depth: u64,
+    /// Things that fit.
+    pub capacity: u64,
+}
+
+/// Whether a part of the server works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its name, for instance `node:local` or `listener:job_declaration`.
+    pub name: String,
+    /// True when it does.
+    pub ready: bool,
+    /// Why it does not.
+    pub detail: Option<String>,
+}
+
+impl Part {
+    /// A part that works.
+    pub fn ready(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ready: true, detail: None }
+    }
+
+    /// A part that does not, and why.
+    pub fn not_ready(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), ready: false, detail: Some(detail.into()) }
+    }
+}

@@ -1,0 +1,22 @@
+//! The HTTP API: events, what the store holds, webhooks, metrics, health.
+//!
+//! [`serve`] runs it on a listener. It reads from the [`store::Store`]; what is not there it asks
+//! of the [`Backend`]. A slow reader costs nothing but its connection: events are paged from the
+//! log, and nothing is kept for it in memory.
+
+mod app;
+mod backend;
+mod io;
+pub mod limits;
+mod metrics;
+mod net;
+mod problem;
+mod router;
+mod serve;
+mod settings;
+
+pub use backend::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue};
+pub use metrics::{Declaration, Metrics, Traffic};
+pub use net::{IpRange, IpRangeError};
+pub use serve::{bind, serve};
+pub use settings::{Settings, StartError, Token, TokenError};

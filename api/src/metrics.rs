@@ -1,0 +1,284 @@
+//! What is counted: handles that the server increments.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Labels of a metric: names and values.
+type Labels<const N: usize> = [(&'static str, String); N];
+
+/// Every counter and histogram. Cheap to clone; all clones count together.
+///
+/// Numbers of the moment (tokens, connections, queues, nodes, the store) are not here: the API asks
+/// [`crate::Backend`] and the store for them when it is asked.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    declarations: Family<Labels<2>, Counter>,
+    validation_seconds: Histogram,
+    declaration_bytes: Histogram,
+    declared_txs: Counter,
+    missing_txs: Counter,
+    fetch_seconds: Histogram,
+    cache_lookups: Family<Labels<2>, Counter>,
+    solutions: Family<Labels<1>, Counter>,
+    submissions: Family<Labels<2>, Counter>,
+    submission_seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    shares: Family<Labels<2>, Counter>,
+    bytes: Family<Labels<2>, Counter>,
+    requests: Family<Labels<3>, Counter>,
+    request_seconds: Histogram,
+    deliveries: Family<Labels<2>, Counter>,
+}
+
+/// One declaration, when its answer has left.
+#[derive(Debug, Clone, Copy)]
+pub struct Declaration<'a> {
+    /// `accepted`, `rejected`, or another end in one word.
+    pub result: &'static str,
+    /// Code that the client was told; empty when it was accepted. Of a closed set.
+    pub code: &'a str,
+    /// Time that the verdict took.
+    pub validation: Duration,
+    /// Size of the declaration, bytes.
+    pub bytes: u64,
+    /// Transactions in it, without the coinbase.
+    pub txs: u64,
+    /// Those of them that we had to ask for.
+    pub missing_txs: u64,
+    /// From our question for them to the answer.
+    pub fetch: Option<Duration>,
+}
+
+/// Bytes of one protocol: two counters to be kept by whoever moves bytes.
+#[derive(Debug, Clone)]
+pub struct Traffic {
+    received: Counter,
+    sent: Counter,
+}
+
+impl Traffic {
+    /// So many bytes came.
+    pub fn received(&self, bytes: u64) {
+        self.received.inc_by(bytes);
+    }
+
+    /// So many bytes left.
+    pub fn sent(&self, bytes: u64) {
+        self.sent.inc_by(bytes);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// 10 µs to 5 s: a verdict takes well below a millisecond when everything is known.
+const SECONDS: [f64; 14] =
+    [1e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 0.5, 1.0, 5.0];
+
+/// 1 kB to 1 MB: a wtxid is 32 bytes.
+const BYTES: [f64; 8] = [1e3, 4e3, 16e3, 64e3, 128e3, 256e3, 512e3, 1e6];
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl Metrics {
+    /// Counters at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("jds");
+        let all = Inner {
+            declarations: Family::default(),
+            validation_seconds: seconds(),
+            declaration_bytes: Histogram::new(BYTES),
+            declared_txs: Counter::default(),
+            missing_txs: Counter::default(),
+            fetch_seconds: seconds(),
+            cache_lookups: Family::default(),
+            solutions: Family::default(),
+            submissions: Family::default(),
+            submission_seconds: Family::new_with_constructor(seconds),
+            shares: Family::default(),
+            bytes: Family::default(),
+            requests: Family::default(),
+            request_seconds: seconds(),
+            deliveries: Family::default(),
+            registry: Registry::default(),
+        };
+        all.register(&mut registry);
+        Self { inner: Arc::new(Inner { registry, ..all }) }
+    }
+
+    /// Counts a declaration.
+    pub fn declaration(&self, declaration: &Declaration<'_>) {
+        let inner = &*self.inner;
+        let labels =
+            [("result", declaration.result.to_owned()), ("code", declaration.code.to_owned())];
+        inner.declarations.get_or_create(&labels).inc();
+        inner.validation_seconds.observe(declaration.validation.as_secs_f64());
+        inner.declaration_bytes.observe(declaration.bytes as f64);
+        inner.declared_txs.inc_by(declaration.txs);
+        inner.missing_txs.inc_by(declaration.missing_txs);
+        if let Some(fetch) = declaration.fetch {
+            inner.fetch_seconds.observe(fetch.as_secs_f64());
+        }
+    }
+
+    /// Counts look-ups in a cache.
+    pub fn cache(&self, name: &'static str, hits: u64, misses: u64) {
+        for (result, count) in [("hit", hits), ("miss", misses)] {
+            let labels = [("cache", name.to_owned()), ("result", result.to_owned())];
+            self.inner.cache_lookups.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    /// Counts a solution by what came of it (`block`, `unknown_job`, `low_difficulty` …).
+    pub fn solution(&self, result: &'static str) {
+        self.inner.solutions.get_or_create(&[("result", result.to_owned())]).inc();
+    }
+
+    /// Counts what a node answered to a block (`accepted`, `rejected`, `unknown`), and how long
+    /// that took from the solution on.
+    pub fn submission(&self, node: &str, result: &'static str, latency: Duration) {
+        let labels = [("node", node.to_owned()), ("result", result.to_owned())];
+        self.inner.submissions.get_or_create(&labels).inc();
+        let of_node = [("node", node.to_owned())];
+        self.inner.submission_seconds.get_or_create(&of_node).observe(latency.as_secs_f64());
+    }
+
+    /// Counts a share: whose template (`miner`, `pool`), and `accepted` or the error code.
+    pub fn share(&self, template_source: &'static str, result: &'static str) {
+        let labels =
+            [("template_source", template_source.to_owned()), ("result", result.to_owned())];
+        self.inner.shares.get_or_create(&labels).inc();
+    }
+
+    /// The counters of bytes of a protocol (`job_declaration`, `http` …). Keep them.
+    pub fn traffic(&self, protocol: &'static str) -> Traffic {
+        let counter = |direction: &str| {
+            let labels = [("protocol", protocol.to_owned()), ("direction", direction.to_owned())];
+            self.inner.bytes.get_or_create(&labels).clone()
+        };
+        Traffic { received: counter("in"), sent: counter("out") }
+    }
+
+    pub(crate) fn request(&self, method: &str, route: &str, status: u16, time: Duration) {
+        let labels = [
+            ("method", method.to_owned()),
+            ("route", route.to_owned()),
+            ("status", status.to_string()),
+        ];
+        self.inner.requests.get_or_create(&labels).inc();
+        self.inner.request_seconds.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn delivery(&self, webhook: &str, result: &'static str) {
+        let labels = [("webhook", webhook.to_owned()), ("result", result.to_owned())];
+        self.inner.deliveries.get_or_create(&labels).inc();
+    }
+
+    /// A webhook is gone: so are its counters, or each that ever was would stay.
+    pub(crate) fn forget_webhook(&self, webhook: &str) {
+        for result in ["delivered", "failed"] {
+            self.inner
+                .deliveries
+                .remove(&[("webhook", webhook.to_owned()), ("result", result.to_owned())]);
+        }
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+}
+
+impl Inner {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "declarations",
+            "Declared templates by verdict and code",
+            self.declarations.clone(),
+        );
+        registry.register_with_unit(
+            "validation",
+            "Time of a verdict",
+            Unit::Seconds,
+            self.validation_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "declaration",
+            "Size of a declaration",
+            Unit::Bytes,
+            self.declaration_bytes.clone(),
+        );
+        registry.register(
+            "declared_txs",
+            "Transactions in declarations, the coinbase left out",
+            self.declared_txs.clone(),
+        );
+        registry.register(
+            "missing_txs",
+            "Transactions that had to be asked for; over declared_txs the missing-transaction rate",
+            self.missing_txs.clone(),
+        );
+        registry.register_with_unit(
+            "missing_txs_wait",
+            "From the question for missing transactions to the answer",
+            Unit::Seconds,
+            self.fetch_seconds.clone(),
+        );
+        registry.register(
+            "cache_lookups",
+            "Look-ups in caches by result",
+            self.cache_lookups.clone(),
+        );
+        registry.register("solutions", "Solutions by what came of them", self.solutions.clone());
+        registry.register(
+            "submissions",
+            "Answers of nodes to blocks of ours",
+            self.submissions.clone(),
+        );
+        registry.register_with_unit(
+            "submission",
+            "From a solution to a node's answer",
+            Unit::Seconds,
+            self.submission_seconds.clone(),
+        );
+        registry.register("shares", "Shares by source of the template", self.shares.clone());
+        registry.register_with_unit(
+            "protocol",
+            "Bytes on the wire by protocol and direction",
+            Unit::Bytes,
+            self.bytes.clone(),
+        );
+        registry.register("http_requests", "Requests to the HTTP API", self.requests.clone());
+        registry.register_with_unit(
+            "http_request",
+            "From the head of a request to the head of its answer",
+            Unit::Seconds,
+            self.request_seconds.clone(),
+        );
+        registry.register(
+            "webhook_deliveries",
+            "Deliveries to webhooks by result",
+            self.deliveries.clone(),
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! Connections: accepted within bounds, served, ended.
+
+use std::future::Future;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use store::Store;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::app::{Reader, State};
+use crate::backend::Backend;
+use crate::io::WatchedIo;
+use crate::limits;
+use crate::metrics::{Metrics, Traffic};
+use crate::router::router;
+use crate::settings::{Settings, StartError};
+
+/// Pause after a connection could not be accepted: most likely the process is out of files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 2\r\n\
+    Connection: close\r\n\r\n";
+
+/// Listens where the settings say.
+///
+/// # Errors
+/// [`StartError`]: a public address without a token, or one that can not be had.
+pub async fn bind(settings: &Settings) -> Result<TcpListener, StartError> {
+    settings.check(settings.listen)?;
+    let failed = |error| StartError::Listen { address: settings.listen, error };
+    TcpListener::bind(settings.listen).await.map_err(failed)
+}
+
+/// Serves the API on `listener`, and delivers webhooks, until `shutdown` ends. Open requests then
+/// get [`limits::SHUTDOWN_WAIT`].
+///
+/// # Errors
+/// [`StartError::PublicWithoutToken`] before anything is served.
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    store: Arc<dyn Store>,
+    backend: Arc<dyn Backend>,
+    metrics: Metrics,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), StartError> {
+    let address = listener
+        .local_addr()
+        .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+    settings.check(address)?;
+    let (stop, stopping) = watch::channel(false);
+    let local = settings.is_local(address);
+    let traffic = metrics.traffic("http");
+    let reader = Reader::new(store);
+    let app = Arc::new(State {
+        settings,
+        local,
+        reader,
+        backend,
+        metrics,
+        streams: Arc::new(Semaphore::new(limits::STREAM_CLIENTS_MAX)),
+        stopping: stopping.clone(),
+    });
+    let router = router(app);
+
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if connections.len() >= limits::CONNECTIONS_MAX => refuse(stream),
+                Ok((stream, peer)) => {
+                    let connection =
+                        connection(stream, peer, router.clone(), traffic.clone(), stopping.clone());
+                    connections.spawn(connection);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the API can not accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    // Nobody listens when there is no connection; that is no fault.
+    let _ = stop.send(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if timeout(limits::SHUTDOWN_WAIT, all).await.is_err() {
+        tracing::debug!("requests to the API were cut off at the end");
+    }
+    Ok(())
+}
+
+/// Says that there is no room, as far as the socket takes it without waiting.
+fn refuse(stream: TcpStream) {
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(FULL);
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    traffic: Traffic,
+    mut stopping: watch::Receiver<bool>,
+) {
+    // Small events must not wait for company.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(WatchedIo::new(stream, traffic, limits::WRITE_TIMEOUT));
+    let service = TowerToHyperService::new(router);
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits::HEAD_TIMEOUT)
+            .max_buf_size(limits::CONNECTION_BUFFER_BYTES)
+            .serve_connection(io, service)
+    );
+    let stop = async { stopping.wait_for(|stop| *stop).await.is_ok() };
+    let ended: Result<_, hyper::Error> = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stop => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection to the API broke off");
+    }
+}
