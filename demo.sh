@@ -10,4 +10,4 @@ source signet/setup.sh
 
 say "building the server (release)"
 cargo build --locked --release -p jds
-exec target/release/jds demo "$@"
+exec cargo run --locked --quiet --release -p jds -- demo "$@"

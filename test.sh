@@ -9,7 +9,7 @@ source signet/setup.sh
 
 say "node: looking for a Bitcoin Core, getting one if there is none"
 cargo build --locked --quiet -p jds
-BITCOIN_NODE_EXE=$(target/debug/jds node install)
+BITCOIN_NODE_EXE=$(cargo run --locked --quiet -p jds -- node install)
 export BITCOIN_NODE_EXE
 
 say "tests: building and running"
