@@ -1,7 +1,7 @@
 //! Tokens that a declaration used up, remembered until they would have expired anyway.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::token::TokenError;
@@ -17,8 +17,8 @@ pub struct SpentTokens {
 #[derive(Debug, Default)]
 struct Inner {
     sequences: BTreeSet<u64>,
-    /// Tokens up to this sequence count as expired: set when the capacity is reached, so that a
-    /// forgotten token is refused and not honoured twice.
+    /// Tokens up to this sequence may have been forgotten here. One that comes from elsewhere than
+    /// the connection it was given out on counts as expired then: better than honouring it twice.
     floor: u64,
 }
 
@@ -28,32 +28,56 @@ impl SpentTokens {
         Self { inner: Mutex::default(), capacity, lifetime_us: lifetime.as_micros() as u64 }
     }
 
-    /// Marks a token as used.
+    /// Marks a token as used that the connection itself gave out and never saw used. No flood of
+    /// other tokens and no step of the clock makes it expire.
+    ///
+    /// # Errors
+    /// [`TokenError::Spent`] when another connection used it.
+    pub fn spend_own(&self, sequence: u64, now_unix_us: u64) -> Result<(), TokenError> {
+        self.lock().insert(sequence)?;
+        self.forget_old(now_unix_us);
+        Ok(())
+    }
+
+    /// Marks any other token as used.
     ///
     /// # Errors
     /// [`TokenError::Spent`] when it was used before, [`TokenError::Expired`] when it is so old
     /// that we no longer know.
     pub fn spend(&self, sequence: u64, now_unix_us: u64) -> Result<(), TokenError> {
-        // A panic while the lock was held can only have left a valid set behind.
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if sequence <= inner.floor {
+        let mut inner = self.lock();
+        // What is in the set is known to be spent, even below the floor.
+        if sequence <= inner.floor && !inner.sequences.contains(&sequence) {
             return Err(TokenError::Expired);
         }
-        if !inner.sequences.insert(sequence) {
-            return Err(TokenError::Spent);
-        }
+        inner.insert(sequence)?;
+        drop(inner);
+        self.forget_old(now_unix_us);
+        Ok(())
+    }
+
+    fn forget_old(&self, now_unix_us: u64) {
+        let mut inner = self.lock();
         let expired_before = now_unix_us.saturating_sub(self.lifetime_us);
         while let Some(&oldest) = inner.sequences.first() {
-            if oldest < expired_before {
-                inner.sequences.pop_first();
-            } else if inner.sequences.len() > self.capacity {
-                inner.sequences.pop_first();
-                inner.floor = oldest;
-            } else {
+            if oldest >= expired_before && inner.sequences.len() <= self.capacity {
                 break;
             }
+            inner.sequences.pop_first();
+            // Also for what expired: a clock that steps back must not make it good again.
+            inner.floor = inner.floor.max(oldest);
         }
-        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while the lock was held can only have left a valid set behind.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn insert(&mut self, sequence: u64) -> Result<(), TokenError> {
+        if self.sequences.insert(sequence) { Ok(()) } else { Err(TokenError::Spent) }
     }
 }
 
@@ -79,6 +103,25 @@ mod tests {
         assert_eq!(spent.spend(2, 4), Err(TokenError::Expired));
         assert_eq!(spent.spend(3, 4), Err(TokenError::Spent));
         assert!(spent.inner.lock().unwrap().sequences.len() <= 2);
+    }
+
+    #[test]
+    fn a_token_of_the_own_connection_outlives_a_flood_and_is_spent_once() {
+        let spent = SpentTokens::new(2, Duration::from_secs(60));
+        for sequence in 10..=20 {
+            assert_eq!(spent.spend(sequence, 20), Ok(()));
+        }
+        assert_eq!(spent.spend_own(5, 20), Ok(()), "below the floor");
+        assert_eq!(spent.spend(5, 20), Err(TokenError::Expired), "elsewhere it counts for nothing");
+        assert_eq!(spent.spend_own(20, 20), Err(TokenError::Spent), "another connection used it");
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_makes_no_spent_token_good_again() {
+        let spent = SpentTokens::new(10, Duration::from_micros(100));
+        assert_eq!(spent.spend(1_000, 1_000), Ok(()));
+        assert_eq!(spent.spend(9_000, 9_000), Ok(()), "the clock steps on, 1,000 is forgotten");
+        assert_eq!(spent.spend(1_000, 1_000), Err(TokenError::Expired));
     }
 
     #[test]

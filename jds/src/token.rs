@@ -5,6 +5,8 @@
 //! HMAC-SHA-256 over all before it, under a key derived from the authority's secret key, so that
 //! tokens outlive a restart).
 
+#![deny(clippy::indexing_slicing)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -27,9 +29,8 @@ impl UserTag {
     /// Tag of the identifier as the peer sent it (any bytes).
     pub fn of(user_identifier: &[u8]) -> Self {
         let digest = tagged_hash("jds/user", &[user_identifier]);
-        let mut tag = [0; USER_TAG_BYTES];
-        tag.copy_from_slice(&digest[..USER_TAG_BYTES]);
-        Self(tag)
+        // The digest is longer than the tag, so the tag is always there.
+        Self(digest.first_chunk().copied().unwrap_or_default())
     }
 }
 
@@ -45,7 +46,7 @@ impl std::fmt::Debug for UserTag {
     }
 }
 
-/// A token that proved genuine and unexpired.
+/// A token that proved genuine, whatever its age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Genuine {
     /// Unique and rising: microseconds of Unix time at allocation.
@@ -121,32 +122,36 @@ impl TokenMint {
         self.seal(Kind::Job, self.next_sequence(now_unix_us), user, Some(template))
     }
 
-    /// Checks that `token` is an allocated token of this mint, unexpired.
+    /// Checks that `token` is an allocated token of this mint. Its age is another matter: see
+    /// [`Self::check_age`].
     ///
     /// # Errors
-    /// [`TokenError::Unknown`] or [`TokenError::Expired`].
-    pub fn open(&self, token: &[u8], now_unix_us: u64) -> Result<Genuine, TokenError> {
-        if token.len() != ALLOCATED_BYTES {
-            return Err(TokenError::Unknown);
+    /// [`TokenError::Unknown`].
+    pub fn open(&self, token: &[u8]) -> Result<Genuine, TokenError> {
+        self.parse(token).ok_or(TokenError::Unknown)
+    }
+
+    fn parse(&self, token: &[u8]) -> Option<Genuine> {
+        let (body, mac) = token.split_last_chunk::<MAC_BYTES>()?;
+        if token.len() != ALLOCATED_BYTES || !fixed_time_eq(&self.mac(body), mac) {
+            return None;
         }
-        let (body, mac) = token.split_at(token.len() - MAC_BYTES);
-        if !fixed_time_eq(&self.mac(body), mac) {
-            return Err(TokenError::Unknown);
+        let (&[version, kind], rest) = body.split_first_chunk()?;
+        if (version, kind) != (VERSION, Kind::Allocated as u8) {
+            return None;
         }
-        let ([VERSION, kind], rest) = (body.first_chunk().ok_or(TokenError::Unknown)?, &body[2..])
-        else {
-            return Err(TokenError::Unknown);
-        };
-        if *kind != Kind::Allocated as u8 {
-            return Err(TokenError::Unknown);
-        }
-        let (sequence, rest) = rest.split_first_chunk().ok_or(TokenError::Unknown)?;
-        let (user, _nonce) = rest.split_first_chunk().ok_or(TokenError::Unknown)?;
-        let sequence = u64::from_be_bytes(*sequence);
-        if now_unix_us.saturating_sub(sequence) > self.lifetime.as_micros() as u64 {
-            return Err(TokenError::Expired);
-        }
-        Ok(Genuine { sequence, user: UserTag(*user) })
+        let (sequence, rest) = rest.split_first_chunk()?;
+        let (user, _nonce) = rest.split_first_chunk()?;
+        Some(Genuine { sequence: u64::from_be_bytes(*sequence), user: UserTag(*user) })
+    }
+
+    /// Checks the age of a token that this connection did not give out, or gave out and saw used.
+    ///
+    /// # Errors
+    /// [`TokenError::Expired`].
+    pub fn check_age(&self, token: Genuine, now_unix_us: u64) -> Result<(), TokenError> {
+        let age_us = now_unix_us.saturating_sub(token.sequence);
+        if age_us > self.lifetime.as_micros() as u64 { Err(TokenError::Expired) } else { Ok(()) }
     }
 
     fn next_sequence(&self, now_unix_us: u64) -> u64 {
@@ -202,6 +207,7 @@ fn tagged_hash(tag: &str, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests may panic")]
 mod tests {
     use super::*;
 
@@ -216,7 +222,7 @@ mod tests {
         let mint = mint();
         let user = UserTag::of(b"alice.rig1");
         let (sequence, token) = mint.allocate(user, NOW_US);
-        assert_eq!(mint.open(&token, NOW_US), Ok(Genuine { sequence, user }));
+        assert_eq!(mint.open(&token), Ok(Genuine { sequence, user }));
         assert!(token.len() <= 255, "fits B0_255");
     }
 
@@ -227,7 +233,7 @@ mod tests {
         for bit in 0..token.len() * 8 {
             let mut forged = token.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(mint.open(&forged, NOW_US), Err(TokenError::Unknown), "bit {bit}");
+            assert_eq!(mint.open(&forged), Err(TokenError::Unknown), "bit {bit}");
         }
     }
 
@@ -235,20 +241,21 @@ mod tests {
     fn tokens_of_another_key_and_job_tokens_are_unknown() {
         let user = UserTag::of(b"alice");
         let (_, foreign) = TokenMint::new(&[8; 32], Duration::from_secs(60)).allocate(user, NOW_US);
-        assert_eq!(mint().open(&foreign, NOW_US), Err(TokenError::Unknown));
+        assert_eq!(mint().open(&foreign), Err(TokenError::Unknown));
         let job = mint().job(user, &TemplateHash::from_bytes([1; 32]), NOW_US);
         assert!(job.len() <= 255, "fits B0_255");
-        assert_eq!(mint().open(&job, NOW_US), Err(TokenError::Unknown));
+        assert_eq!(mint().open(&job), Err(TokenError::Unknown));
         for length in 0..=300 {
-            assert_eq!(mint().open(&vec![1; length], NOW_US), Err(TokenError::Unknown));
+            assert_eq!(mint().open(&vec![1; length]), Err(TokenError::Unknown));
         }
     }
 
     #[test]
     fn a_token_expires_and_survives_a_restart() {
         let (_, token) = mint().allocate(UserTag::of(b"alice"), NOW_US);
-        assert!(mint().open(&token, NOW_US + 60_000_000).is_ok(), "another mint, same key");
-        assert_eq!(mint().open(&token, NOW_US + 60_000_001), Err(TokenError::Expired));
+        let token = mint().open(&token).expect("another mint, same key");
+        assert_eq!(mint().check_age(token, NOW_US + 60_000_000), Ok(()));
+        assert_eq!(mint().check_age(token, NOW_US + 60_000_001), Err(TokenError::Expired));
     }
 
     #[test]

@@ -362,10 +362,15 @@ impl Session {
             self.refuse(request_id, None, now.instant, rejection);
             return;
         }
-        let opened = self.deps.mint.open(declare.mining_job_token, now.unix_us).and_then(|token| {
+        let opened = self.deps.mint.open(declare.mining_job_token).and_then(|token| {
             let holder = self.users.owner(token)?;
-            self.deps.spent.spend(token.sequence, now.unix_us)?;
-            holder.used(token.sequence);
+            if holder.take_unused(token.sequence) {
+                // However old: a client may keep the tokens of its start for days.
+                self.deps.spent.spend_own(token.sequence, now.unix_us)?;
+            } else {
+                self.deps.mint.check_age(token, now.unix_us)?;
+                self.deps.spent.spend(token.sequence, now.unix_us)?;
+            }
             Ok((Arc::clone(&holder.user), Arc::clone(&holder.terms.rules)))
         });
         let (user, rules) = match opened {

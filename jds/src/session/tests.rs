@@ -13,6 +13,8 @@ use super::*;
 use crate::limits::TOKENS_PER_USER_MAX;
 use crate::token::TokenError;
 
+const SPENT_MAX: usize = 1_000;
+
 struct Peer {
     session: Session,
     now: Now,
@@ -23,7 +25,7 @@ fn deps(full_template: bool, coinbase_only: bool) -> Arc<SessionDeps> {
     let script = ScriptBuf::from_bytes(vec![0x51]);
     Arc::new(SessionDeps {
         mint: TokenMint::new(&[1; 32], lifetime),
-        spent: SpentTokens::new(1_000, lifetime),
+        spent: SpentTokens::new(SPENT_MAX, lifetime),
         payout: PayoutTerms::new(
             Network::Regtest,
             config::Payout::Pool { script, min_share_bp: 10_000 },
@@ -250,6 +252,51 @@ fn unknown_foreign_and_forged_tokens_are_refused_and_the_connection_lives() {
     assert_eq!(token_error(&bob.declare(3, &[0; 66])), details(TokenError::Unknown));
     assert!(matches!(bob.declare(4, &of_bob)[..], [Action::Validate(_)]));
     assert!(matches!(alice.declare(4, &of_alice)[..], [Action::Validate(_)]), "not spent by bob");
+}
+
+#[test]
+fn a_token_of_a_living_connection_never_expires() {
+    let shared = deps(true, true);
+    let mut peer = Peer::new(Arc::clone(&shared));
+    peer.set_up(setup());
+    let (kept, other) = (peer.allocate("alice"), peer.allocate("alice"));
+    let mut second = Peer::new(shared);
+    second.set_up(setup());
+    second.allocate("alice");
+
+    // A clock that is put right, or days of nothing to declare.
+    let days_us = 30 * 86_400_000_000;
+    (peer.now.unix_us, second.now.unix_us) =
+        (peer.now.unix_us + days_us, second.now.unix_us + days_us);
+    assert!(matches!(peer.declare(1, &kept)[..], [Action::Validate(_)]));
+    assert_eq!(token_error(&peer.declare(2, &kept)), details(TokenError::Expired), "once only");
+    assert_eq!(token_error(&second.declare(3, &other)), details(TokenError::Expired), "elsewhere");
+}
+
+#[test]
+fn a_flood_of_spent_tokens_costs_others_nothing() {
+    let shared = deps(true, true);
+    let mut alice = Peer::new(Arc::clone(&shared));
+    alice.set_up(setup());
+    let kept = alice.allocate("alice");
+    let now_us = alice.now.unix_us;
+    for sequence in 1..=SPENT_MAX as u64 * 3 {
+        shared.spent.spend(now_us + sequence, now_us).unwrap();
+    }
+    assert!(matches!(alice.declare(1, &kept)[..], [Action::Validate(_)]));
+}
+
+#[test]
+fn a_token_used_on_another_connection_of_the_user_is_spent() {
+    let shared = deps(true, true);
+    let mut first = Peer::new(Arc::clone(&shared));
+    first.set_up(setup());
+    let token = first.allocate("alice");
+    let mut second = Peer::new(shared);
+    second.set_up(setup());
+    second.allocate("alice");
+    assert!(matches!(second.declare(1, &token)[..], [Action::Validate(_)]));
+    assert_eq!(token_error(&first.declare(1, &token)), details(TokenError::Spent));
 }
 
 #[test]

@@ -45,6 +45,7 @@ impl Users {
         };
         self.holders.push_front(holder);
         self.holders.truncate(USERS_PER_CONNECTION_MAX);
+        #[expect(clippy::indexing_slicing, reason = "pushed above")]
         Ok(&mut self.holders[0])
     }
 
@@ -79,10 +80,10 @@ impl Holder {
         }
     }
 
-    /// Notes that a token was used.
-    pub(super) fn used(&mut self, sequence: u64) {
-        if let Ok(index) = self.unused.binary_search(&sequence) {
-            self.unused.remove(index);
-        }
+    /// Takes a token out of the unused ones. True when it was one of them: given out on this
+    /// connection, and never used on it.
+    pub(super) fn take_unused(&mut self, sequence: u64) -> bool {
+        let found = self.unused.binary_search(&sequence);
+        found.is_ok_and(|index| self.unused.remove(index).is_some())
     }
 }
