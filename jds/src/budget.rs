@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(shared.free_bytes(), 1024 * 1024 - 2048);
         drop(permit);
         assert_eq!(shared.free_bytes(), 1024 * 1024);
-        assert_eq!(budget.take(1024).await.shared.is_none(), true, "the allowance is back");
+        assert!(budget.take(1024).await.shared.is_none(), "the allowance is back");
     }
 
     #[tokio::test]

@@ -17,8 +17,8 @@ use validation::rejection::{Reason, Rejection};
 use crate::budget::{ConnectionBudget, Permit, Taking};
 use crate::clock;
 use crate::limits::{
-    FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT, REPLIES_QUEUED_PER_CONNECTION_MAX,
-    SOLUTIONS_PENDING_PER_CONNECTION_MAX, WRITE_TIMEOUT,
+    FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
+    REPLIES_QUEUED_PER_CONNECTION_MAX, SOLUTIONS_PENDING_PER_CONNECTION_MAX, WRITE_TIMEOUT,
 };
 use crate::noise_io::{FrameReader, FrameWriter, IoError, accept_handshake};
 use crate::server::Shared;
@@ -215,15 +215,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Action::Validate(declaration) => {
                     let (id, shared) = (declaration.request_id, Arc::clone(&self.shared));
-                    self.work_on(id, async move {
-                        shared.validator.validate(*declaration).await
-                    });
+                    self.work_on(id, async move { shared.validator.validate(*declaration).await });
                 }
                 Action::Complete(draft, answer) => {
                     let (id, shared) = (draft.request_id(), Arc::clone(&self.shared));
-                    self.work_on(id, async move {
-                        shared.validator.complete(draft, answer).await
-                    });
+                    self.work_on(id, async move { shared.validator.complete(draft, answer).await });
                 }
                 Action::Solve(request) => {
                     let received = Instant::now();

@@ -4,6 +4,7 @@
 //! checks each declared template for structure and consensus (never for what its transactions
 //! are), keeps accepted ones, and turns solutions into blocks that go to every node.
 
+mod accept;
 pub mod budget;
 pub mod check;
 pub mod client;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bitcoin::BlockHash;
 use tdp_client::{NodeState, RpcNode, Template};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 use validation::job::AcceptedJob;
 use validation::tip::ChainTip;
@@ -24,14 +25,14 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Follows the nodes from now on. Their template transactions go into `cache`.
-    pub fn follow(all: Vec<RpcNode>, cache: Arc<TxCache>) -> Arc<Self> {
+    /// Follows the nodes for as long as `tasks` live. Their template transactions go into `cache`.
+    pub fn follow(all: Vec<RpcNode>, cache: Arc<TxCache>, tasks: &mut JoinSet<()>) -> Arc<Self> {
         let views = all.iter().map(|_| Mutex::new(None)).collect();
         let nodes =
             Arc::new(Self { all, tip: watch::Sender::new(None), active: Mutex::new(None), views });
         for index in 0..nodes.all.len() {
-            tokio::spawn(Arc::clone(&nodes).follow_tip(index));
-            tokio::spawn(Arc::clone(&nodes).follow_templates(index, Arc::clone(&cache)));
+            tasks.spawn(Arc::clone(&nodes).follow_tip(index));
+            tasks.spawn(Arc::clone(&nodes).follow_templates(index, Arc::clone(&cache)));
         }
         nodes
     }

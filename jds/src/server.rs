@@ -9,18 +9,16 @@ use std::time::Duration;
 use config::{Checked, ConsensusCheck, RpcAuth, Source};
 use jds_wire::AuthorityKeys;
 use tdp_client::{Auth, NodeSettings, RpcNode};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use crate::accept;
 use crate::budget::ByteBudget;
 use crate::check::Checker;
-use crate::connection;
 use crate::jobs::Jobs;
-use crate::limits::{
-    ACCEPT_BACKOFF_MAX, PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME,
-};
+use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
 use crate::session::SessionDeps;
@@ -90,6 +88,8 @@ pub struct Server {
     shared: Arc<Shared>,
     shutdown: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
+    /// What follows the nodes; ends when this is dropped.
+    _tasks: JoinSet<()>,
 }
 
 impl Server {
@@ -98,7 +98,8 @@ impl Server {
     /// # Errors
     /// [`StartError`] names the setting.
     pub async fn start(config: &Checked) -> Result<Self, StartError> {
-        let shared = Arc::new(build(config)?);
+        let mut tasks = JoinSet::new();
+        let shared = Arc::new(build(config, &mut tasks)?);
         let address = config.job_declaration.listen;
         let listener = TcpListener::bind(address)
             .await
@@ -106,11 +107,12 @@ impl Server {
         let local_addr =
             listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
         let (shutdown, down) = watch::channel(false);
-        let max = config.job_declaration.max_connections;
+        let max = accept::connections_possible(config.job_declaration.max_connections);
         info!(%local_addr, authority = %shared.authority.public(), "job declaration server listening");
-        tokio::spawn(follow_tip(Arc::clone(&shared)));
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), max, down));
-        Ok(Self { local_addr, shared, shutdown, accepting })
+        tasks.spawn(follow_tip(Arc::clone(&shared)));
+        let accepting = accept::accept(listener, Arc::clone(&shared), max, down);
+        let accepting = tokio::spawn(accepting);
+        Ok(Self { local_addr, shared, shutdown, accepting, _tasks: tasks })
     }
 
     /// Where it listens; the port is the one chosen by the system if 0 was configured.
@@ -143,12 +145,12 @@ impl Server {
     }
 }
 
-fn build(config: &Checked) -> Result<Shared, StartError> {
+fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError> {
     let authority = authority_keys(&config.authority)?;
     let declaration = &config.job_declaration;
     let cache =
         Arc::new(TxCache::new(usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX)));
-    let nodes = Nodes::follow(spawn_nodes(config, &cache)?, Arc::clone(&cache));
+    let nodes = Nodes::follow(spawn_nodes(config, &cache)?, Arc::clone(&cache), tasks);
     let jobs = Arc::new(Jobs::default());
     let submitter = Submitter::new(Arc::clone(&nodes));
     let mode = match declaration.consensus_check {
@@ -230,68 +232,5 @@ async fn follow_tip(shared: Arc<Shared>) {
         if let Some(tip) = tip {
             shared.jobs.prune(tip.height);
         }
-    }
-}
-
-async fn accept(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    max_connections: usize,
-    shutdown: watch::Receiver<bool>,
-) {
-    let places = Arc::new(Semaphore::new(max_connections));
-    let mut connections = JoinSet::new();
-    let mut down = shutdown.clone();
-    let mut backoff = Backoff::default();
-    for number in 1u64.. {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            _ = down.wait_for(|down| *down) => break,
-        };
-        let (stream, remote) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                backoff.rest(&error).await;
-                continue;
-            }
-        };
-        backoff = Backoff::default();
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            debug!(%remote, max_connections, "refused: all places are taken");
-            continue;
-        };
-        prepare(&stream);
-        let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
-        connections.spawn(async move {
-            connection::serve(stream, remote, number, shared, shutdown).await;
-            drop(place);
-        });
-    }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
-}
-
-fn prepare(stream: &TcpStream) {
-    // Without it a small answer waits for the acknowledgement of the one before it.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY refused");
-    }
-}
-
-/// Rest after the system refused a socket: out of descriptors, an accept loop would spin.
-#[derive(Default)]
-struct Backoff {
-    pause: Duration,
-}
-
-impl Backoff {
-    async fn rest(&mut self, error: &io::Error) {
-        if self.pause.is_zero() {
-            warn!(%error, "can not accept connections; trying again with pauses");
-            self.pause = Duration::from_millis(10);
-        }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(ACCEPT_BACKOFF_MAX);
     }
 }

@@ -14,7 +14,7 @@ const FIRST_TIP_WAIT: Duration = Duration::from_millis(5_000);
 
 /// Serves until the process is told to stop.
 pub(super) fn run(config: &config::Checked) -> anyhow::Result<()> {
-    logging::start(&config.log)?;
+    let _log = logging::start(&config.log)?;
     for warning in &config.warnings {
         warn!("{warning}");
     }

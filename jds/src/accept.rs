@@ -1,0 +1,225 @@
+//! The door: who gets a place, and how sockets are set up.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::connection;
+use crate::limits::{
+    ACCEPT_BACKOFF_MAX, DESCRIPTORS_RESERVED, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES,
+    PLACES_PER_ADDRESS_DIVISOR, REFUSED_LOG_INTERVAL,
+};
+use crate::server::Shared;
+
+/// Serves every socket that gets a place, until `shutdown`; then waits for those that are open.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    max_connections: usize,
+    shutdown: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Places::new(max_connections));
+    let mut connections = JoinSet::new();
+    let mut down = shutdown.clone();
+    let mut backoff = Backoff::default();
+    let mut refused = Refused::default();
+    for number in 1u64.. {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            _ = down.wait_for(|down| *down) => break,
+        };
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                backoff.rest(&error).await;
+                continue;
+            }
+        };
+        backoff = Backoff::default();
+        let place = match Places::take(&places, remote.ip()) {
+            Ok(place) => place,
+            Err(full) => {
+                refused.note(remote.ip(), full);
+                continue;
+            }
+        };
+        prepare(&stream);
+        let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
+        connections.spawn(async move {
+            connection::serve(stream, remote, number, shared, shutdown).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Raises the limit of file descriptors as far as the system lets us, and says how many
+/// connections that is good for.
+pub(crate) fn connections_possible(wanted: usize) -> usize {
+    let limit = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => limit,
+        Err(error) => {
+            warn!(%error, "the limit of open files can not be raised");
+            return wanted;
+        }
+    };
+    let possible = usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(wanted);
+    if possible < wanted {
+        warn!(
+            max_connections = wanted,
+            possible,
+            limit,
+            "job_declaration.max_connections is more than the limit of open files allows"
+        );
+    }
+    wanted.min(possible.max(1))
+}
+
+fn prepare(stream: &TcpStream) {
+    // Without it a small answer waits for the acknowledgement of the one before it.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY refused");
+    }
+    // A peer whose line is dead must not keep its place for ever.
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
+        debug!(%error, "TCP keepalive refused");
+    }
+}
+
+/// Places for connections: so many in all, and so many for one address, unless it is this machine
+/// (where a proxy may stand for all miners).
+#[derive(Debug)]
+struct Places {
+    max: usize,
+    max_per_address: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    count: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// Which bound was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    All,
+    Address,
+}
+
+/// Given back on drop.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Places {
+    fn new(max: usize) -> Self {
+        let max_per_address = (max / PLACES_PER_ADDRESS_DIVISOR).max(1);
+        Self { max, max_per_address, taken: Mutex::default() }
+    }
+
+    fn take(places: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
+        let mut taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.count >= places.max {
+            return Err(Full::All);
+        }
+        let of_address = taken.by_address.entry(address).or_default();
+        if *of_address >= places.max_per_address && !address.is_loopback() {
+            return Err(Full::Address);
+        }
+        *of_address += 1;
+        taken.count += 1;
+        Ok(Place { places: Arc::clone(places), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.count = taken.count.saturating_sub(1);
+        if let Some(of_address) = taken.by_address.get_mut(&self.address) {
+            *of_address = of_address.saturating_sub(1);
+            if *of_address == 0 {
+                taken.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Says that peers are refused, not more often than an operator can read.
+#[derive(Debug, Default)]
+struct Refused {
+    count: u64,
+    said: Option<Instant>,
+}
+
+impl Refused {
+    fn note(&mut self, address: IpAddr, full: Full) {
+        self.count += 1;
+        if self.said.is_some_and(|said| said.elapsed() < REFUSED_LOG_INTERVAL) {
+            return;
+        }
+        let why = match full {
+            Full::All => "all places are taken (job_declaration.max_connections)",
+            Full::Address => "this address has its share of the places",
+        };
+        warn!(%address, why, refused = self.count, "connections refused");
+        self.count = 0;
+        self.said = Some(Instant::now());
+    }
+}
+
+/// Rest after the system refused a socket: out of descriptors, an accept loop would spin.
+#[derive(Default)]
+struct Backoff {
+    pause: Duration,
+}
+
+impl Backoff {
+    async fn rest(&mut self, error: &io::Error) {
+        if self.pause.is_zero() {
+            warn!(%error, "can not accept connections; trying again with pauses");
+            self.pause = Duration::from_millis(10);
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(ACCEPT_BACKOFF_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_but_our_own_takes_more_than_its_share() {
+        let places = Arc::new(Places::new(8));
+        let stranger: IpAddr = [203, 0, 113, 7].into();
+        let held: Vec<Place> = (0..2).map(|_| Places::take(&places, stranger).unwrap()).collect();
+        assert_eq!(Places::take(&places, stranger).unwrap_err(), Full::Address);
+        let own: Vec<Place> =
+            (0..6).map(|_| Places::take(&places, IpAddr::from([127, 0, 0, 1])).unwrap()).collect();
+        let other: IpAddr = [203, 0, 113, 8].into();
+        assert_eq!(Places::take(&places, other).unwrap_err(), Full::All);
+        drop(own);
+        drop(held);
+        assert!(Places::take(&places, stranger).is_ok());
+        assert!(places.taken.lock().unwrap().by_address.is_empty(), "nothing is left behind");
+    }
+}
