@@ -72,8 +72,8 @@ fi
 if ! have cc; then
   if have apt-get; then
     say "installing a C compiler (some Rust crates contain C); a minute or two"
-    install="DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev"
-    as_root "apt-get update -qq; $install" >&2
+    install="apt-get install -y -qq -o DPkg::Lock::Timeout=120 gcc libc6-dev"
+    as_root "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; $install" >&2
   else
     echo "A C compiler is missing (some Rust crates contain C). Install one, for example with" >&2
     echo "  dnf install gcc    or    pacman -S gcc    or    xcode-select --install" >&2

@@ -1,13 +1,11 @@
 //! Bitcoin Core built from source: cmake and ninja, with progress.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::progress::{Paced, Progress};
-use super::source::{BUILT_VERSION, last_chars, locate_source};
-use super::{ProvisionError, download, packages};
+use super::source::{BUILT_VERSION, locate_source};
+use super::{ProvisionError, child, download, packages, space};
 
 /// A node with RPC and IPC, and nothing that a mining server has no use for.
 const CMAKE_FLAGS: [&str; 12] = [
@@ -28,10 +26,8 @@ const CMAKE_FLAGS: [&str; 12] = [
 const TARGETS: [&str; 2] = ["bitcoin-node", "bitcoin-cli"];
 /// Memory that one compiler may need, kB.
 const COMPILER_KB: u64 = 1_200_000;
-/// Characters shown of the end of a failed step's output.
-const TAIL_CHARS: usize = 3_000;
-/// Lines of ninja's output kept for that.
-const LINES_KEPT: usize = 60;
+/// Room that the build takes, MB with a margin.
+const BUILD_MB: u64 = 500;
 
 /// Builds into `cache`. An interrupted build goes on from where it was.
 pub(super) fn build(cache: &Path, progress: &mut dyn Progress) -> Result<PathBuf, ProvisionError> {
@@ -39,9 +35,10 @@ pub(super) fn build(cache: &Path, progress: &mut dyn Progress) -> Result<PathBuf
         let path = path.to_owned();
         move |source| ProvisionError::Io { what, path, source }
     };
-    packages::ensure_build_packages(progress)?;
     let work = cache.join(".build");
     std::fs::create_dir_all(&work).map_err(io("creating", &work))?;
+    space::ensure(&work, BUILD_MB)?;
+    packages::ensure_build_packages(progress)?;
     progress.say("getting the Bitcoin Core source through cargo");
     let source = locate_source(&work)?;
     let tree = work.join("tree");
@@ -49,7 +46,7 @@ pub(super) fn build(cache: &Path, progress: &mut dyn Progress) -> Result<PathBuf
     progress.say(&format!("configuring the build of {}", source.display()));
     let mut cmake = Command::new("cmake");
     cmake.args(["-G", "Ninja", "-S"]).arg(&source).arg("-B").arg(&tree).args(CMAKE_FLAGS);
-    run("cmake", cmake, &work, |_| {})?;
+    run("cmake", cmake, |_| {})?;
 
     let jobs = jobs();
     progress.say(&format!(
@@ -64,7 +61,7 @@ pub(super) fn build(cache: &Path, progress: &mut dyn Progress) -> Result<PathBuf
         .args(TARGETS)
         .env("NINJA_STATUS", "[%f/%t] ");
     let mut paced = Paced::new(progress);
-    run("the compilation", ninja, &work, |line| {
+    run("the compilation", ninja, |line| {
         if let Some((done, total)) = parse_status(line) {
             paced.figure(done, total, "build steps");
         }
@@ -83,43 +80,18 @@ pub(super) fn build(cache: &Path, progress: &mut dyn Progress) -> Result<PathBuf
     Ok(version.join("bitcoin-node"))
 }
 
-/// Runs a step, gives each line it writes to `seen`, and keeps the last ones for an error.
+/// Runs a step of the build.
 fn run(
     step: &'static str,
     mut command: Command,
-    work: &Path,
-    mut seen: impl FnMut(&str),
+    seen: impl FnMut(&str),
 ) -> Result<(), ProvisionError> {
-    let failed = |status: String, tail: String| ProvisionError::Build { step, status, tail };
-    let stderr_path = work.join("stderr");
-    let start = |error: std::io::Error| failed(error.to_string(), String::new());
-    let stderr = File::create(&stderr_path).map_err(start)?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(stderr)
-        .spawn()
-        .map_err(start)?;
-    let mut last = std::collections::VecDeque::with_capacity(LINES_KEPT);
-    if let Some(stdout) = child.stdout.take() {
-        // Compilers may write what is not UTF-8.
-        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            seen(&line);
-            if last.len() == LINES_KEPT {
-                last.pop_front();
-            }
-            last.push_back(line);
-        }
-    }
-    let status = child.wait().map_err(start)?;
-    if status.success() {
-        return Ok(());
-    }
-    let stderr = std::fs::read(&stderr_path).unwrap_or_default();
-    let all =
-        format!("{}\n{}", last.make_contiguous().join("\n"), String::from_utf8_lossy(&stderr));
-    Err(failed(status.to_string(), last_chars(all.trim(), TAIL_CHARS).to_owned()))
+    command.stdin(Stdio::null());
+    child::run(command, seen).map_err(|child::Failed { status, tail }| ProvisionError::Build {
+        step,
+        status,
+        tail,
+    })
 }
 
 /// `(12, 345)` from `[12/345] Building CXX object …`.
@@ -148,19 +120,5 @@ mod tests {
         assert_eq!(parse_status("[12/345] Building CXX object x.o"), Some((12, 345)));
         assert_eq!(parse_status("[a/345] Building"), None);
         assert_eq!(parse_status("warning: [1/2] is no status"), None);
-    }
-
-    #[test]
-    fn a_failed_step_shows_what_it_wrote_last() {
-        let work = tempfile::tempdir().unwrap();
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo '[1/2] one'; echo broken here >&2; exit 3"]);
-        let mut lines = Vec::new();
-        let error =
-            run("the test", command, work.path(), |line| lines.push(line.to_owned())).unwrap_err();
-        assert_eq!(lines, ["[1/2] one"]);
-        let text = error.to_string();
-        assert!(text.contains("the test failed (exit status: 3)"), "{text}");
-        assert!(text.contains("broken here"), "{text}");
     }
 }

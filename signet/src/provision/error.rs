@@ -64,6 +64,20 @@ pub enum ProvisionError {
         /// What cargo said.
         reason: String,
     },
+    /// The disk is too full to build.
+    #[error(
+        "building Bitcoin Core needs {needed_mb} MB in {folder}, and {free_mb} MB are free there: \
+         make room, or let XDG_CACHE_HOME name a folder on another disk",
+        folder = folder.display()
+    )]
+    Space {
+        /// Where the build would be.
+        folder: PathBuf,
+        /// What it takes, MB.
+        needed_mb: u64,
+        /// What there is, MB.
+        free_mb: u64,
+    },
     /// A step of the build failed.
     #[error("{step} failed ({status}):\n{tail}")]
     Build {

@@ -9,6 +9,7 @@
 //!    ([`install`] only)
 
 mod archive;
+mod child;
 mod compile;
 mod download;
 mod error;
@@ -20,6 +21,7 @@ mod progress;
 mod release;
 mod signature;
 mod source;
+mod space;
 
 use std::path::PathBuf;
 

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::ProvisionError;
-use super::progress::Progress;
+use super::child;
+use super::progress::{Paced, Progress};
+use super::source::last_chars;
 
 /// Debian's packages for the build.
 pub(super) const BUILD_PACKAGES: [&str; 8] = [
@@ -39,6 +41,11 @@ const OTHER_SYSTEMS: [(&str, &str); 4] = [
 const BUILD_PROGRAMS: [&str; 5] = ["cmake", "ninja", "capnp", "c++", "pkg-config"];
 /// Characters of apt-get's complaint that are shown.
 const COMPLAINT_CHARS_MAX: usize = 1_000;
+/// Options of every apt-get: no bars, and up to two minutes for another one to finish, such as the
+/// updates of a machine that has just started.
+const APT_OPTIONS: [&str; 3] = ["-q", "-o", "DPkg::Lock::Timeout=120"];
+/// What apt-get says once, and is worth knowing.
+const APT_ALWAYS: [&str; 2] = ["Need to get ", "After this operation"];
 
 /// Makes sure that a build can start; on Debian and Ubuntu by installing what is missing.
 pub(super) fn ensure_build_packages(progress: &mut dyn Progress) -> Result<(), ProvisionError> {
@@ -105,42 +112,45 @@ fn install_debian(
     if sudo && !on_path("sudo") {
         return Err(failed("this is not root, and there is no sudo".to_owned()));
     }
-    progress.say(&format!("{needed}: installing {list}"));
+    progress.say(&format!("{needed}: installing {list} (this can take a few minutes)"));
     if sudo {
         progress.say("  (sudo may ask for your password)");
     }
     // A list of packages that is too old, or absent, is no failure yet.
-    let _ = apt_get(sudo, &["-qq", "update"]);
-    let mut args = vec!["-qq", "-y", "--no-install-recommends", "install"];
+    let _ = apt_get(sudo, &["update"], progress);
+    let mut args = vec!["-y", "--no-install-recommends", "install"];
     args.extend(&missing);
-    apt_get(sudo, &args).map_err(failed)
+    apt_get(sudo, &args, progress).map_err(failed)
 }
 
-fn apt_get(sudo: bool, args: &[&str]) -> Result<(), String> {
+fn apt_get(sudo: bool, args: &[&str], progress: &mut dyn Progress) -> Result<(), String> {
     // Through env, as sudo drops what was set for it.
-    let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
-    words.extend(args);
-    let mut command = if sudo {
-        let mut command = Command::new("sudo");
-        command.args(words);
-        command
-    } else {
-        let mut command = Command::new("env");
-        command.args(words.get(1..).unwrap_or_default());
-        command
-    };
-    // Standard input stays the terminal's, for the password.
-    let output = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(());
+    let mut command = Command::new(if sudo { "sudo" } else { "env" });
+    if sudo {
+        command.arg("env");
     }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let complaint: String = stderr.trim().chars().take(COMPLAINT_CHARS_MAX).collect();
-    Err(format!("apt-get {}: {complaint} ({})", args.join(" "), output.status))
+    // Standard input stays the terminal's, for the password.
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(APT_OPTIONS).args(args);
+    follow(command, progress).map_err(|child::Failed { status, tail }| {
+        let complaint = last_chars(&tail, COMPLAINT_CHARS_MAX);
+        format!("apt-get {}: {complaint} ({status})", args.join(" "))
+    })
+}
+
+/// Runs apt-get and shows, now and then, what it is at.
+fn follow(command: Command, progress: &mut dyn Progress) -> Result<(), child::Failed> {
+    let mut paced = Paced::new(progress);
+    child::run(command, |line| {
+        // What it writes over again and again, such as the percent of what it has read.
+        if line.is_empty() || line.contains('\r') {
+            return;
+        }
+        if APT_ALWAYS.iter().any(|start| line.starts_with(start)) {
+            paced.say(line);
+        } else {
+            paced.line(line);
+        }
+    })
 }
 
 fn is_installed(package: &str) -> bool {
@@ -153,4 +163,30 @@ fn is_installed(package: &str) -> bool {
 
 fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provision::Lines;
+
+    #[test]
+    fn what_apt_get_is_at_is_shown_but_not_every_line() {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "echo Reading package lists...; echo 'Need to get 61.5 MB of archives.'; \
+             printf '(Reading database ... 5%%\\r(Reading database ... 100%%\\n'; \
+             for i in $(seq 1000); do echo Unpacking $i; done; echo E: no such package >&2; exit 100",
+        ]);
+        let mut said = Lines(Vec::new());
+        let failed = follow(command, &mut said).unwrap_err();
+        let said = String::from_utf8(said.0).unwrap();
+        assert!(said.starts_with("    0 s  Reading package lists...\n"), "{said}");
+        assert!(said.contains("s  Need to get 61.5 MB of archives.\n"), "{said}");
+        assert!(!said.contains("database"), "{said}");
+        // The first line, the one that is always shown, and one for each two seconds at most.
+        assert!(said.lines().count() < 50, "{said}");
+        assert!(failed.tail.ends_with("E: no such package"), "{}", failed.tail);
+    }
 }

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// Time between two figures of the same work.
-const FIGURE_INTERVAL: Duration = Duration::from_secs(2);
+/// Time between two figures, or two lines, of the same work.
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Told what happens. Called from the installing thread, rarely enough to print every call.
 pub trait Progress {
@@ -39,23 +39,40 @@ impl<W: Write> Progress for Lines<W> {
     }
 }
 
-/// Lets figures through at a bounded rate, and always the last.
+/// Lets figures and lines through at a bounded rate, and always the last figure.
 pub(super) struct Paced<'a> {
     to: &'a mut dyn Progress,
+    started: Instant,
     last: Option<Instant>,
 }
 
 impl<'a> Paced<'a> {
     pub(super) fn new(to: &'a mut dyn Progress) -> Self {
-        Self { to, last: None }
+        Self { to, started: Instant::now(), last: None }
+    }
+
+    fn is_due(&self) -> bool {
+        self.last.is_none_or(|last| last.elapsed() >= INTERVAL)
     }
 
     pub(super) fn figure(&mut self, done: u64, total: u64, unit: &str) {
-        let due = self.last.is_none_or(|last| last.elapsed() >= FIGURE_INTERVAL);
-        if due || done == total {
+        if self.is_due() || done == total {
             self.last = Some(Instant::now());
             self.to.figure(done, total, unit);
         }
+    }
+
+    /// A line of a program at work, with the time since it began.
+    pub(super) fn line(&mut self, line: &str) {
+        if self.is_due() {
+            self.last = Some(Instant::now());
+            self.say(line);
+        }
+    }
+
+    /// The same for a line that is always shown.
+    pub(super) fn say(&mut self, line: &str) {
+        self.to.say(&format!("  {:>3} s  {line}", self.started.elapsed().as_secs()));
     }
 }
 
