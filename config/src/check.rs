@@ -183,7 +183,15 @@ fn operator(
             Ok(None)
         }
         (None, 0) => Ok(None),
-        (Some(script), fee_bp) => Ok(Some((script, fee_bp))),
+        (Some(script), fee_bp) => {
+            warnings.push(format!(
+                "`payout.mode` = \"solo\" with `{FEE}` = {}: the reference client \
+                 (jd_client_sv2 0.6) pays everything to the first output, the miner's, and is \
+                 refused as operator-underpaid; make sure that your miners' client pays the fee",
+                percent(fee_bp)
+            ));
+            Ok(Some((script, fee_bp)))
+        }
         (None, fee_bp) => Err(Problem::Missing {
             key: SCRIPT.to_owned(),
             expected: format!(

@@ -21,6 +21,11 @@ fn payout_modes() {
     assert!(warned.warnings[0].contains("never paid"), "{:?}", warned.warnings);
     let with_fee = solo().with("[[node]]", "fee_percent = 1.25\n[[node]]").ok();
     assert!(matches!(with_fee.payout, Payout::Solo { operator: Some((_, 125)) }));
+    let warned = &with_fee.warnings[..];
+    assert!(
+        matches!(warned, [one] if one.contains("jd_client_sv2") && one.contains("= 1.25")),
+        "{warned:?}"
+    );
     solo()
         .with(&script, "fee_percent = 2")
         .refused(&["`payout.script` is missing", "`payout.fee_percent` = 2"]);
