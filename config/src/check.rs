@@ -11,12 +11,12 @@ use crate::document::Places;
 use crate::error::Problem;
 use crate::keys::{self, PublicKey, SecretKey};
 use crate::raw::{Mode, NetworkName, PayoutMode, Raw, RawAuthority, RawJobDeclaration, RawPayout};
-use crate::{known, node, payout};
+use crate::{api, known, node, payout, store};
 
 /// 100 percent in basis points.
 pub(crate) const WHOLE_BP: u16 = 10_000;
 
-const BYTES_PER_MB: u64 = 1_000_000;
+pub(crate) const BYTES_PER_MB: u64 = 1_000_000;
 
 /// What the checks need to know besides the settings.
 pub(crate) struct Context<'a> {
@@ -37,6 +37,22 @@ impl Context<'_> {
             return Err(self.invalid(key, "`~` is not expanded; write the whole path"));
         }
         Ok(self.base.join(path))
+    }
+
+    /// `example_port` goes into the message.
+    pub(crate) fn socket_address(
+        &self,
+        key: &str,
+        text: &str,
+        example_port: u16,
+    ) -> Result<SocketAddr, Problem> {
+        text.trim().parse().map_err(|_| {
+            let reason = format!(
+                "is {text:?}; expected IP:PORT, for example \"127.0.0.1:{example_port}\" or \
+                 \"[::1]:{example_port}\""
+            );
+            self.invalid(key, reason)
+        })
     }
 
     pub(crate) fn resolve_optional(
@@ -61,6 +77,10 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
     let nodes = node::check_all(&context, raw.node, &mut warnings)?;
     let job_declaration =
         check_job_declaration(&context, raw.job_declaration, &nodes, &mut warnings)?;
+    let api = match raw.api {
+        Some(raw) => Some(api::check(&context, raw, job_declaration.listen, &mut warnings)?),
+        None => None,
+    };
     Ok(Checked {
         network,
         data_dir: context.resolve("data_dir", &raw.data_dir)?,
@@ -68,6 +88,9 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         payout,
         nodes,
         job_declaration,
+        store: store::check(&context, &raw.store, &mut warnings),
+        events: store::check_events(&context, raw.events)?,
+        api,
         log: Log { level: raw.log.level, format: raw.log.format },
         warnings,
     })
@@ -229,13 +252,7 @@ fn check_job_declaration(
 ) -> Result<JobDeclaration, Problem> {
     const LISTEN: &str = "job_declaration.listen";
     const CHECK_NODE: &str = "job_declaration.check_node";
-    let listen: SocketAddr = raw.listen.trim().parse().map_err(|_| {
-        let reason = format!(
-            "is {:?}; expected IP:PORT, for example \"127.0.0.1:34264\" or \"[::1]:34264\"",
-            raw.listen
-        );
-        context.invalid(LISTEN, reason)
-    })?;
+    let listen = context.socket_address(LISTEN, &raw.listen, 34264)?;
     if let Some(name) = &raw.check_node {
         let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         if !names.contains(&name.as_str()) {
