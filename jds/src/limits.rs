@@ -128,5 +128,12 @@ pub const SUBMIT_GIVE_UP: Duration = Duration::from_secs(2 * 60 * 60);
 /// Found blocks remembered, so that the same solution twice is one submission.
 pub const FOUND_BLOCKS_REMEMBERED_MAX: usize = 1_024;
 
+/// Found blocks that some node has not judged yet and that are kept on disk; each is up to 8 MB in
+/// memory as well.
+pub const FOUND_BLOCKS_OPEN_MAX: usize = 256;
+
+/// A file of a found block, bytes: 4 MB as hex, and a line of facts.
+pub const FOUND_FILE_BYTES_MAX: u64 = 2 * 4_000_000 + 64 * 1024;
+
 /// Time for connections to end by themselves at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(5_000);

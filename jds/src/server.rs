@@ -138,9 +138,7 @@ impl Server {
         if tokio::time::timeout(SHUTDOWN_GRACE, self.accepting).await.is_err() {
             warn!("some connections did not end in time");
         }
-        if tokio::time::timeout(SHUTDOWN_GRACE, self.shared.submitter.idle()).await.is_err() {
-            warn!("a found block is still being submitted");
-        }
+        self.shared.submitter.finish(SHUTDOWN_GRACE).await;
         info!("stopped");
     }
 }
@@ -152,7 +150,7 @@ fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError
         Arc::new(TxCache::new(usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX)));
     let nodes = Nodes::follow(spawn_nodes(config, &cache)?, Arc::clone(&cache), tasks);
     let jobs = Arc::new(Jobs::default());
-    let submitter = Submitter::new(Arc::clone(&nodes));
+    let submitter = Submitter::new(Arc::clone(&nodes), &config.data_dir);
     let mode = match declaration.consensus_check {
         ConsensusCheck::Off => None,
         ConsensusCheck::AfterAccept => Some(CheckMode::After),

@@ -6,12 +6,12 @@ use std::time::Instant;
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use tracing::{error, warn};
-use validation::block::{FoundBlock, Solution, SolutionError, assemble};
+use validation::block::{Solution, SolutionError, assemble};
 
 use crate::jobs::Job;
 use crate::server::Shared;
 use crate::session::{OwnedSolution, Solve};
-use crate::submit::Origin;
+use crate::submit::{Found, Origin};
 
 /// Finds the job that the solution makes a block of, and submits that block to every node.
 pub(crate) async fn solve(shared: &Arc<Shared>, request: Solve, received: Instant) {
@@ -26,14 +26,14 @@ pub(crate) async fn solve(shared: &Arc<Shared>, request: Solve, received: Instan
                 height: job.accepted.height(),
                 received,
             };
-            shared.submitter.submit(block, origin);
+            shared.submitter.submit(&block, &origin);
         }
         Ok(None) => {}
         Err(panic) => error!(%panic, "looking for the block of a solution ended abnormally"),
     }
 }
 
-fn find(shared: &Shared, request: &Solve) -> Option<(FoundBlock, Arc<Job>)> {
+fn find(shared: &Shared, request: &Solve) -> Option<(Found, Arc<Job>)> {
     let solution = &request.solution;
     let prev_hash = BlockHash::from_byte_array(solution.prev_hash);
     let parent = shared.nodes.tip_by_hash(&prev_hash);
@@ -54,7 +54,11 @@ fn find(shared: &Shared, request: &Solve) -> Option<(FoundBlock, Arc<Job>)> {
         let judged_by = parent.or(own).or(tip).unwrap_or(*job.accepted.tip());
         let bits = judged_by.next_bits.at(ntime);
         match assemble(&job.accepted, &job.body(), &solution, bits) {
-            Ok(block) => return Some((block, job)),
+            Ok(block) => {
+                // Megabytes of digits: made here, off the reactor.
+                let found = Found { hash: block.hash, hex: block.hex().into() };
+                return Some((found, job));
+            }
             Err(SolutionError::ExtranonceLength { .. }) => tried.other_extranonce += 1,
             Err(_) => tried.above_target += 1,
         }

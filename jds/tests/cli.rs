@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bitcoin::CompactTarget;
 use bitcoin::hashes::Hash;
-use jds::client::template::MinerTemplate;
+use jds::client::template::{MinerTemplate, Solved};
 use jds::client::{Declaration, DeclareOutcome, JdClient, SetupOptions};
 use jds_wire::message::PushSolution;
 use serde_json::{Value, json};
@@ -323,56 +323,133 @@ async fn run_serves_without_a_node_and_ends_its_connections_in_order() {
     place.assert_no_secret(&log);
 }
 
+/// A server at a real node, and a miner who has solved the template that was accepted.
+struct Solving {
+    node: Node,
+    place: Place,
+    server: Running,
+    client: JdClient,
+    solved: Solved,
+}
+
+impl Solving {
+    async fn start() -> Self {
+        let node = Node::regtest().unwrap();
+        let prev_hash = node.mine(1).unwrap()[0];
+        let header: Value = node.call("getblockheader", &[json!(prev_hash)]).unwrap();
+        let place = Place::new();
+        place.configure(|text| {
+            let (url, cookie) = (node.rpc_url(), node.cookie_file());
+            let cookie = format!("rpc_cookie_file = {:?}", cookie.to_str().unwrap());
+            let password = format!("rpc_user = \"operator\"\nrpc_password = \"{PASSWORD}\"");
+            text.replacen("http://127.0.0.1:1", &url, 1).replacen(&password, &cookie, 1).replacen(
+                "[authority]",
+                "data_dir = \"data\"\n[authority]",
+                1,
+            )
+        });
+        let server = Running::start(&place);
+        let address = server.address();
+        let options = SetupOptions::default();
+        let mut client = JdClient::connect(address, None, &options).await.unwrap();
+        let token = client.allocate_token("alice").await.unwrap();
+        let subsidy_sat = signet::subsidy_sat(2, node.chain().halving_interval());
+        let template = MinerTemplate::new(2, subsidy_sat, token.outputs().unwrap(), vec![], 16);
+        let (prefix, suffix) = template.halves();
+        let (token, version) = (&token.bytes, template.version);
+        let (prefix, suffix) = (&prefix, &suffix);
+        let declaration = Declaration { token, version, prefix, suffix, wtxids: &[] };
+        // Answered once the server knows the tip, at most `tip_grace_ms` later.
+        let outcome = client.declare(declaration, |_| Vec::new()).await.unwrap();
+        let log = server.log();
+        assert!(matches!(outcome, DeclareOutcome::Accepted { .. }), "{outcome:?}\n{log}");
+
+        let bits = CompactTarget::from_unprefixed_hex(header["bits"].as_str().unwrap()).unwrap();
+        let time = u32::try_from(header["time"].as_u64().unwrap()).unwrap() + 1;
+        let solved = template.solve(&[1; 16], prev_hash, time, bits).unwrap();
+        Self { node, place, server, client, solved }
+    }
+
+    /// Hands the solution in; it was taken in when this returns.
+    async fn push(&mut self) {
+        let header = &self.solved.block.header;
+        let solution = PushSolution {
+            extranonce: &self.solved.extranonce,
+            prev_hash: header.prev_blockhash.to_byte_array(),
+            nonce: header.nonce,
+            ntime: header.time,
+            nbits: header.bits.to_consensus(),
+            version: header.version.to_consensus() as u32,
+        };
+        self.client.push_solution(solution).await.unwrap();
+        self.client.allocate_token("alice").await.unwrap();
+    }
+
+    fn kept_blocks(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.place.path("data/found-blocks")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn wait_kept(&self, blocks: &[String]) {
+        let what = format!("{blocks:?} and nothing else to be kept on disk");
+        wait::until_true(&what, START_LIMIT, || self.kept_blocks() == blocks)
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.server.log()));
+    }
+
+    #[track_caller]
+    fn wait_mined(&self) {
+        let hash = self.solved.block.block_hash();
+        let what = format!("{hash} to be the node's tip");
+        wait::until_true(&what, START_LIMIT, || self.node.tip().is_ok_and(|tip| tip == hash))
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.server.log()));
+    }
+}
+
 /// A solution that came before the signal is not lost with the process.
 #[tokio::test(flavor = "multi_thread")]
 async fn run_submits_what_it_was_given_before_it_ends() {
-    let node = Node::regtest().unwrap();
-    let prev_hash = node.mine(1).unwrap()[0];
-    let header: Value = node.call("getblockheader", &[json!(prev_hash)]).unwrap();
-    let place = Place::new();
-    place.configure(|text| {
-        let (url, cookie) = (node.rpc_url(), node.cookie_file());
-        let cookie = format!("rpc_cookie_file = {:?}", cookie.to_str().unwrap());
-        let password = format!("rpc_user = \"operator\"\nrpc_password = \"{PASSWORD}\"");
-        text.replacen("http://127.0.0.1:1", &url, 1).replacen(&password, &cookie, 1)
-    });
-    let mut server = Running::start(&place);
-    let address = server.address();
-    let options = SetupOptions::default();
-    let mut client = JdClient::connect(address, None, &options).await.unwrap();
-    let token = client.allocate_token("alice").await.unwrap();
-    let subsidy_sat = signet::subsidy_sat(2, node.chain().halving_interval());
-    let template = MinerTemplate::new(2, subsidy_sat, token.outputs().unwrap(), vec![], 16);
-    let (prefix, suffix) = template.halves();
-    let (token, version) = (&token.bytes, template.version);
-    let declaration = Declaration { token, version, prefix: &prefix, suffix: &suffix, wtxids: &[] };
-    // Answered once the server knows the tip, at most `tip_grace_ms` later.
-    let outcome = client.declare(declaration, |_| Vec::new()).await.unwrap();
-    assert!(matches!(outcome, DeclareOutcome::Accepted { .. }), "{outcome:?}\n{}", server.log());
+    let mut world = Solving::start().await;
+    world.node.pause().unwrap();
+    world.push().await;
+    world.server.signal("TERM");
+    world.client.wait_closed(STOP_LIMIT).await.unwrap();
+    world.node.resume().unwrap();
+    assert_eq!(world.server.end(), Some(0), "{}", world.server.log());
+    let log = world.server.log();
+    assert_eq!(world.node.tip().unwrap(), world.solved.block.block_hash(), "{log}");
+    assert!(log.contains("block accepted"), "{log}");
+    assert!(!log.contains("NO NODE HAS TAKEN"), "{log}");
+    assert!(world.kept_blocks().is_empty(), "a block that all nodes have is not kept: {log}");
+}
 
-    let bits = CompactTarget::from_unprefixed_hex(header["bits"].as_str().unwrap()).unwrap();
-    let time = u32::try_from(header["time"].as_u64().unwrap()).unwrap() + 1;
-    let solved = template.solve(&[1; 16], prev_hash, time, bits).unwrap();
-    node.pause().unwrap();
-    client
-        .push_solution(PushSolution {
-            extranonce: &solved.extranonce,
-            prev_hash: prev_hash.to_byte_array(),
-            nonce: solved.block.header.nonce,
-            ntime: time,
-            nbits: bits.to_consensus(),
-            version,
-        })
-        .await
-        .unwrap();
-    // Answered after the solution was taken in.
-    client.allocate_token("alice").await.unwrap();
-    server.signal("TERM");
-    client.wait_closed(STOP_LIMIT).await.unwrap();
-    node.resume().unwrap();
-    assert_eq!(server.end(), Some(0), "{}", server.log());
-    assert_eq!(node.tip().unwrap(), solved.block.block_hash(), "{}", server.log());
-    assert!(server.log().contains("block accepted"), "{}", server.log());
+/// Neither a crash nor an ordinary end loses a block that the node could not be given.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_start_submits_what_no_node_has_taken() {
+    for signal in ["KILL", "TERM"] {
+        let mut world = Solving::start().await;
+        let hash = world.solved.block.block_hash().to_string();
+        world.node.stop().unwrap();
+        world.push().await;
+        world.wait_kept(std::slice::from_ref(&hash));
+        world.server.signal(signal);
+        world.server.end();
+        if signal == "TERM" {
+            let log = world.server.log();
+            let line = log.lines().find(|line| line.contains("NO NODE HAS TAKEN"));
+            let line = line.unwrap_or_else(|| panic!("{log}"));
+            assert!(line.contains("ERROR") && line.contains("next start"), "{line}");
+            assert!(line.contains(&format!("found-blocks/{hash}")), "{line}");
+        }
+        assert_eq!(world.kept_blocks(), [hash]);
+        // What is no block is in nobody's way.
+        fs::write(world.place.path("data/found-blocks/0000.tmp"), "{}").unwrap();
+
+        world.node.restart().unwrap();
+        world.server = Running::start(&world.place);
+        world.wait_mined();
+        world.wait_kept(&["0000.tmp.bad".to_owned()]);
+    }
 }
 
 #[test]
