@@ -84,7 +84,7 @@ pub(crate) async fn serve<S>(
             writer: FrameWriter::new(write, transport.encoder),
             queued: 0,
             write_deadline: None,
-            session: Session::new(Arc::clone(&shared.session_deps), Instant::now()),
+            session: Session::new(Arc::clone(&shared.session_deps), number, Instant::now()),
             work: JoinSet::new(),
             work_for: HashMap::new(),
             draining: false,

@@ -1,16 +1,27 @@
 //! Accepted jobs: everything needed to turn a solution into a block, kept while it can matter.
+//!
+//! [`Jobs`] is their only lasting owner. It keeps them by the connection that declared them, and
+//! within bounds: who makes us hold the most loses jobs first, so nobody pays for a flood that
+//! somebody else declares.
 
-use std::collections::{HashMap, VecDeque};
+mod made_up;
+mod ready;
+mod registry;
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use validation::block::BlockBody;
 use validation::job::AcceptedJob;
+use validation::tx::Tx;
 
-use crate::limits::{
-    JOB_DEPTH_KEPT_BLOCKS, JOBS_PER_USER_MAX, JOBS_TOTAL_MAX, READY_BODIES_BYTES_MAX,
-};
+use crate::limits::{JOB_BYTES_TOTAL_MAX, JOB_DEPTH_KEPT_BLOCKS, JOBS_TOTAL_MAX};
 use crate::token::UserTag;
+use made_up::MadeUp;
+use ready::ReadyBodies;
+use registry::{Registry, Weigh};
 
 /// The user of a job declaration connection: the identifier as sent, and its tag in tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +40,23 @@ impl User {
     }
 }
 
+/// The connection that declares jobs. While its session holds this, the connection counts as
+/// alive; its jobs outlive it.
+#[derive(Debug, Clone)]
+pub struct Declarer(Arc<u64>);
+
+impl Declarer {
+    /// For the connection with this number, unique in this process.
+    pub fn new(connection: u64) -> Self {
+        Self(Arc::new(connection))
+    }
+
+    /// Number of the connection.
+    pub fn connection(&self) -> u64 {
+        *self.0
+    }
+}
+
 /// One accepted job.
 #[derive(Debug)]
 pub struct Job {
@@ -38,8 +66,18 @@ pub struct Job {
     pub accepted: AcceptedJob,
     /// Rises by one for each job of this process.
     pub number: u64,
+    connection: u64,
+    /// Gone when the connection is.
+    declarer: Weak<u64>,
+    /// Positions of the transactions that our node has not told us of.
+    made_up: Box<[u32]>,
+    /// Memory of the job without any transaction.
+    base_bytes: usize,
+    /// That, and the memory of those transactions.
+    own_bytes: usize,
     body: Mutex<Option<Arc<BlockBody>>>,
     withdrawn: OnceLock<String>,
+    kept_in: Weak<Kept>,
 }
 
 impl Job {
@@ -55,17 +93,20 @@ impl Job {
         Arc::clone(lock(&self.body).get_or_insert(built))
     }
 
-    /// Makes all of it ready; how many bytes that takes.
-    fn make_ready(&self) -> usize {
-        let built = Arc::new(self.accepted.prepare_body());
-        let bytes = built.memory_bytes();
-        *lock(&self.body) = Some(built);
-        bytes
+    /// Bytes of memory that this job makes us hold beside what our node vouches for: its lists,
+    /// its coinbase, and every transaction that our node has not told us of.
+    pub fn own_bytes(&self) -> usize {
+        self.own_bytes
     }
 
-    /// The node found the job invalid: `reason` is the node's.
+    /// The node found the job invalid: `reason` is the node's. Only the newest such job of a
+    /// connection is kept: should a solution of it meet the target, it is still submitted.
     pub fn withdraw(&self, reason: String) {
         let _ = self.withdrawn.set(reason);
+        if let Some(kept) = self.kept_in.upgrade() {
+            let dropped = lock(&kept.registry).forget_withdrawn(self.connection);
+            kept.let_go(dropped);
+        }
     }
 
     /// Why the job was withdrawn, if it was.
@@ -73,6 +114,148 @@ impl Job {
         self.withdrawn.get().map(String::as_str)
     }
 
+    fn made_up_txs(&self) -> impl Iterator<Item = &Arc<Tx>> {
+        self.made_up.iter().filter_map(|position| self.accepted.txs().get(*position as usize))
+    }
+}
+
+/// All accepted jobs.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    kept: Arc<Kept>,
+    ready: Mutex<ReadyBodies>,
+    ready_turn: tokio::sync::Mutex<()>,
+    next_number: AtomicU64,
+}
+
+/// Two locks, never held together: the way of a solution goes through the first one only.
+#[derive(Debug, Default)]
+struct Kept {
+    registry: Mutex<Registry>,
+    made_up: Mutex<MadeUp>,
+}
+
+impl Jobs {
+    /// A job from a verdict. Not yet kept: see [`Self::keep`].
+    pub fn create(&self, user: Arc<User>, declarer: &Declarer, accepted: AcceptedJob) -> Arc<Job> {
+        let txs = accepted.txs().iter().zip(0u32..);
+        let made_up: Box<[u32]> =
+            txs.filter(|(tx, _)| tx.node_facts().is_none()).map(|(_, position)| position).collect();
+        let mut job = Job {
+            user,
+            number: self.next_number.fetch_add(1, Ordering::Relaxed),
+            connection: declarer.connection(),
+            declarer: Arc::downgrade(&declarer.0),
+            base_bytes: base_bytes(&accepted) + made_up.len() * MadeUp::BYTES_PER_TX,
+            own_bytes: 0,
+            made_up,
+            accepted,
+            body: Mutex::new(None),
+            withdrawn: OnceLock::new(),
+            kept_in: Arc::downgrade(&self.kept),
+        };
+        let txs_bytes: usize = job.made_up_txs().map(|tx| tx.memory_bytes()).sum();
+        job.own_bytes = job.base_bytes + txs_bytes;
+        Arc::new(job)
+    }
+
+    /// Keeps a job, within the bounds of its connection and of all.
+    pub fn keep(&self, job: &Arc<Job>) {
+        let kept = &self.kept;
+        lock(&kept.made_up).add(job);
+        let mut dropped = lock(&kept.registry).insert(Arc::clone(job));
+        kept.uncount(&dropped);
+        loop {
+            let weigh = if lock(&kept.made_up).bytes() > JOB_BYTES_TOTAL_MAX {
+                Weigh::Bytes
+            } else if self.count() > JOBS_TOTAL_MAX {
+                Weigh::Count
+            } else {
+                break;
+            };
+            let Some(victim) = lock(&kept.registry).evict(weigh) else { break };
+            kept.uncount(std::slice::from_ref(&victim));
+            dropped.push(victim);
+        }
+        drop_elsewhere(dropped);
+    }
+
+    /// Jobs that a solution may belong to, at most `max`: those of the connection, newest first,
+    /// then those of the same users on other connections, beginning with the newest of each.
+    pub fn candidates<'a>(
+        &self,
+        declarer: &Declarer,
+        users: impl Iterator<Item = &'a UserTag>,
+        max: usize,
+    ) -> Vec<Arc<Job>> {
+        let registry = lock(&self.kept.registry);
+        let mut jobs = registry.of_connection(declarer.connection());
+        for tag in users {
+            if jobs.len() < max {
+                jobs.extend(registry.of_user(tag, Some(declarer.connection()), max - jobs.len()));
+            }
+        }
+        jobs.truncate(max);
+        jobs
+    }
+
+    /// Jobs of a user on all connections, at most [`SOLUTION_JOBS_MAX`], the newest of each
+    /// connection first.
+    ///
+    /// [`SOLUTION_JOBS_MAX`]: crate::limits::SOLUTION_JOBS_MAX
+    pub fn of_user(&self, tag: &UserTag) -> Vec<Arc<Job>> {
+        lock(&self.kept.registry).of_user(tag, None, crate::limits::SOLUTION_JOBS_MAX)
+    }
+
+    /// How many jobs are kept.
+    pub fn count(&self) -> usize {
+        lock(&self.kept.registry).count()
+    }
+
+    /// Memory that all kept jobs together take beside what our node vouches for, bytes; a
+    /// transaction that many of them hold is counted once.
+    pub fn own_bytes(&self) -> usize {
+        lock(&self.kept.made_up).bytes()
+    }
+
+    /// Forgets jobs too deep below the tip to win. `tip_height` is the height of the tip itself.
+    pub fn prune(&self, tip_height: u32) {
+        let keep_from = tip_height.saturating_add(1).saturating_sub(JOB_DEPTH_KEPT_BLOCKS);
+        let dropped = lock(&self.kept.registry).prune(keep_from);
+        self.kept.let_go(dropped);
+    }
+
+    /// Makes `job` ready for a solution: its merkle branch, and if it is still the newest of its
+    /// connection the serialised body. One at a time and off the reactor: declarations go first.
+    pub async fn make_ready(self: &Arc<Self>, job: Arc<Job>) {
+        // Who waits here owns nothing: the bounds of the registry hold for all jobs.
+        let waiting = Arc::downgrade(&job);
+        drop(job);
+        let _turn = self.ready_turn.lock().await;
+        let jobs = Arc::clone(self);
+        // What could not be made here is made when a solution comes.
+        let _ = tokio::task::spawn_blocking(move || {
+            if let Some(job) = waiting.upgrade() {
+                jobs.make_ready_now(&job);
+            }
+        })
+        .await;
+    }
+
+    fn make_ready_now(&self, job: &Arc<Job>) {
+        if lock(&self.kept.registry).is_newest(job) {
+            let body = Arc::new(job.accepted.prepare_body());
+            let bytes = body.memory_bytes();
+            *lock(&job.body) = Some(body);
+            let shrunk = lock(&self.ready).push(job, bytes);
+            shrunk.iter().for_each(|job| job.shrink_body());
+        } else {
+            job.body();
+        }
+    }
+}
+
+impl Job {
     /// Gives the serialised bytes back and keeps the merkle branch: a solution then costs a
     /// millisecond more.
     fn shrink_body(&self) {
@@ -82,123 +265,41 @@ impl Job {
     }
 }
 
-/// All accepted jobs, by user, newest first.
-#[derive(Debug, Default)]
-pub struct Jobs {
-    inner: Mutex<Inner>,
-    ready: Mutex<ReadyBodies>,
-    ready_turn: tokio::sync::Mutex<()>,
-    next_number: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    by_user: HashMap<UserTag, VecDeque<Arc<Job>>>,
-    /// Order of acceptance, oldest first, for the bound on the total.
-    order: VecDeque<Weak<Job>>,
-    live: usize,
-}
-
-#[derive(Debug, Default)]
-struct ReadyBodies {
-    order: VecDeque<(Weak<Job>, usize)>,
-    bytes: usize,
-}
-
-impl Jobs {
-    /// A job from a verdict. Not yet kept: see [`Self::keep`].
-    pub fn create(&self, user: Arc<User>, accepted: AcceptedJob) -> Arc<Job> {
-        Arc::new(Job {
-            user,
-            accepted,
-            number: self.next_number.fetch_add(1, Ordering::Relaxed),
-            body: Mutex::new(None),
-            withdrawn: OnceLock::new(),
-        })
+impl Kept {
+    /// Lets go of jobs that are in the registry no more.
+    fn let_go(&self, jobs: Vec<Arc<Job>>) {
+        self.uncount(&jobs);
+        drop_elsewhere(jobs);
     }
 
-    /// Keeps a job; the oldest of the user, or of all, makes room when a bound is met.
-    pub fn keep(&self, job: &Arc<Job>) {
-        let mut inner = lock(&self.inner);
-        let of_user = inner.by_user.entry(job.user.tag).or_default();
-        of_user.push_front(Arc::clone(job));
-        let dropped = of_user.len().saturating_sub(JOBS_PER_USER_MAX);
-        of_user.truncate(JOBS_PER_USER_MAX);
-        inner.live += 1;
-        inner.live -= dropped;
-        inner.order.push_back(Arc::downgrade(job));
-        inner.enforce_total();
-    }
-
-    /// Jobs of a user, newest first.
-    pub fn of_user(&self, tag: &UserTag) -> Vec<Arc<Job>> {
-        let inner = lock(&self.inner);
-        inner.by_user.get(tag).map(|jobs| jobs.iter().cloned().collect()).unwrap_or_default()
-    }
-
-    fn newest_of(&self, tag: &UserTag) -> Option<u64> {
-        lock(&self.inner).by_user.get(tag).and_then(VecDeque::front).map(|job| job.number)
-    }
-
-    /// How many jobs are kept.
-    pub fn count(&self) -> usize {
-        lock(&self.inner).live
-    }
-
-    /// Forgets jobs too deep below the tip to win. `tip_height` is the height of the tip itself.
-    pub fn prune(&self, tip_height: u32) {
-        let keep_from = tip_height.saturating_add(1).saturating_sub(JOB_DEPTH_KEPT_BLOCKS);
-        let mut inner = lock(&self.inner);
-        for jobs in inner.by_user.values_mut() {
-            jobs.retain(|job| job.accepted.height() >= keep_from);
-        }
-        inner.by_user.retain(|_, jobs| !jobs.is_empty());
-        inner.live = inner.by_user.values().map(VecDeque::len).sum();
-        inner.order.retain(|job| job.strong_count() > 0);
-    }
-
-    /// Makes the body of `job` ready for a solution, unless a newer job of the user has come
-    /// meanwhile. One at a time and off the reactor: declarations go first.
-    pub async fn make_ready(self: &Arc<Self>, job: Arc<Job>) {
-        let _turn = self.ready_turn.lock().await;
-        if self.newest_of(&job.user.tag).is_some_and(|newest| newest != job.number) {
-            return;
-        }
-        let jobs = Arc::clone(self);
-        // A body that could not be made here is made when a solution comes.
-        let _ = tokio::task::spawn_blocking(move || jobs.make_ready_now(&job)).await;
-    }
-
-    /// Keeps to the bytes that all ready bodies may take; the oldest ready body goes first.
-    fn make_ready_now(&self, job: &Arc<Job>) {
-        let bytes = job.make_ready();
-        let mut ready = lock(&self.ready);
-        ready.order.push_back((Arc::downgrade(job), bytes));
-        ready.bytes += bytes;
-        while ready.bytes > READY_BODIES_BYTES_MAX {
-            let Some((oldest, bytes)) = ready.order.pop_front() else { break };
-            ready.bytes -= bytes;
-            if let Some(oldest) = oldest.upgrade() {
-                oldest.shrink_body();
-            }
+    fn uncount(&self, jobs: &[Arc<Job>]) {
+        for job in jobs {
+            // One at a time: many jobs in a row are no reason for a declaration to wait.
+            lock(&self.made_up).remove(job);
         }
     }
 }
 
-impl Inner {
-    fn enforce_total(&mut self) {
-        while self.live > JOBS_TOTAL_MAX || self.order.len() > 2 * JOBS_TOTAL_MAX {
-            let Some(oldest) = self.order.pop_front() else { return };
-            let Some(oldest) = oldest.upgrade() else { continue };
-            let tag = oldest.user.tag;
-            let Some(jobs) = self.by_user.get_mut(&tag) else { continue };
-            let before = jobs.len();
-            jobs.retain(|job| job.number != oldest.number);
-            self.live -= before - jobs.len();
-            if jobs.is_empty() {
-                self.by_user.remove(&tag);
-            }
-        }
+/// Memory of a job without its transactions, body included once it is shrunk.
+fn base_bytes(accepted: &AcceptedJob) -> usize {
+    const BODY_BYTES: usize = 1_024;
+    let coinbase = accepted.coinbase();
+    let scripts: usize = coinbase.outputs().iter().map(|out| out.script_pubkey.len()).sum();
+    size_of::<Job>()
+        + BODY_BYTES
+        + size_of_val(accepted.txs())
+        + 2 * (coinbase.prefix().len() + coinbase.suffix().len())
+        + size_of_val(coinbase.outputs())
+        + scripts
+}
+
+/// Freeing thousands of transactions takes milliseconds: not on the reactor.
+fn drop_elsewhere(jobs: Vec<Arc<Job>>) {
+    if jobs.is_empty() {
+        return;
+    }
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        drop(runtime.spawn_blocking(move || drop(jobs)));
     }
 }
 

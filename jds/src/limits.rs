@@ -37,20 +37,30 @@ pub const DECLARATIONS_PENDING_PER_CONNECTION_MAX: usize = 8;
 /// Solutions of one connection that are being looked at; more than that stops the reading.
 pub const SOLUTIONS_PENDING_PER_CONNECTION_MAX: usize = 8;
 
-/// Accepted jobs that one connection keeps for its solutions, newest first.
-pub const JOBS_PER_CONNECTION_MAX: usize = 32;
+/// Accepted jobs kept of one connection; the oldest goes first.
+pub const JOBS_PER_CONNECTION_MAX: usize = 64;
 
-/// Accepted jobs kept for one user over all connections, newest first.
-pub const JOBS_PER_USER_MAX: usize = 64;
+/// Accepted jobs kept in all; the connection with most of them loses its oldest.
+pub const JOBS_TOTAL_MAX: usize = 16_384;
 
-/// Accepted jobs kept in all; the oldest goes first.
-pub const JOBS_TOTAL_MAX: usize = 4_096;
+/// Memory that the jobs of one connection may take beside what our node vouches for, bytes; the
+/// oldest goes first, the newest stays.
+pub const JOB_BYTES_PER_CONNECTION_MAX: usize = 64 * 1024 * 1024;
+
+/// The same for all jobs together, bytes; the connection with most of it loses its oldest.
+pub const JOB_BYTES_TOTAL_MAX: usize = 512 * 1024 * 1024;
+
+/// Jobs that one solution is tried on.
+pub const SOLUTION_JOBS_MAX: usize = 128;
 
 /// Jobs are kept while they build on the tip or one of this many blocks below it.
 pub const JOB_DEPTH_KEPT_BLOCKS: u32 = 2;
 
 /// Serialised block bodies kept ready, bytes; beyond that a body is built when a solution comes.
 pub const READY_BODIES_BYTES_MAX: usize = 192 * 1024 * 1024;
+
+/// Serialised block bodies kept ready.
+pub const READY_BODIES_MAX: usize = 4_096;
 
 /// Users that one connection may allocate tokens for; the least recent is forgotten.
 pub const USERS_PER_CONNECTION_MAX: usize = 16;

@@ -173,6 +173,7 @@ fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError
         mint: TokenMint::new(config.authority.secret_key.expose_bytes(), TOKEN_LIFETIME),
         spent: SpentTokens::new(SPENT_TOKENS_MAX, TOKEN_LIFETIME),
         payout: PayoutTerms::new(config.network, config.payout.clone()),
+        jobs: Arc::clone(&jobs),
         full_template: declaration.full_template,
         coinbase_only: declaration.coinbase_only,
     });

@@ -207,7 +207,6 @@ fn tagged_hash(tag: &str, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, reason = "tests may panic")]
 mod tests {
     use super::*;
 

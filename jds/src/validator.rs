@@ -16,7 +16,7 @@ use validation::verdict::{TxSlots, judge, missing, supplied};
 
 use crate::budget::Permit;
 use crate::check::{Checked, Checker};
-use crate::jobs::{Job, Jobs, User};
+use crate::jobs::{Declarer, Job, Jobs, User};
 use crate::limits::CHECK_WAIT_MAX;
 use crate::nodes::Nodes;
 use crate::tx_cache::TxCache;
@@ -28,6 +28,8 @@ pub struct Declaration {
     pub request_id: u32,
     /// Who declares.
     pub user: Arc<User>,
+    /// On which connection.
+    pub declarer: Declarer,
     /// The terms stated to that user.
     pub rules: Arc<Rules>,
     /// Header version.
@@ -170,7 +172,7 @@ impl Validator {
             Ok(accepted) => accepted,
             Err(rejection) => return Outcome::Rejected(rejection),
         };
-        let job = self.jobs.create(declaration.user, accepted);
+        let job = self.jobs.create(declaration.user, &declaration.declarer, accepted);
         let mut checked = None;
         match &self.checker {
             Some((checker, CheckMode::Before)) if checker.has_vetted(&job) => {

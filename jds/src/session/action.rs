@@ -51,9 +51,9 @@ pub enum Action {
 pub struct Solve {
     /// As sent.
     pub solution: OwnedSolution,
-    /// Jobs of this connection, newest first.
+    /// Jobs of this connection, newest first, then those of its users on other connections.
     pub jobs: Vec<Arc<Job>>,
-    /// Users of this connection, whose jobs on other connections count as well.
+    /// Users of this connection.
     pub users: Vec<Arc<User>>,
 }
 

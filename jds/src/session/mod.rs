@@ -27,10 +27,10 @@ pub use action::{
 use users::Users;
 
 use crate::budget::Permit;
-use crate::jobs::{Job, User};
+use crate::jobs::{Declarer, Job, Jobs, User};
 use crate::limits::{
-    DECLARATIONS_PENDING_PER_CONNECTION_MAX, FIRST_REQUEST_TIMEOUT, JOBS_PER_CONNECTION_MAX,
-    MISSING_TXS_TIMEOUT, SETUP_TIMEOUT,
+    DECLARATIONS_PENDING_PER_CONNECTION_MAX, FIRST_REQUEST_TIMEOUT, MISSING_TXS_TIMEOUT,
+    SETUP_TIMEOUT, SOLUTION_JOBS_MAX,
 };
 use crate::payout::PayoutTerms;
 use crate::spent::SpentTokens;
@@ -46,6 +46,8 @@ pub struct SessionDeps {
     pub spent: SpentTokens,
     /// Who is paid.
     pub payout: PayoutTerms,
+    /// Accepted jobs.
+    pub jobs: Arc<Jobs>,
     /// Full-template mode is offered.
     pub full_template: bool,
     /// Coinbase-only mode is offered.
@@ -59,8 +61,7 @@ pub struct Session {
     phase: Phase,
     users: Users,
     pending: HashMap<u32, Pending>,
-    /// Jobs accepted on this connection, newest first.
-    jobs: VecDeque<Arc<Job>>,
+    declarer: Declarer,
     actions: VecDeque<Action>,
 }
 
@@ -95,14 +96,14 @@ pub struct Now {
 }
 
 impl Session {
-    /// A session right after the handshake.
-    pub fn new(deps: Arc<SessionDeps>, now: Instant) -> Self {
+    /// A session right after the handshake. `connection` is a number of its own in this process.
+    pub fn new(deps: Arc<SessionDeps>, connection: u64, now: Instant) -> Self {
         Self {
             deps,
             phase: Phase::BeforeSetup { deadline: now + SETUP_TIMEOUT },
             users: Users::default(),
             pending: HashMap::new(),
-            jobs: VecDeque::new(),
+            declarer: Declarer::new(connection),
             actions: VecDeque::new(),
         }
     }
@@ -386,6 +387,7 @@ impl Session {
         self.actions.push_back(Action::Validate(Box::new(Declaration {
             request_id,
             user,
+            declarer: self.declarer.clone(),
             rules,
             version: declare.version,
             coinbase_prefix: declare.coinbase_tx_prefix.to_vec(),
@@ -416,7 +418,11 @@ impl Session {
                 ntime: solution.ntime,
                 version: solution.version,
             },
-            jobs: self.jobs.iter().cloned().collect(),
+            jobs: self.deps.jobs.candidates(
+                &self.declarer,
+                self.users.all().map(|user| &user.tag),
+                SOLUTION_JOBS_MAX,
+            ),
             users: self.users.all().cloned().collect(),
         }));
     }
@@ -454,8 +460,6 @@ impl Session {
         let new_mining_job_token = self.deps.mint.job(job.user.tag, &template, now.unix_us);
         let success = message::DeclareMiningJobSuccess { request_id, new_mining_job_token };
         self.send(ServerMessage::DeclareMiningJobSuccess(success));
-        self.jobs.push_front(Arc::clone(&job));
-        self.jobs.truncate(JOBS_PER_CONNECTION_MAX);
         self.record(Record::Declared(Declared {
             request_id,
             user: Some(pending.user),

@@ -1,5 +1,6 @@
 //! The session alone: inputs and a clock go in, actions come out.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bitcoin::{Network, ScriptBuf};
@@ -14,6 +15,9 @@ use crate::limits::TOKENS_PER_USER_MAX;
 use crate::token::TokenError;
 
 const SPENT_MAX: usize = 1_000;
+
+/// Number of the next connection.
+static CONNECTION: AtomicU64 = AtomicU64::new(1);
 
 struct Peer {
     session: Session,
@@ -30,6 +34,7 @@ fn deps(full_template: bool, coinbase_only: bool) -> Arc<SessionDeps> {
             Network::Regtest,
             config::Payout::Pool { script, min_share_bp: 10_000 },
         ),
+        jobs: Arc::default(),
         full_template,
         coinbase_only,
     })
@@ -38,7 +43,10 @@ fn deps(full_template: bool, coinbase_only: bool) -> Arc<SessionDeps> {
 impl Peer {
     fn new(deps: Arc<SessionDeps>) -> Self {
         let now = Now { instant: Instant::now(), unix_us: 1_700_000_000_000_000 };
-        Self { session: Session::new(deps, now.instant), now }
+        Self {
+            session: Session::new(deps, CONNECTION.fetch_add(1, Ordering::Relaxed), now.instant),
+            now,
+        }
     }
 
     /// Full-template connection that is set up.
