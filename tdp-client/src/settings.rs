@@ -14,7 +14,7 @@ use crate::error::Fault;
 pub struct NodeSettings {
     /// The operator's name for it, used in logs and errors.
     pub name: String,
-    /// `http://host[:port][/path]`; without a port the network's default applies.
+    /// `http://host:port[/path]`.
     pub rpc_url: String,
     /// How the node knows us.
     pub auth: Auth,
@@ -64,13 +64,13 @@ impl fmt::Debug for Auth {
 pub(crate) struct Endpoint {
     pub(crate) node: Arc<str>,
     pub(crate) url: Arc<str>,
-    /// The URL, complete with a port.
+    /// The URL as the client takes it.
     pub(crate) target: Uri,
     pub(crate) auth: Auth,
 }
 
 impl Endpoint {
-    /// Checks the URL and adds the port.
+    /// Checks the URL.
     ///
     /// # Errors
     /// [`Fault::BadUrl`] says what is wrong with `rpc_url`.
@@ -87,16 +87,10 @@ impl Endpoint {
         if authority.contains('@') {
             return Err(bad("must not carry credentials: use rpc_user and rpc_password"));
         }
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-        let authority = if has_port {
-            authority.to_owned()
-        } else {
-            format!("{authority}:{}", default_port(settings.network))
-        };
         let port_is_number =
             authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         if !port_is_number {
-            return Err(bad("has a port that is not a number from 0 to 65535"));
+            return Err(bad("must end its host with a port, a number from 0 to 65535"));
         }
         let target = format!("http://{authority}{path}")
             .parse::<Uri>()
@@ -109,17 +103,6 @@ impl Endpoint {
             target,
             auth: settings.auth.clone(),
         })
-    }
-}
-
-/// Bitcoin Core's RPC port of each network.
-fn default_port(network: Network) -> u16 {
-    match network {
-        Network::Bitcoin => 8332,
-        Network::Testnet => 18332,
-        Network::Testnet4 => 48332,
-        Network::Signet => 38332,
-        Network::Regtest => 18443,
     }
 }
 
@@ -146,13 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn urls_get_the_networks_port() {
+    fn urls_become_targets() {
         for (url, target) in [
             ("http://127.0.0.1:8332", "http://127.0.0.1:8332/"),
-            ("http://node.lan", "http://node.lan:18443/"),
-            ("http://node.lan/wallet/a", "http://node.lan:18443/wallet/a"),
+            ("http://node.lan:18443/wallet/a", "http://node.lan:18443/wallet/a"),
             ("http://[::1]:99/", "http://[::1]:99/"),
-            ("http://[::1]", "http://[::1]:18443/"),
         ] {
             let endpoint = Endpoint::new(&settings(url)).unwrap();
             assert_eq!(endpoint.target.to_string(), target);
@@ -166,6 +147,9 @@ mod tests {
             "https://127.0.0.1:8332",
             "127.0.0.1:8332",
             "http://",
+            "http://127.0.0.1",
+            "http://[::1]",
+            "http://node.lan/wallet:1",
             "http://:8332",
             "http://[::1",
             "http://user:secret@127.0.0.1:8332",
