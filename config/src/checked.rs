@@ -26,6 +26,12 @@ pub struct Checked {
     pub nodes: Vec<Node>,
     /// The job declaration endpoint.
     pub job_declaration: JobDeclaration,
+    /// What is kept in `data_dir`, and for how long.
+    pub store: StoreSettings,
+    /// What events say of this server.
+    pub events: Events,
+    /// The HTTP API; `None` without one.
+    pub api: Option<Api>,
     /// What is logged and how.
     pub log: Log,
     /// Legal settings that an operator should know about, one sentence each.
@@ -164,6 +170,42 @@ pub enum ConsensusCheck {
     AfterAccept,
     /// The answer waits for the node.
     BeforeAccept,
+}
+
+/// What is kept, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// How long commits wait for a failing disk before they are acknowledged as volatile.
+    pub stall_after: Duration,
+    /// Bound of the database file, bytes; 0 for none.
+    pub database_bytes_max: u64,
+    /// Age from which events go.
+    pub events_age: Duration,
+    /// Age from which declared templates go.
+    pub templates_age: Duration,
+    /// Transactions of accepted templates that are kept, bytes.
+    pub transactions_bytes: u64,
+    /// Age from which shares go.
+    pub shares_age: Duration,
+}
+
+/// What events say of this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// `source` of every event, 1 to 64 printable characters.
+    pub source: String,
+}
+
+/// The HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// TCP address to listen on; of this machine alone where `token_file` is `None`.
+    pub listen: SocketAddr,
+    /// Private file with the bearer token. It could be opened, its content was not read.
+    pub token_file: Option<PathBuf>,
+    /// What webhooks may reach although it is private, as `10.8.0.0/16` or `192.168.1.10`: each
+    /// parses, and no range has bits after its prefix.
+    pub webhook_allow: Vec<String>,
 }
 
 /// What is logged and how.

@@ -79,6 +79,9 @@ impl Document {
                 fill(table, 0, &mut self.root)?;
                 continue;
             }
+            if table.optional.is_some() && !self.root.contains_key(table.name) {
+                continue;
+            }
             let empty = if table.array {
                 Value::Array(Vec::new())
             } else {
@@ -188,7 +191,9 @@ fn check_type(key: &Key, value: &Value, path: &str) -> Result<(), Problem> {
         Kind::Text | Kind::Path | Kind::Choice(_) => value.is_str(),
         Kind::Integer { .. } => value.is_integer(),
         Kind::Number { .. } => value.is_integer() || value.is_float(),
-        Kind::Choices(_) => value.as_array().is_some_and(|words| words.iter().all(Value::is_str)),
+        Kind::Choices(_) | Kind::Texts { .. } => {
+            value.as_array().is_some_and(|words| words.iter().all(Value::is_str))
+        }
     };
     if fits {
         return Ok(());
@@ -229,6 +234,13 @@ fn check_value(key: &Key, value: &Value, place: Place) -> Result<(), Problem> {
                     let reason = format!("{text:?} is listed twice");
                     return Err(Problem::Invalid { place, reason });
                 }
+            }
+            Ok(())
+        }
+        (Kind::Texts { max, .. }, Value::Array(found)) => {
+            if found.len() > max {
+                let (found, expected) = (format!("{} entries", found.len()), key.kind.expected());
+                return Err(Problem::OutOfRange { place, found, expected });
             }
             Ok(())
         }

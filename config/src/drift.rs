@@ -10,7 +10,8 @@ use crate::checked::{ConsensusCheck, LogFormat, LogLevel, Source};
 use crate::document::literal;
 use crate::known::{self, Kind, Need, TABLES};
 use crate::raw::{
-    Mode, NetworkName, PayoutMode, Raw, RawAuthority, RawJobDeclaration, RawLog, RawNode, RawPayout,
+    Mode, NetworkName, PayoutMode, Raw, RawApi, RawAuthority, RawEvents, RawJobDeclaration, RawLog,
+    RawNode, RawPayout, RawStore,
 };
 
 /// Records what a derived `Deserialize` asks for: the fields of a struct, the names of an enum.
@@ -69,6 +70,9 @@ fn each_field_of_the_types_is_a_known_key_and_vice_versa() {
     assert_eq!(names_of::<RawPayout>(), known_names("payout"));
     assert_eq!(names_of::<RawNode>(), known_names("node"));
     assert_eq!(names_of::<RawJobDeclaration>(), known_names("job_declaration"));
+    assert_eq!(names_of::<RawStore>(), known_names("store"));
+    assert_eq!(names_of::<RawEvents>(), known_names("events"));
+    assert_eq!(names_of::<RawApi>(), known_names("api"));
     assert_eq!(names_of::<RawLog>(), known_names("log"));
 }
 
@@ -94,6 +98,28 @@ fn the_integer_ranges_fit_the_unsigned_types_they_become() {
     for key in TABLES.iter().flat_map(|table| table.keys) {
         if let Kind::Integer { min, max } = key.kind {
             assert!(min >= 0 && max <= i64::from(u32::MAX), "{}: {min} to {max}", key.name);
+        }
+    }
+}
+
+/// In the reference a line of an optional table whose header is left commented would go to the
+/// table above it: there it has to be unknown.
+#[test]
+fn an_optional_table_shares_no_key_with_the_table_above_it() {
+    for pair in TABLES.windows(2) {
+        let [above, table] = pair else { panic!("windows of two") };
+        if table.optional.is_some() {
+            assert!(above.optional.is_none(), "{}: nor does that one go on further up", above.name);
+            for key in table.keys {
+                assert!(
+                    above.key(key.name).is_none(),
+                    "{} and {}: {}",
+                    above.name,
+                    table.name,
+                    key.name
+                );
+                assert!(!matches!(key.need, Need::Required), "{}: {}", table.name, key.name);
+            }
         }
     }
 }

@@ -91,7 +91,7 @@ fn convert(key: &Key, text: String, place: Place) -> Result<Value, Problem> {
             Ok(number) => Ok(Value::Float(number)),
             Err(_) => wrong(place, "some other text"),
         },
-        Kind::Choices(_) => {
+        Kind::Choices(_) | Kind::Texts { .. } => {
             let words = text.split(',').map(|word| Value::String(word.trim().to_owned()));
             Ok(Value::Array(words.collect()))
         }

@@ -270,6 +270,16 @@ pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
         .map_err(|source| KeyFileError::Text { path: path.to_owned(), source })
 }
 
+/// That a file with a secret can be opened and is private, without a look into it.
+pub(crate) fn check_private(path: &Path) -> Result<(), KeyFileError> {
+    let io_error = |source| KeyFileError::Io { action: "read", path: path.to_owned(), source };
+    let file = File::open(path).map_err(io_error)?;
+    match exposed_mode(&file).map_err(io_error)? {
+        Some(mode) => Err(KeyFileError::Exposed { path: path.to_owned(), mode }),
+        None => Ok(()),
+    }
+}
+
 /// The permission bits, when they let anybody but the owner read the file.
 pub(crate) fn exposed_mode(file: &File) -> io::Result<Option<u32>> {
     #[cfg(unix)]

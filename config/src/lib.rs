@@ -2,9 +2,11 @@
 //!
 //! [`load`] goes through these steps, each in a module of its own: TOML text, names and types
 //! checked against the one table of keys (`document`, `known`), environment (`env`), values and
-//! defaults (`document`), typed form (`raw`), cross checks (`check`, `node`, `payout`), and the
+//! defaults (`document`), typed form (`raw`), cross checks (`check`, `node`, `payout`,
+//! `store`, `api`), and the
 //! result (`checked`). [`reference()`] is printed from the same table of keys.
 
+mod api;
 mod check;
 mod checked;
 mod document;
@@ -19,10 +21,11 @@ mod raw;
 mod redacted;
 mod reference;
 mod secret;
+mod store;
 
 pub use checked::{
-    Authority, Checked, ConsensusCheck, JobDeclaration, Log, LogFormat, LogLevel, Node, Payout,
-    RpcAuth, RpcUrl, Source,
+    Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
+    Node, Payout, RpcAuth, RpcUrl, Source, StoreSettings,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};

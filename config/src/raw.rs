@@ -16,6 +16,9 @@ pub(crate) struct Raw {
     pub(crate) payout: RawPayout,
     pub(crate) node: Vec<RawNode>,
     pub(crate) job_declaration: RawJobDeclaration,
+    pub(crate) store: RawStore,
+    pub(crate) events: RawEvents,
+    pub(crate) api: Option<RawApi>,
     pub(crate) log: RawLog,
 }
 
@@ -85,6 +88,32 @@ pub(crate) struct RawJobDeclaration {
     pub(crate) tip_grace_ms: u32,
     pub(crate) tx_cache_mb: u32,
     pub(crate) max_connections: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawStore {
+    pub(crate) stall_ms: u32,
+    pub(crate) database_mb_max: u32,
+    pub(crate) events_days: u32,
+    pub(crate) templates_days: u32,
+    pub(crate) transactions_mb: u32,
+    pub(crate) shares_days: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawEvents {
+    pub(crate) source: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawApi {
+    pub(crate) listen: String,
+    pub(crate) token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) webhook_allow: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

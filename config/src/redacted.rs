@@ -1,13 +1,15 @@
 //! The settings in force as TOML, without their secrets.
 
 use std::path::Path;
+use std::time::Duration;
 
 use toml::Value;
 
-use crate::check::{WHOLE_BP, percent};
-use crate::checked::{Checked, JobDeclaration, Node, Payout, RpcAuth};
+use crate::check::{BYTES_PER_MB, WHOLE_BP, percent};
+use crate::checked::{Api, Checked, JobDeclaration, Node, Payout, RpcAuth, StoreSettings};
 use crate::payout::{describe, network_name};
 use crate::secret::REDACTED;
+use crate::store::SECONDS_PER_DAY;
 
 impl Checked {
     /// Every setting in force, defaults included, as TOML; secrets print as [`REDACTED`].
@@ -29,6 +31,13 @@ impl Checked {
         }
         out.header("[job_declaration]");
         write_job_declaration(&self.job_declaration, &mut out);
+
+        write_store(&self.store, &mut out);
+        out.header("[events]");
+        out.text("source", &self.events.source);
+        if let Some(api) = &self.api {
+            write_api(api, &mut out);
+        }
 
         out.header("[log]");
         out.text("level", self.log.level.as_str());
@@ -81,8 +90,29 @@ fn write_job_declaration(settings: &JobDeclaration, out: &mut Writer) {
         out.text("check_node", name);
     }
     out.integer("tip_grace_ms", settings.tip_grace.as_millis());
-    out.integer("tx_cache_mb", settings.tx_cache_bytes / 1_000_000);
+    out.integer("tx_cache_mb", settings.tx_cache_bytes / BYTES_PER_MB);
     out.integer("max_connections", settings.max_connections);
+}
+
+fn write_store(settings: &StoreSettings, out: &mut Writer) {
+    let days = |age: Duration| age.as_secs() / SECONDS_PER_DAY;
+    out.header("[store]");
+    out.integer("stall_ms", settings.stall_after.as_millis());
+    out.integer("database_mb_max", settings.database_bytes_max / BYTES_PER_MB);
+    out.integer("events_days", days(settings.events_age));
+    out.integer("templates_days", days(settings.templates_age));
+    out.integer("transactions_mb", settings.transactions_bytes / BYTES_PER_MB);
+    out.integer("shares_days", days(settings.shares_age));
+}
+
+fn write_api(api: &Api, out: &mut Writer) {
+    out.header("[api]");
+    out.text("listen", &api.listen.to_string());
+    if let Some(path) = &api.token_file {
+        out.path("token_file", path);
+    }
+    let allow = api.webhook_allow.iter().map(|range| Value::from(range.as_str()));
+    out.value("webhook_allow", &Value::Array(allow.collect()));
 }
 
 #[derive(Default)]

@@ -24,7 +24,11 @@ pub fn reference() -> String {
         out.push('\n');
         if !table.name.is_empty() {
             comment(&mut out, table.meaning);
-            writeln(&mut out, &header(table));
+            if let Some(facts) = optional(table) {
+                comment(&mut out, &facts);
+            }
+            let mark = if table.optional.is_some() { "#" } else { "" };
+            writeln(&mut out, &format!("{mark}{}", header(table)));
         }
         for (position, key) in table.keys.iter().enumerate() {
             if position > 0 || !table.name.is_empty() {
@@ -37,7 +41,8 @@ pub fn reference() -> String {
             comment(&mut out, &format!("Type: {}", facts.join("; ")));
             let variable = known::variable(&table.path(0, key.name));
             comment(&mut out, &format!("Environment: {variable}"));
-            let mark = if is_shown_set(key) { "" } else { "#" };
+            let is_set = is_shown_set(key) && table.optional.is_none();
+            let mark = if is_set { "" } else { "#" };
             writeln(&mut out, &format!("{mark}{} = {}", key.name, shown(key)));
         }
     }
@@ -59,6 +64,9 @@ pub fn reference_markdown() -> String {
             _ => format!("`{}`", header(table)),
         };
         writeln(&mut out, &format!("\n## {title}\n\n{}\n", escape(table.meaning)));
+        if let Some(facts) = optional(table) {
+            writeln(&mut out, &format!("{}\n", escape(&facts)));
+        }
         writeln(&mut out, "| key | type | unit | default | meaning |\n|---|---|---|---|---|");
         for key in table.keys {
             let row = [
@@ -84,6 +92,16 @@ fn header(table: &Table) -> String {
         true => format!("[[{}]]", table.name),
         false => format!("[{}]", table.name),
     }
+}
+
+/// For tables whose absence means something.
+fn optional(table: &Table) -> Option<String> {
+    let otherwise = table.optional?;
+    Some(format!(
+        "Optional, without it: {otherwise}. Its keys need the line `{}` above them; its variables \
+         set it as well.",
+        header(table)
+    ))
 }
 
 fn escape(text: &str) -> String {
@@ -112,6 +130,7 @@ impl Kind {
             Self::Number { min, max } => format!("number, {min} to {max}"),
             Self::Choice(words) => format!("one of {}", known::quoted(words)),
             Self::Choices(words) => format!("list of {}", known::quoted(words)),
+            Self::Texts { what, max } => format!("list of {what}, {max} at most"),
         }
     }
 }

@@ -269,7 +269,10 @@ fn the_redacted_settings_are_a_configuration_but_for_the_secrets() {
         .with("secret_key_file = \"authority.key\"", &format!("secret_key = \"{}\"", *secret.expose_text()))
         .with("[[node]]", "min_pool_share_percent = 99.5\n[[node]]")
         .plus("source = \"ipc\"\nipc_socket = \"s\"\n[[node]]\nname = \"b\"\nrpc_user = \"u\"\nrpc_password = \"pw-7\"\n")
-        .plus("[job_declaration]\nmodes = [\"coinbase-only\"]\ncheck_node = \"b\"\nlisten = \"[::1]:5\"\n");
+        .plus("[job_declaration]\nmodes = [\"coinbase-only\"]\ncheck_node = \"b\"\nlisten = \"[::1]:5\"\n")
+        .plus("[store]\nstall_ms = 101\ndatabase_mb_max = 9000\nevents_days = 3\ntemplates_days = 4\n")
+        .plus("transactions_mb = 5\nshares_days = 6\n[events]\nsource = \"a \\\" b\"\n")
+        .plus("[api]\nlisten = \"127.0.0.1:6\"\nwebhook_allow = [\"10.0.0.0/8\", \"::1\"]\n");
     let printed = text.ok().to_redacted_toml();
     assert!(
         !printed.contains("pw-7") && !printed.contains(secret.expose_text().as_str()),
@@ -283,6 +286,14 @@ fn the_redacted_settings_are_a_configuration_but_for_the_secrets() {
     );
     let again = config::parse(&filled, Path::new("/elsewhere/jds.toml"), std::iter::empty());
     assert_eq!(again.unwrap_or_else(|e| panic!("{e}\n{filled}")).to_redacted_toml(), printed);
+    for line in
+        ["stall_ms = 101", "database_mb_max = 9000", "events_days = 3", "templates_days = 4"]
+            .into_iter()
+            .chain(["transactions_mb = 5", "shares_days = 6", "[api]", "listen = \"127.0.0.1:6\""])
+            .chain(["webhook_allow = [\"10.0.0.0/8\", \"::1\"]"])
+    {
+        assert!(printed.lines().any(|printed| printed == line), "{line} is not in\n{printed}");
+    }
 
     let solo =
         Setup::new().with("\"pool\"", "\"solo\"").with("[[node]]", "fee_percent = 2\n[[node]]");

@@ -14,6 +14,7 @@ fn the_reference_as_printed_is_a_configuration() {
     fs::write(&path, config::reference()).unwrap();
     let checked = config::load(&path, std::iter::empty()).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(checked.nodes.len(), 1);
+    assert_eq!(checked.api, None, "the reference opens a port");
 }
 
 /// All optional lines together contradict each other (two ways to log in, keys of both modes), so
@@ -25,8 +26,20 @@ fn every_optional_line_of_the_reference_fits() {
         |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
     let optional: Vec<&str> = reference.lines().filter(|line| is_optional(line)).collect();
     assert!(optional.len() > 15, "only {} optional lines", optional.len());
-    for line in &optional {
-        let text = reference.replacen(line, line.trim_start_matches('#'), 1);
+    // A line of a table that is a comment itself needs the header above it.
+    let mut table = "";
+    for line in reference.lines() {
+        if line.starts_with('[') || line.starts_with("#[") {
+            table = line;
+        }
+        if !is_optional(line) {
+            continue;
+        }
+        let text = reference.replacen(table, table.trim_start_matches('#'), 1).replacen(
+            line,
+            line.trim_start_matches('#'),
+            1,
+        );
         if let Err(error) = config::parse(&text, Path::new("/x/jds.toml"), std::iter::empty()) {
             let fits = matches!(
                 *error.problem,

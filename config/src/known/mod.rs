@@ -26,6 +26,8 @@ pub(crate) struct Table {
     pub(crate) name: &'static str,
     /// `[[name]]` instead of `[name]`.
     pub(crate) array: bool,
+    /// What it means that the table is absent; `None` when that only means its defaults.
+    pub(crate) optional: Option<&'static str>,
     pub(crate) meaning: &'static str,
     pub(crate) keys: &'static [Key],
 }
@@ -50,10 +52,21 @@ pub(crate) struct Key {
 pub(crate) enum Kind {
     Text,
     Path,
-    Integer { min: i64, max: i64 },
-    Number { min: f64, max: f64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Number {
+        min: f64,
+        max: f64,
+    },
     Choice(&'static [&'static str]),
     Choices(&'static [&'static str]),
+    /// A list, perhaps empty, of what `what` says.
+    Texts {
+        what: &'static str,
+        max: usize,
+    },
 }
 
 /// What happens when the key is absent.
@@ -81,6 +94,7 @@ impl Kind {
             Self::Number { min, max } => format!("a number from {min} to {max}"),
             Self::Choice(words) => format!("one of {}", quoted(words)),
             Self::Choices(words) => format!("a list of {}", quoted(words)),
+            Self::Texts { what, max } => format!("a list of {what} in quotes, {max} at most"),
         }
     }
 }

@@ -54,6 +54,18 @@ rpc_cookie_file = ".cookie"
         self
     }
 
+    /// A file with an API token, as private as it has to be.
+    pub fn write_token(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, "0123456789abcdef0123456789abcdef\n").unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        path
+    }
+
     pub fn load_with(&self, env: &[(&str, &str)]) -> Result<Checked, config::ConfigError> {
         fs::write(self.path(), &self.text).unwrap();
         let env = env.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));

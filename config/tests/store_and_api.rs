@@ -1,0 +1,172 @@
+//! The `[store]`, `[events]` and `[api]` tables.
+
+mod setup;
+
+use std::fs;
+use std::time::Duration;
+
+use config::StoreSettings;
+
+use setup::Setup;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn what_is_kept_has_defaults_and_bounds() {
+    let expected = StoreSettings {
+        stall_after: Duration::from_secs(2),
+        database_bytes_max: 0,
+        events_age: 30 * DAY,
+        templates_age: 7 * DAY,
+        transactions_bytes: 512_000_000,
+        shares_age: 7 * DAY,
+    };
+    let checked = Setup::new().ok();
+    assert_eq!(checked.store, expected);
+    assert_eq!(checked.events.source, "hosted");
+    let lines = "[store]\nstall_ms = 100\ndatabase_mb_max = 1000000\nevents_days = 1\n\
+                 templates_days = 2\ntransactions_mb = 3\nshares_days = 3650\n";
+    let expected = StoreSettings {
+        stall_after: Duration::from_millis(100),
+        database_bytes_max: 1_000_000_000_000,
+        events_age: DAY,
+        templates_age: 2 * DAY,
+        transactions_bytes: 3_000_000,
+        shares_age: 3650 * DAY,
+    };
+    let checked = Setup::new().plus(lines).ok();
+    assert_eq!(checked.store, expected);
+    assert_eq!(checked.warnings, Vec::<String>::new());
+    for (line, range) in [
+        ("stall_ms = 99", "100 to 60000"),
+        ("stall_ms = 60001", "100 to 60000"),
+        ("database_mb_max = -1", "0 to 1000000"),
+        ("events_days = 0", "1 to 3650"),
+        ("templates_days = 3651", "1 to 3650"),
+        ("transactions_mb = 0", "1 to 1000000"),
+        ("shares_days = 0", "1 to 3650"),
+    ] {
+        let (key, _) = line.split_once(' ').unwrap();
+        Setup::new()
+            .plus(&format!("[store]\n{line}\n"))
+            .refused(&[&format!("`store.{key}`"), range]);
+    }
+}
+
+#[test]
+fn a_fuse_that_blows_before_anything_is_cleared_is_worth_a_warning() {
+    let with = |mb: u32| {
+        let lines = format!("[store]\ntransactions_mb = 100\ndatabase_mb_max = {mb}\n");
+        Setup::new().plus(&lines).ok().warnings
+    };
+    let warnings = with(100);
+    assert!(
+        warnings
+            .iter()
+            .any(|w| w.contains("database_mb_max` = 100 ") && w.contains("transactions_mb")),
+        "{warnings:?}"
+    );
+    assert_eq!(with(101), Vec::<String>::new());
+    assert_eq!(with(0), Vec::<String>::new());
+}
+
+#[test]
+fn the_source_of_events_is_short_and_printable() {
+    let with = |source: &str| Setup::new().plus(&format!("[events]\nsource = \"{source}\"\n"));
+    for source in ["pool-eu 1", "Güterzug", &"x".repeat(64), &"ü".repeat(64)] {
+        assert_eq!(with(source).ok().events.source, source);
+    }
+    with("").refused(&["`events.source`", "empty"]);
+    with("  ").refused(&["`events.source`", "empty"]);
+    with(&"ü".repeat(65)).refused(&["`events.source`", "65", "1 to 64 printable"]);
+    with("a\\nb").refused(&["`events.source`", r#""a\nb""#, "1 to 64 printable"]);
+    with("a\\u007f").refused(&["`events.source`", "printable"]);
+    let set = Setup::new().load_with(&[("JDS_EVENTS__SOURCE", "by-variable")]).unwrap();
+    assert_eq!(set.events.source, "by-variable");
+}
+
+#[test]
+fn the_api_is_there_when_its_table_is() {
+    assert_eq!(Setup::new().ok().api, None);
+    assert!(!Setup::new().ok().to_redacted_toml().contains("[api]"));
+    let api = Setup::new().plus("[api]\n").ok().api.unwrap();
+    assert_eq!(api.listen.to_string(), "127.0.0.1:9332");
+    assert_eq!((api.token_file, api.webhook_allow), (None, Vec::new()));
+    let by_variable = Setup::new()
+        .load_with(&[
+            ("JDS_API__LISTEN", "[::1]:9"),
+            ("JDS_API__WEBHOOK_ALLOW", "10.0.0.0/8, 192.168.1.7"),
+        ])
+        .unwrap();
+    let api = by_variable.api.unwrap();
+    assert_eq!(api.listen.to_string(), "[::1]:9");
+    assert_eq!(api.webhook_allow, ["10.0.0.0/8", "192.168.1.7"]);
+    Setup::new()
+        .plus("[api]\ntoken = \"x\"\n")
+        .refused(&["unknown key `api.token`", "`api.token_file`"]);
+}
+
+#[test]
+fn an_address_that_others_can_reach_needs_a_token() {
+    let with = |listen: &str| Setup::new().plus(&format!("[api]\nlisten = \"{listen}\"\n"));
+    for listen in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "127.0.0.1:0"] {
+        assert_eq!(with(listen).ok().api.unwrap().listen.to_string(), listen);
+    }
+    for listen in ["0.0.0.0:1", "[::]:1", "192.168.1.2:1", "[::ffff:10.0.0.1]:1"] {
+        with(listen).refused(&["`api.listen`", listen, "`api.token_file` (not set)", "127.0.0.1"]);
+        let with_token = with(listen).plus("token_file = \"api.token\"\n");
+        with_token.write_token("api.token");
+        let api = with_token.ok().api.unwrap();
+        assert_eq!(api.listen.to_string(), listen);
+        assert_eq!(api.token_file, Some(with_token.dir.path().join("api.token")));
+    }
+    Setup::new().refused_with(
+        &[("JDS_API__LISTEN", "0.0.0.0:1")],
+        &["`api.listen` (set by JDS_API__LISTEN)", "`api.token_file`"],
+    );
+    with("localhost:1").refused(&["`api.listen`", "IP:PORT", "127.0.0.1:9332"]);
+    with("127.0.0.1:34264").refused(&["`api.listen`", "`job_declaration.listen`", "port"]);
+    // Port 0 is a free one each time.
+    with("127.0.0.1:0").plus("[job_declaration]\nlisten = \"127.0.0.1:0\"\n").ok();
+}
+
+#[test]
+fn the_token_file_is_there_and_private() {
+    let with = |path: &str| Setup::new().plus(&format!("[api]\ntoken_file = \"{path}\"\n"));
+    with("absent").refused(&["`api.token_file`", "cannot read", "absent"]);
+    with("~/token").refused(&["`api.token_file`", "`~`"]);
+    let setup = with("api.token");
+    let path = setup.write_token("api.token");
+    setup.ok();
+    #[cfg(unix)]
+    for mode in [0o640, 0o604, 0o644] {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        setup.refused(&["`api.token_file`", "api.token", "chmod 600"]);
+    }
+    fs::remove_file(&path).unwrap();
+    setup.refused(&["`api.token_file`", "cannot read"]);
+}
+
+#[test]
+fn webhooks_are_let_to_ranges() {
+    let with = |list: &str| Setup::new().plus(&format!("[api]\nwebhook_allow = {list}\n"));
+    let api = with(r#"["10.8.0.0/16", " FD00::/8", "192.168.1.7"]"#).ok().api.unwrap();
+    assert_eq!(api.webhook_allow, ["10.8.0.0/16", "fd00::/8", "192.168.1.7"]);
+    assert_eq!(with("[]").ok().api.unwrap().webhook_allow, Vec::<String>::new());
+    for (list, part) in [
+        (r#""10.0.0.0/8""#, "a list of IP addresses or ranges"),
+        ("[10]", "a list of IP addresses or ranges"),
+        (r#"["10.0.0.0/8", "hooks.example"]"#, "\"hooks.example\""),
+        (r#"["10.1.2.3/8"]"#, "\"10.0.0.0/8\""),
+        (&format!("[{}]", "\"10.0.0.1\",".repeat(65)), "65 entries"),
+    ] {
+        with(list).refused(&["`api.webhook_allow`", part]);
+    }
+    let warnings = with(r#"["0.0.0.0/0"]"#).ok().warnings;
+    assert!(warnings.iter().any(|w| w.contains("every address")), "{warnings:?}");
+    Setup::new().refused_with(
+        &[("JDS_API__WEBHOOK_ALLOW", "10.0.0.1,")],
+        &["(set by JDS_API__WEBHOOK_ALLOW)"],
+    );
+}
