@@ -137,28 +137,21 @@ pub fn check_tip(coinbase: &CoinbaseParts, tip: &ChainTip) -> Result<(), Rejecti
 
 /// Sorted, because it costs the same whatever ids the peer chooses.
 fn check_duplicates(wtxids: &[Wtxid]) -> Result<(), Rejection> {
-    let mut sorted: Vec<(u64, u32)> = wtxids
-        .iter()
-        .zip(0..)
-        .map(|(wtxid, index)| {
-            let first = wtxid.as_byte_array().first_chunk().copied().unwrap_or_default();
-            (u64::from_be_bytes(first), index)
-        })
-        .collect();
-    sorted.sort_unstable();
-    let id = |index: u32| wtxids.get(index as usize);
-    // Equal first bytes are no accident, so what follows is for hostile lists only.
-    let suspicious = sorted.array_windows().any(|[a, b]| a.0 == b.0);
-    if !suspicious {
+    let first = |id: &Wtxid| id.as_byte_array().first_chunk().copied().map(u64::from_ne_bytes);
+    let mut starts: Vec<u64> = wtxids.iter().filter_map(first).collect();
+    starts.sort_unstable();
+    if !starts.array_windows().any(|[a, b]| a == b) {
         return Ok(());
     }
-    sorted.sort_unstable_by(|a, b| id(a.1).cmp(&id(b.1)).then(a.1.cmp(&b.1)));
-    let twice = sorted.array_windows().filter(|[a, b]| id(a.1) == id(b.1)).map(|[_, b]| b.1).min();
-    match twice {
-        Some(index) => Err(Rejection::new(Reason::DuplicateWtxid)
-            .at(index as usize)
+    // Equal first bytes are no accident, so what follows is for hostile lists only.
+    let mut sorted: Vec<(&Wtxid, usize)> = wtxids.iter().zip(0..).collect();
+    sorted.sort_unstable();
+    let twice = sorted.array_windows().filter(|[a, b]| a.0 == b.0).map(|[_, b]| b);
+    match twice.min_by_key(|(_, index)| index) {
+        Some((wtxid, index)) => Err(Rejection::new(Reason::DuplicateWtxid)
+            .at(*index)
             .expected("each-once")
-            .actual(id(index).map(Wtxid::to_string).unwrap_or_default())),
+            .actual(wtxid)),
         None => Ok(()),
     }
 }
