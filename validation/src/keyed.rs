@@ -1,16 +1,16 @@
 //! Hash tables over ids that a peer may choose: fast, and keyed so that it can not aim.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-pub(crate) type KeyedMap<K, V> = HashMap<K, V, Keyed>;
-pub(crate) type KeyedSet<K> = HashSet<K, Keyed>;
+/// A map from ids.
+pub type KeyedMap<K, V> = HashMap<K, V, Keyed>;
 
-/// Two secret numbers, drawn anew for every verdict: without them a peer can not find ids that
-/// collide, and nothing it sees depends on them.
+/// Two secret numbers, drawn anew for every table: without them a peer can not find ids that
+/// collide, and nothing it is told depends on them.
 #[derive(Clone)]
-pub(crate) struct Keyed {
+pub struct Keyed {
     start: u64,
     factor: u64,
 }
@@ -37,7 +37,8 @@ impl BuildHasher for Keyed {
 }
 
 /// Multiply and fold, a word at a time.
-pub(crate) struct KeyedHasher {
+#[derive(Debug)]
+pub struct KeyedHasher {
     state: u64,
     factor: u64,
 }
@@ -75,8 +76,90 @@ impl Hasher for KeyedHasher {
     }
 }
 
+impl Keyed {
+    /// Hash of an id.
+    pub(crate) fn id(&self, id: &[u8; 32]) -> u64 {
+        let mut hasher = self.build_hasher();
+        hasher.write(id);
+        hasher.state
+    }
+
+    /// Hash of a numbered part of something with this hash.
+    pub(crate) fn part(&self, hash: u64, number: u32) -> u64 {
+        let mut hasher = KeyedHasher { state: hash, factor: self.factor };
+        hasher.write_u32(number);
+        hasher.state
+    }
+}
+
+/// Positions in a list by the hash of what is there: four bytes for each, and thinly filled, so that
+/// the table for a whole block stays close to the processor and a search mostly ends where it begins.
+/// What is at a position only the caller knows, who compares.
+pub(crate) struct Positions {
+    /// Zero for none; else the high half is of the hash, and the low half a position plus one.
+    slots: Vec<u32>,
+}
+
+/// The half of a slot that tells most others apart.
+const HASH_BITS: u32 = 0xffff_0000;
+
+impl Positions {
+    /// Room for `count` of them, each below 65,535.
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Self { slots: vec![0; (8 * count).next_power_of_two().max(2)] }
+    }
+
+    /// The position with this hash that `is_it`, if there is one.
+    pub(crate) fn find(&self, hash: u64, is_it: impl FnMut(usize) -> bool) -> Option<usize> {
+        self.search(hash, is_it).ok()
+    }
+
+    /// [`Self::find`]; adds `position` where there is none. Never more than there is room for.
+    pub(crate) fn find_or_add(
+        &mut self,
+        hash: u64,
+        position: u16,
+        is_it: impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        match self.search(hash, is_it) {
+            Ok(found) => Some(found),
+            Err(free) => {
+                if let Some(slot) = self.slots.get_mut(free) {
+                    *slot = high(hash) | (u32::from(position) + 1);
+                }
+                None
+            }
+        }
+    }
+
+    /// The position, or the free slot for it.
+    fn search(&self, hash: u64, mut is_it: impl FnMut(usize) -> bool) -> Result<usize, usize> {
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        for _ in 0..self.slots.len() {
+            let slot = self.slots.get(at).copied().unwrap_or_default();
+            if slot == 0 {
+                return Err(at);
+            }
+            let position = (slot & !HASH_BITS) as usize - 1;
+            if slot & HASH_BITS == high(hash) && is_it(position) {
+                return Ok(position);
+            }
+            at = (at + 1) & mask;
+        }
+        Err(self.slots.len())
+    }
+}
+
+/// The bits of a hash that a slot keeps; others than those that choose the slot.
+fn high(hash: u64) -> u32 {
+    (hash >> 32) as u32 & HASH_BITS
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use bitcoin::hashes::Hash;
     use bitcoin::{OutPoint, Txid};
 
@@ -103,5 +186,34 @@ mod tests {
             seen.insert(keyed.hash_one(Txid::from_byte_array(id)));
         }
         assert_eq!(seen.len(), 32);
+    }
+
+    #[test]
+    fn positions_are_told_apart_by_what_is_there_even_where_all_hashes_are_the_same() {
+        let ids: Vec<u32> = (0..1000).map(|n| n * 7).collect();
+        for hash in [|_| 0, |_| u64::MAX, |id| Keyed::default().hash_one(id)] as [fn(u32) -> u64; 3]
+        {
+            let mut positions = Positions::with_capacity(ids.len());
+            // A hash with a new key each time is none: kept from here on.
+            let hashes: Vec<u64> = ids.iter().map(|id| hash(*id)).collect();
+            let mut add = |position: usize| {
+                let is_it = |other: usize| ids[other] == ids[position];
+                positions.find_or_add(hashes[position], position as u16, is_it)
+            };
+            assert!((0..ids.len()).all(|position| add(position).is_none()));
+            assert!((0..ids.len()).all(|position| add(position) == Some(position)));
+            let find = |position: usize, id| positions.find(hashes[position], |p| ids[p] == id);
+            assert!((0..ids.len()).all(|position| find(position, ids[position]) == Some(position)));
+            assert!((0..ids.len()).all(|position| find(position, 1).is_none()), "1 is not there");
+        }
+        assert_eq!(Positions::with_capacity(0).find(5, |_| true), None);
+    }
+
+    #[test]
+    fn parts_of_one_id_spread() {
+        let keyed = Keyed::default();
+        let id = keyed.id(&[0; 32]);
+        let low: HashSet<u64> = (0..4096).map(|vout| keyed.part(id, vout) & 0xfff).collect();
+        assert!(low.len() > 1_500, "{} of 4096 buckets", low.len());
     }
 }

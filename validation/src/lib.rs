@@ -16,7 +16,7 @@ pub mod coinbase;
 pub mod declared;
 mod height;
 pub mod job;
-mod keyed;
+pub mod keyed;
 mod merkle;
 pub mod payout;
 pub mod precheck;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use bitcoin::{Amount, OutPoint, Sequence, Txid};
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, OutPoint, Sequence};
 
 use crate::coinbase::is_past;
 use crate::job::Fees;
-use crate::keyed::{Keyed, KeyedMap, KeyedSet};
+use crate::keyed::{Keyed, Positions};
 use crate::rejection::{Reason, Rejection};
 use crate::tip::ChainTip;
 use crate::tx::Tx;
@@ -37,23 +38,33 @@ pub(crate) fn check_final(index: usize, tx: &Tx, tip: &ChainTip) -> Result<(), R
 /// An outpoint of a transaction that is not in the block is left alone: it may well be unspent.
 pub(crate) fn check_spends(txs: &[Arc<Tx>], inputs: usize) -> Result<Fees, Rejection> {
     let keyed = Keyed::default();
-    let mut positions = KeyedMap::with_capacity_and_hasher(txs.len(), keyed.clone());
-    for (index, tx) in txs.iter().enumerate() {
-        positions.entry(tx.txid()).or_insert(index);
+    let txid_at = |position: usize| txs.get(position).map(|tx| tx.txid());
+    let mut by_txid = Positions::with_capacity(txs.len());
+    for (tx, position) in txs.iter().zip(0..) {
+        let txid = tx.txid();
+        by_txid.find_or_add(keyed.id(txid.as_byte_array()), position, |p| txid_at(p) == Some(txid));
     }
-    let mut spent = KeyedSet::with_capacity_and_hasher(inputs, keyed);
+    let mut spenders = Positions::with_capacity(inputs);
     let (mut known_sat, mut all_known) = (0_u64, true);
     for (index, tx) in txs.iter().enumerate() {
         // Null as soon as one input spends an output that we do not see.
         let mut input_sat = Some(0_u64);
         for input in tx.inputs() {
-            if !spent.insert(input.outpoint) {
+            let hash = keyed.id(input.outpoint.txid.as_byte_array());
+            // No transaction spends an output twice by itself: that is looked at when it is parsed.
+            let spends_it = |p: usize| p != index && spends(txs, p, input.outpoint);
+            let hash_of_output = keyed.part(hash, input.outpoint.vout);
+            if spenders.find_or_add(hash_of_output, index as u16, spends_it).is_some() {
                 return Err(Rejection::new(Reason::DoubleSpend)
                     .at(index)
                     .expected("unspent")
                     .actual(input.outpoint));
             }
-            let value = in_block_value(txs, &positions, index, input.outpoint)?;
+            let parent = by_txid.find(hash, |p| txid_at(p) == Some(input.outpoint.txid));
+            let value = match parent {
+                Some(parent) => Some(in_block_value(txs, parent, index, input.outpoint)?),
+                None => None,
+            };
             if value.is_some() {
                 check_sequence(index, tx, input.sequence)?;
             }
@@ -73,26 +84,31 @@ pub(crate) fn check_spends(txs: &[Arc<Tx>], inputs: usize) -> Result<Fees, Rejec
     Ok(Fees { total_sat: all_known.then_some(known_sat), known_sat })
 }
 
-/// The value of an output of an earlier transaction of the block; `None` for outputs of others.
+/// Whether the transaction at `position` spends `outpoint`.
+fn spends(txs: &[Arc<Tx>], position: usize, outpoint: OutPoint) -> bool {
+    let inputs = txs.get(position).map(|tx| tx.inputs()).unwrap_or_default();
+    inputs.iter().any(|input| input.outpoint == outpoint)
+}
+
+/// The value of an output of the transaction at `position`, which must be earlier than `index`.
 fn in_block_value(
     txs: &[Arc<Tx>],
-    positions: &KeyedMap<Txid, usize>,
+    position: usize,
     index: usize,
     outpoint: OutPoint,
-) -> Result<Option<Amount>, Rejection> {
-    let Some(&position) = positions.get(&outpoint.txid) else { return Ok(None) };
-    let Some(parent) = txs.get(position) else { return Ok(None) };
+) -> Result<Amount, Rejection> {
     if position >= index {
         return Err(Rejection::new(Reason::ParentAfterChild)
             .at(index)
             .expected("parent-first")
             .actual(format_args!("parent-at-{position}")));
     }
-    let output = usize::try_from(outpoint.vout).ok().and_then(|vout| parent.outputs().get(vout));
+    let outputs = txs.get(position).map(|tx| tx.outputs()).unwrap_or_default();
+    let output = usize::try_from(outpoint.vout).ok().and_then(|vout| outputs.get(vout));
     let Some(output) = output else {
         return Err(Rejection::new(Reason::ParentOutputAbsent)
             .at(index)
-            .expected(format_args!("vout-below-{}", parent.outputs().len()))
+            .expected(format_args!("vout-below-{}", outputs.len()))
             .actual(outpoint));
     };
     if !output.spendable {
@@ -101,7 +117,7 @@ fn in_block_value(
             .expected("spendable-output")
             .actual(outpoint));
     }
-    Ok(Some(output.value))
+    Ok(output.value)
 }
 
 /// BIP 68 for an input whose parent is in the same block. Such a coin has the block's own height
