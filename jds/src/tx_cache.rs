@@ -4,11 +4,12 @@
 //! merely sent. What leaves: the least recently useful. An accepted job holds its transactions by
 //! itself, so leaving here never makes a block unbuildable.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bitcoin::Wtxid;
+use validation::keyed::KeyedMap;
 use validation::tx::Tx;
 
 /// Shared cache of transactions.
@@ -20,7 +21,8 @@ pub struct TxCache {
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: HashMap<Wtxid, Entry>,
+    /// Keyed, because an accepted job may bring in ids that its miner has searched for.
+    entries: KeyedMap<Wtxid, Entry>,
     /// Arrival order, for eviction with a second chance.
     order: VecDeque<Wtxid>,
     bytes: usize,
