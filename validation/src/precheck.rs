@@ -203,3 +203,22 @@ fn check_commitment(coinbase: &CoinbaseParts, witness_root: &[u8; 32]) -> Result
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_begin_alike_are_no_duplicates() {
+        let id = |first: u8, last: u8| {
+            let mut bytes = [first; 32];
+            bytes[31] = last;
+            Wtxid::from_byte_array(bytes)
+        };
+        let mut wtxids = vec![id(9, 1), id(3, 2), id(9, 3), id(9, 2), id(3, 1)];
+        assert_eq!(check_duplicates(&wtxids), Ok(()));
+        wtxids.extend([id(3, 2), id(9, 3)]);
+        let twice = check_duplicates(&wtxids).unwrap_err();
+        assert_eq!((twice.reason, twice.index), (Reason::DuplicateWtxid, Some(5)));
+    }
+}
