@@ -12,6 +12,7 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::problem::{Kind, Problem};
 use crate::settings::Settings;
+use crate::webhook::{Deliverer, Reach};
 
 /// The store, read off the runtime's threads and within bounds.
 #[derive(Clone)]
@@ -75,10 +76,17 @@ pub(crate) struct State {
     pub(crate) reader: Reader,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) metrics: Metrics,
+    pub(crate) deliverer: Deliverer,
+    /// What webhooks may reach.
+    pub(crate) reach: Reach,
     pub(crate) streams: Arc<Semaphore>,
     /// True from the moment that the server stops.
     pub(crate) stopping: watch::Receiver<bool>,
 }
+
+/// Whether a request may see what is not for everybody.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trusted(pub(crate) bool);
 
 /// Shared by all handlers.
 pub(crate) type App = Arc<State>;

@@ -6,14 +6,20 @@
 
 mod app;
 mod backend;
+mod extract;
+mod guard;
 mod io;
 pub mod limits;
+mod live;
 mod metrics;
 mod net;
 mod problem;
 mod router;
+mod routes;
 mod serve;
 mod settings;
+mod views;
+mod webhook;
 
 pub use backend::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue};
 pub use metrics::{Declaration, Metrics, Traffic};

@@ -47,6 +47,9 @@ pub const EVENTS_PER_PAGE_DEFAULT: usize = 100;
 /// Events that the stream reads from the log at a time.
 pub const EVENTS_PER_STREAM_READ: usize = 200;
 
+/// Reads of one reader are at least so far apart while events keep coming.
+pub const EVENT_READ_PAUSE: Duration = Duration::from_millis(50);
+
 /// Pause after which a silent stream says that it is alive.
 pub const HEARTBEAT: Duration = Duration::from_millis(15_000);
 

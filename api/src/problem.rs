@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use store::{Gone, ReadError};
+use store::{Cursor, Gone, ReadError};
 use utoipa::ToSchema;
 
 /// Media type of problem details.
@@ -77,44 +77,47 @@ kinds! {
     Internal = INTERNAL_SERVER_ERROR, "internal", "A fault of this server";
 }
 
+/// An error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) kind: Kind,
+    /// What happened this time, and what was expected.
+    pub(crate) detail: String,
+    /// With [`Kind::CursorGone`].
+    gone: Option<Gone>,
+}
+
 /// An error (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct Problem {
+#[schema(as = Problem)]
+pub(crate) struct ProblemView {
     /// What kind of error: an address on this server that explains it.
     #[serde(rename = "type")]
     #[schema(format = "uri-reference")]
-    pub(crate) kind: String,
+    kind: String,
     /// The kind in words.
-    pub(crate) title: &'static str,
+    title: &'static str,
     /// Status of the answer.
-    pub(crate) status: u16,
+    status: u16,
     /// What happened this time, and what was expected.
-    pub(crate) detail: String,
+    detail: String,
     /// With `cursor-gone`: the current stream epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub(crate) epoch: Option<String>,
+    epoch: Option<String>,
     /// With `cursor-gone`: smallest event id that is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub(crate) earliest_id: Option<u64>,
+    earliest_id: Option<u64>,
     /// With `cursor-gone`: the cursor to go on with, in front of that event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub(crate) earliest_cursor: Option<String>,
+    earliest_cursor: Option<String>,
 }
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self {
-            kind: format!("/docs#problem-{}", kind.name()),
-            title: kind.title(),
-            status: kind.status().as_u16(),
-            detail: detail.into(),
-            epoch: None,
-            earliest_id: None,
-            earliest_cursor: None,
-        }
+        Self { kind, detail: detail.into(), gone: None }
     }
 
     pub(crate) fn not_found(what: impl std::fmt::Display) -> Self {
@@ -125,32 +128,35 @@ impl Problem {
         Self::new(Kind::BadParameter, format!("{name}: {detail}"))
     }
 
-    fn gone(gone: &Gone) -> Self {
-        let Gone { epoch, earliest } = gone;
-        let before = earliest.saturating_sub(1);
-        Self {
-            epoch: Some(epoch.to_string()),
-            earliest_id: Some(*earliest),
-            earliest_cursor: Some(format!("{epoch}-{before}")),
-            ..Self::new(
-                Kind::CursorGone,
-                format!(
-                    "events after this cursor are not kept any more, or it belongs to another \
-                     epoch; the earliest event is {earliest} of epoch {epoch}"
-                ),
-            )
-        }
+    fn gone(gone: Gone) -> Self {
+        let detail = format!(
+            "events after this cursor are not kept any more, or it belongs to another epoch; the \
+             earliest event is {} of epoch {}",
+            gone.earliest, gone.epoch
+        );
+        Self { gone: Some(gone), ..Self::new(Kind::CursorGone, detail) }
     }
 
-    fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    /// As it is sent.
+    pub(crate) fn view(&self) -> ProblemView {
+        let before =
+            |gone: Gone| Cursor { epoch: Some(gone.epoch), id: gone.earliest.saturating_sub(1) };
+        ProblemView {
+            kind: format!("/docs#problem-{}", self.kind.name()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: self.detail.clone(),
+            epoch: self.gone.map(|gone| gone.epoch.to_string()),
+            earliest_id: self.gone.map(|gone| gone.earliest),
+            earliest_cursor: self.gone.map(|gone| before(gone).to_string()),
+        }
     }
 }
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match &error {
-            ReadError::Gone(gone) => Self::gone(gone),
+            ReadError::Gone(gone) => Self::gone(*gone),
             ReadError::Busy { .. } => Self::new(Kind::Busy, error.to_string()),
             // Paths and SQL are for the log of the operator, not for whoever asks.
             ReadError::Database(_) => {
@@ -167,8 +173,8 @@ impl From<ReadError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.status();
-        let mut response = (status, Json(self)).into_response();
+        let status = self.kind.status();
+        let mut response = (status, Json(self.view())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if status == StatusCode::UNAUTHORIZED {

@@ -24,6 +24,7 @@ use crate::limits;
 use crate::metrics::{Metrics, Traffic};
 use crate::router::router;
 use crate::settings::{Settings, StartError};
+use crate::webhook::{Deliverer, Poster, Reach};
 
 /// Pause after a connection could not be accepted: most likely the process is out of files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -62,18 +63,24 @@ pub async fn serve(
     let local = settings.is_local(address);
     let traffic = metrics.traffic("http");
     let reader = Reader::new(store);
+    let reach = Reach::new(&settings);
+    let poster = Poster::new(reach.clone());
+    let deliverer = Deliverer::new(reader.clone(), metrics.clone(), poster, stopping.clone());
     let app = Arc::new(State {
         settings,
         local,
         reader,
         backend,
         metrics,
+        deliverer,
+        reach,
         streams: Arc::new(Semaphore::new(limits::STREAM_CLIENTS_MAX)),
         stopping: stopping.clone(),
     });
-    let router = router(app);
+    let router = router(app.clone());
 
     let mut connections = JoinSet::new();
+    connections.spawn(async move { app.deliverer.start().await });
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {

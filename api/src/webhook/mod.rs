@@ -1,0 +1,194 @@
+//! Events delivered by HTTP POST: at least once, in order, signed.
+//!
+//! One task per webhook, reading from the log after a cursor that is kept in the store. A receiver
+//! that hangs or fails holds up its own deliveries alone.
+
+mod post;
+mod task;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use store::{Batch, Change, Cursor, Webhook};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::task::JoinHandle;
+
+pub(crate) use post::{Poster, Reach, check_url};
+
+use crate::app::{Reader, now_ms};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::problem::Problem;
+
+/// How far a webhook is, for metrics and the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) cursor: Cursor,
+    pub(crate) failures: u32,
+    pub(crate) lost: bool,
+}
+
+impl Progress {
+    fn of(hook: &Webhook) -> Self {
+        Self { cursor: hook.cursor, failures: hook.failures, lost: is_lost(hook) }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.lost || self.failures >= limits::WEBHOOK_DEAD_FAILURES
+    }
+}
+
+/// How the last error begins when a webhook stopped because its events are gone.
+pub(crate) const LOST: &str = "events are gone: ";
+
+/// True when it stopped because its events are gone: it goes on when it is given a new cursor.
+pub(crate) fn is_lost(hook: &Webhook) -> bool {
+    hook.last_error.as_deref().is_some_and(|error| error.starts_with(LOST))
+}
+
+/// What all tasks share.
+pub(crate) struct Shared {
+    pub(crate) reader: Reader,
+    pub(crate) metrics: Metrics,
+    pub(crate) poster: Poster,
+    pub(crate) stopping: watch::Receiver<bool>,
+    progress: Mutex<HashMap<String, Progress>>,
+}
+
+impl Shared {
+    fn note(&self, hook: &Webhook) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.insert(hook.id.clone(), Progress::of(hook));
+    }
+
+    fn forget(&self, id: &str) {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.metrics.forget_webhook(id);
+    }
+}
+
+/// All webhooks.
+pub(crate) struct Deliverer {
+    shared: Arc<Shared>,
+    /// Held while a webhook is changed, so that its task and the change do not cross.
+    tasks: AsyncMutex<HashMap<String, JoinHandle<()>>>,
+}
+
+impl Deliverer {
+    pub(crate) fn new(
+        reader: Reader,
+        metrics: Metrics,
+        poster: Poster,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let progress = Mutex::default();
+        let shared = Shared { reader, metrics, poster, stopping, progress };
+        Self { shared: Arc::new(shared), tasks: AsyncMutex::default() }
+    }
+
+    /// Takes up every webhook that the store knows. Tries until the store can be read.
+    pub(crate) async fn start(&self) {
+        let mut stopping = self.shared.stopping.clone();
+        loop {
+            match self.shared.reader.read(|store| store.webhooks()).await {
+                Ok(hooks) => {
+                    let mut tasks = self.tasks.lock().await;
+                    for hook in hooks {
+                        self.run(&mut tasks, hook);
+                    }
+                    return;
+                }
+                Err(problem) => tracing::warn!(error = problem.detail, "webhooks wait"),
+            }
+            let stop = async { stopping.wait_for(|stop| *stop).await.is_ok() };
+            tokio::select! {
+                () = tokio::time::sleep(limits::WEBHOOK_RETRY_MIN) => {}
+                _ = stop => return,
+            }
+        }
+    }
+
+    /// How far each webhook is.
+    pub(crate) fn progress(&self) -> Vec<(String, Progress)> {
+        let progress = self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = progress.iter().map(|(id, hook)| (id.clone(), *hook)).collect();
+        all.sort_by(|left, right| left.0.cmp(&right.0));
+        all
+    }
+
+    /// Creates a webhook.
+    ///
+    /// # Errors
+    /// When the store refuses it (too many), or is not available.
+    pub(crate) async fn create(&self, hook: Webhook) -> Result<(), Problem> {
+        let mut tasks = self.tasks.lock().await;
+        let batch = Batch::new(now_ms()).change(Change::PutWebhook(hook.clone()));
+        self.shared.reader.commit(batch).await?;
+        self.run(&mut tasks, hook);
+        Ok(())
+    }
+
+    /// Changes a webhook while its task rests; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the store is not available.
+    pub(crate) async fn change(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Webhook),
+    ) -> Result<Option<Webhook>, Problem> {
+        let mut tasks = self.tasks.lock().await;
+        stop(&mut tasks, id).await;
+        let Some(hook) = self.find(id).await? else {
+            return Ok(None);
+        };
+        let mut changed = hook.clone();
+        change(&mut changed);
+        let batch = Batch::new(now_ms()).change(Change::PutWebhook(changed.clone()));
+        let committed = self.shared.reader.commit(batch).await;
+        // It goes on as it was when the change failed.
+        self.run(&mut tasks, if committed.is_ok() { changed.clone() } else { hook });
+        committed.map(|_| Some(changed))
+    }
+
+    /// Removes a webhook; false when there is none.
+    ///
+    /// # Errors
+    /// When the store is not available.
+    pub(crate) async fn delete(&self, id: &str) -> Result<bool, Problem> {
+        let mut tasks = self.tasks.lock().await;
+        let Some(hook) = self.find(id).await? else {
+            return Ok(false);
+        };
+        stop(&mut tasks, id).await;
+        let batch = Batch::new(now_ms()).change(Change::DeleteWebhook { id: id.to_owned() });
+        if let Err(problem) = self.shared.reader.commit(batch).await {
+            self.run(&mut tasks, hook);
+            return Err(problem);
+        }
+        self.shared.forget(id);
+        Ok(true)
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<Webhook>, Problem> {
+        let id = id.to_owned();
+        self.shared.reader.read(move |store| store.webhook(&id)).await
+    }
+
+    fn run(&self, tasks: &mut HashMap<String, JoinHandle<()>>, hook: Webhook) {
+        self.shared.note(&hook);
+        if !hook.paused {
+            let id = hook.id.clone();
+            tasks.insert(id, tokio::spawn(task::run(Arc::clone(&self.shared), hook)));
+        }
+    }
+}
+
+/// Ends a task and waits until it has ended. What it has handed to the store is written; a delivery
+/// under way may come again.
+async fn stop(tasks: &mut HashMap<String, JoinHandle<()>>, id: &str) {
+    if let Some(task) = tasks.remove(id) {
+        task.abort();
+        let _ = task.await;
+    }
+}

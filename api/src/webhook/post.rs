@@ -1,0 +1,235 @@
+//! One POST: signed, to an address that was looked up once and may be reached.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::http::Uri;
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
+use store::Webhook;
+use tokio::sync::Semaphore;
+use ureq::config::Config;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+use crate::app::now_ms;
+use crate::limits;
+use crate::net::{IpRange, is_public};
+use crate::settings::Settings;
+
+/// When a delivery was signed, Unix seconds.
+const TIMESTAMP: &str = "X-JDS-Timestamp";
+/// `v1=` and the signature, 64 hex digits.
+const SIGNATURE: &str = "X-JDS-Signature";
+/// Which webhook it is.
+const WEBHOOK: &str = "X-JDS-Webhook";
+
+/// HMAC-SHA-256 of the time (decimal Unix seconds), a dot and the body, under the webhook's secret.
+fn signature(secret: &str, timestamp_s: u64, body: &[u8]) -> String {
+    let mut engine = HmacEngine::<sha256::Hash>::new(secret.as_bytes());
+    engine.input(timestamp_s.to_string().as_bytes());
+    engine.input(b".");
+    engine.input(body);
+    format!("v1={}", Hmac::from_engine(engine))
+}
+
+/// Which addresses may be reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Reach {
+    allow: Vec<IpRange>,
+    deny: Vec<SocketAddr>,
+}
+
+impl Reach {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self { allow: settings.webhook_allow.clone(), deny: settings.webhook_deny.clone() }
+    }
+
+    /// Why the address must not be reached.
+    fn refusal(&self, address: SocketAddr) -> Option<String> {
+        let same = |denied: &SocketAddr| {
+            denied.port() == address.port()
+                && denied.ip().to_canonical() == address.ip().to_canonical()
+        };
+        if self.deny.iter().any(same) {
+            return Some(format!("{address} is one of the nodes"));
+        }
+        let allowed = self.allow.iter().any(|range| range.contains(address.ip()));
+        if allowed || is_public(address.ip()) {
+            return None;
+        }
+        Some(format!(
+            "{} is not a public address; webhook_allow in [api] names the ranges that may be \
+             reached all the same",
+            address.ip()
+        ))
+    }
+}
+
+/// Looks a name up and refuses when any of its addresses must not be reached. What it returns is
+/// what is connected to: there is no second look-up that could say something else.
+#[derive(Debug)]
+struct CheckedResolver {
+    inner: DefaultResolver,
+    reach: Reach,
+}
+
+/// Why an address was refused, on its way through the HTTP client.
+#[derive(Debug)]
+struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Resolver for CheckedResolver {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let addresses = self.inner.resolve(uri, config, timeout)?;
+        match addresses.iter().find_map(|address| self.reach.refusal(*address)) {
+            Some(refusal) => Err(ureq::Error::Other(Box::new(Refused(refusal)))),
+            None => Ok(addresses),
+        }
+    }
+}
+
+/// Posts deliveries on threads that may block, so many at a time.
+#[derive(Clone)]
+pub(crate) struct Poster {
+    agent: ureq::Agent,
+    turns: Arc<Semaphore>,
+}
+
+impl Poster {
+    pub(crate) fn new(reach: Reach) -> Self {
+        let config = Config::builder()
+            .timeout_global(Some(limits::WEBHOOK_TIMEOUT))
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .max_response_header_size(limits::WEBHOOK_ANSWER_BYTES_MAX)
+            // A proxy would look the name up itself, out of our sight.
+            .proxy(None)
+            // Each delivery looks up and checks anew.
+            .max_idle_connections(0)
+            .user_agent(concat!("jds/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let resolver = CheckedResolver { inner: DefaultResolver::default(), reach };
+        Self {
+            agent: ureq::Agent::with_parts(config, DefaultConnector::default(), resolver),
+            turns: Arc::new(Semaphore::new(limits::WEBHOOK_DELIVERIES_MAX)),
+        }
+    }
+
+    /// Posts a body, signed.
+    ///
+    /// # Errors
+    /// Why it was not taken, in words.
+    pub(crate) async fn post(&self, hook: &Webhook, body: Vec<u8>) -> Result<(), String> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|e| e.to_string())?;
+        let timestamp_s = now_ms() / 1_000;
+        let request = self
+            .agent
+            .post(&hook.url)
+            .header("Content-Type", "application/json")
+            .header(WEBHOOK, &hook.id)
+            .header(TIMESTAMP, timestamp_s.to_string())
+            .header(SIGNATURE, signature(&hook.secret, timestamp_s, &body));
+        let send = move || {
+            let _turn = turn;
+            request.send(body).map(|response| response.status().as_u16())
+        };
+        match tokio::task::spawn_blocking(send).await {
+            Ok(Ok(200..=299)) => Ok(()),
+            Ok(Ok(status @ 300..=399)) => {
+                Err(format!("the answer was {status}; redirects are not followed"))
+            }
+            Ok(Ok(status)) => Err(format!("the answer was {status}; 2xx is expected")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Whether a webhook may have that address, as far as it can be said without a look-up.
+///
+/// # Errors
+/// Why not, in words.
+pub(crate) fn check_url(text: &str, reach: &Reach) -> Result<(), String> {
+    if text.len() > limits::WEBHOOK_URL_BYTES_MAX {
+        return Err(format!("longer than {} bytes", limits::WEBHOOK_URL_BYTES_MAX));
+    }
+    let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let default_port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return Err("it must begin with http:// or https://".to_owned()),
+    };
+    let authority = uri.authority().ok_or("it names no host")?;
+    if authority.as_str().contains('@') {
+        return Err("it must hold no user or password".to_owned());
+    }
+    let host = authority.host();
+    if host.is_empty() {
+        return Err("it names no host".to_owned());
+    }
+    let literal = host.trim_start_matches('[').trim_end_matches(']').parse();
+    let port = authority.port_u16().unwrap_or(default_port);
+    match literal.ok().and_then(|ip| reach.refusal(SocketAddr::new(ip, port))) {
+        Some(refusal) => Err(refusal),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(allow: &[&str], deny: &[&str]) -> Reach {
+        Reach {
+            allow: allow.iter().map(|range| range.parse().unwrap()).collect(),
+            deny: deny.iter().map(|address| address.parse().unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_signature_is_hmac_sha256_over_time_dot_body() {
+        // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac 0123456789abcdef
+        assert_eq!(
+            signature("0123456789abcdef", 1_700_000_000, br#"{"a":1}"#),
+            "v1=9eb18f493f8ec135d9eb2dad817c369bb4e9cbfa818657897a7437c1cd8c3a23"
+        );
+    }
+
+    #[test]
+    fn addresses_of_webhooks_are_checked() {
+        let none = reach(&[], &[]);
+        for url in ["https://example.com/hook?x=1", "http://1.1.1.1:8080/"] {
+            assert_eq!(check_url(url, &none), Ok(()), "{url}");
+        }
+        for url in [
+            "ftp://example.com/",
+            "example.com",
+            "/hook",
+            "http://user:secret@example.com/",
+            "http://127.0.0.1/",
+            "http://[::1]:8332/",
+            "http://169.254.169.254/latest",
+            "http://[::ffff:10.0.0.1]/",
+        ] {
+            assert!(check_url(url, &none).is_err(), "{url}");
+        }
+        let node = reach(&["127.0.0.0/8"], &["127.0.0.1:8332"]);
+        assert_eq!(check_url("http://127.0.0.1:9000/", &node), Ok(()));
+        assert!(check_url("http://127.0.0.1:8332/", &node).unwrap_err().contains("nodes"));
+    }
+}
