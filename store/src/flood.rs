@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use crate::event::{EventKind, FloodAggregate};
-
-/// Peers that are told apart at the same time; the rest is counted together.
-pub const FLOOD_PEERS_MAX: usize = 10_000;
+use crate::limits::FLOOD_PEERS_MAX;
 
 /// What all peers beyond [`FLOOD_PEERS_MAX`] are called.
 const OTHERS: &str = "others";
@@ -88,5 +86,66 @@ impl FloodGate {
         });
         due.sort_by(|left, right| (&left.peer, &left.kind).cmp(&(&right.peer, &right.kind)));
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: EventKind = EventKind::ShareSubmitted;
+
+    #[test]
+    fn below_the_rate_everything_passes() {
+        let mut gate = FloodGate::new(3, 1_000);
+        for second in 0..10 {
+            for _ in 0..3 {
+                assert!(gate.admit("peer", KIND, second * 1_000));
+            }
+            assert_eq!(gate.due(second * 1_000), []);
+        }
+    }
+
+    #[test]
+    fn a_flood_becomes_one_aggregate_per_interval() {
+        let mut gate = FloodGate::new(3, 1_000);
+        let mut written = 0;
+        let mut aggregates = Vec::new();
+        for now_ms in 0..10_000 {
+            written += u64::from(gate.admit("peer", KIND, now_ms));
+            aggregates.extend(gate.due(now_ms));
+        }
+        aggregates.extend(gate.due(11_000));
+        assert_eq!(written, 30);
+        assert_eq!(aggregates.len(), 10);
+        let counted: u64 = aggregates.iter().map(|aggregate| aggregate.count).sum();
+        assert_eq!(written + counted, 10_000, "nothing goes uncounted");
+        assert_eq!(aggregates[0].peer, "peer");
+        assert_eq!(aggregates[0].kind, "share_submitted");
+        assert_eq!((aggregates[0].first_at, aggregates[0].last_at), (3, 1_000));
+    }
+
+    #[test]
+    fn peers_and_kinds_do_not_disturb_each_other() {
+        let mut gate = FloodGate::new(1, 1_000);
+        assert!(gate.admit("one", KIND, 0));
+        assert!(!gate.admit("one", KIND, 0));
+        assert!(gate.admit("two", KIND, 0));
+        assert!(gate.admit("one", EventKind::MinerConnected, 0));
+    }
+
+    #[test]
+    fn many_peers_are_counted_together_and_forgotten() {
+        let mut gate = FloodGate::new(1, 1_000);
+        let admitted =
+            (0..2 * FLOOD_PEERS_MAX).filter(|peer| gate.admit(&peer.to_string(), KIND, 0)).count();
+        assert_eq!(admitted, FLOOD_PEERS_MAX + 1);
+        assert!(gate.peers.len() <= FLOOD_PEERS_MAX + 1);
+        let due = gate.due(1_000);
+        assert_eq!(due.len(), 1);
+        assert_eq!(due[0].peer, OTHERS);
+        assert_eq!(due[0].count, FLOOD_PEERS_MAX as u64 - 1);
+        assert!(gate.peers.is_empty());
+        assert!(gate.admit("one", KIND, 1_000));
     }
 }

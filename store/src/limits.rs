@@ -29,6 +29,13 @@ pub(crate) const SCAN_EVENTS_MAX: u64 = 20_000;
 /// Most periods in one answer about aggregates.
 pub const AGGREGATES_MAX: usize = 10_000;
 
+/// Most patterns in one [`crate::EventFilter`].
+pub const PATTERNS_MAX: usize = 32;
+
+/// Peers and kinds that a [`crate::FloodGate`] tells apart at the same time; the rest is counted
+/// together.
+pub const FLOOD_PEERS_MAX: usize = 10_000;
+
 /// Most webhooks.
 pub const WEBHOOKS_MAX: usize = 100;
 

@@ -128,8 +128,8 @@ pub struct TemplateDetail {
     pub extranonce_bytes: u8,
     /// Least sigop cost of the block.
     pub sigop_cost_min: u64,
-    /// All transactions but the coinbase, in block order.
-    pub txs: Vec<TemplateTx>,
+    /// All transactions but the coinbase, in block order; `None` when they are not kept any more.
+    pub txs: Option<Vec<TemplateTx>>,
 }
 
 /// A transaction of a template, without its bytes.

@@ -49,39 +49,41 @@ const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 const MB: u64 = 1 << 20;
 
-/// What is kept for how long. The defaults add up to less than 1.5 GB with all tables full, which
-/// suits the card of a Raspberry Pi; with one miner it stays below 700 MB. Blocks, aggregates by
-/// day and the totals of users are kept for ever: they are small.
+/// What is kept for how long. The defaults add up to less than 1.4 GB with all tables full, which
+/// suits the card of a Raspberry Pi; with a handful of miners it stays below 700 MB. Blocks (without
+/// their bytes), aggregates of all users by day, and the totals of users are kept for ever: they
+/// are small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Events: 30 days, 256 MB. Readers that stay away for longer get [`crate::Gone`].
+    /// Events: 30 days, 256 MB. Readers that stay away for longer get [`crate::Gone`]. The newest
+    /// event is always kept.
     pub events: Keep,
-    /// Accepted templates without their transactions: 7 days, 64 MB.
+    /// Accepted templates without their transactions: 30 days, 64 MB.
     pub templates: Keep,
+    /// Transactions of accepted templates: 2 days, 512 MB. A transaction goes when no template
+    /// that keeps its transactions names it any more. Those of Bitcoin's mempool bring about
+    /// 300 MB a day; templates are of no use for mining after the next block.
+    pub transactions: Keep,
     /// Rejected templates: 7 days, 32 MB.
     pub rejected: Keep,
-    /// Transactions: as long as a kept template names them, and 512 MB; above that the oldest
-    /// templates go. The mempool of Bitcoin brings about 300 MB a day.
-    pub transactions_bytes: u64,
-    /// Age from which accepted templates go together with transactions that nothing else names,
-    /// milliseconds: 2 days. Templates are of no use for mining after the next block.
-    pub transactions_age_ms: u64,
     /// Shares: 7 days, 256 MB.
     pub shares: Keep,
-    /// Aggregates by hour: 400 days.
+    /// Age from which aggregates by hour go, milliseconds: 90 days.
     pub hourly_age_ms: u64,
+    /// Age from which aggregates by day of single users go, milliseconds: 800 days.
+    pub user_daily_age_ms: u64,
 }
 
 impl Default for Retention {
     fn default() -> Self {
         Self {
             events: Keep { age_ms: 30 * DAY_MS, bytes: 256 * MB },
-            templates: Keep { age_ms: 7 * DAY_MS, bytes: 64 * MB },
+            templates: Keep { age_ms: 30 * DAY_MS, bytes: 64 * MB },
+            transactions: Keep { age_ms: 2 * DAY_MS, bytes: 512 * MB },
             rejected: Keep { age_ms: 7 * DAY_MS, bytes: 32 * MB },
-            transactions_bytes: 512 * MB,
-            transactions_age_ms: 2 * DAY_MS,
             shares: Keep { age_ms: 7 * DAY_MS, bytes: 256 * MB },
-            hourly_age_ms: 400 * DAY_MS,
+            hourly_age_ms: 90 * DAY_MS,
+            user_daily_age_ms: 800 * DAY_MS,
         }
     }
 }

@@ -85,12 +85,11 @@ pub trait Store: Send + Sync + 'static {
     fn template(&self, which: TemplateRef) -> Result<Option<TemplateDetail>, ReadError>;
 
     /// The transactions of an accepted template in block order, without the coinbase, in consensus
-    /// encoding: megabytes.
+    /// encoding: megabytes. `None` when they are not kept any more.
     ///
     /// # Errors
     /// [`ReadError`].
-    fn template_transactions(&self, which: TemplateRef)
-    -> Result<Option<Vec<Vec<u8>>>, ReadError>;
+    fn template_transactions(&self, which: TemplateRef) -> Result<Option<Vec<Vec<u8>>>, ReadError>;
 
     /// Tokens that were used up and have not been forgotten, newest first.
     ///

@@ -234,7 +234,8 @@ mod tests {
         ] {
             assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
-        for text in ["", "-1", "7-", "7-1", "+5", "00000000000000007-1", "000000000000000+-1", "x"] {
+        for text in ["", "-1", "7-", "7-1", "+5", "00000000000000007-1", "000000000000000+-1", "x"]
+        {
             assert!(text.parse::<Cursor>().is_err(), "{text:?}");
         }
     }

@@ -13,7 +13,8 @@ pub fn schemas() -> BTreeMap<&'static str, Value> {
 }
 
 fn schema(kind: EventKind) -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut payload = kind.payload_schema(&mut settings.into_generator()).to_value();
     let description = payload.as_object_mut().and_then(|payload| payload.remove("description"));
     json!({

@@ -1,57 +1,66 @@
 //! The store in one SQLite file.
 
-use std::path::PathBuf;
-use crate::*;
-use tokio::sync::{mpsc, watch};
+mod apply;
+mod backlog;
+mod connect;
+mod fault;
+mod group;
+mod housekeeping;
+mod migrate;
+mod open;
+mod packed;
+mod read;
+mod read_events;
+mod read_rest;
+mod read_templates;
+mod readers;
+mod recover;
+mod retention;
+mod shared;
+mod sizes;
+mod state;
+mod stream;
+mod tally;
+mod tx_ids;
+mod write_block;
+mod write_template;
+mod writer;
 
-/// Why a store can not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error("{path} is in use by another process")]
-    InUse {
-        /// The lock file.
-        path: PathBuf,
-    },
-    /// A file can not be used.
-    #[error("cannot use {path}: {error}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// The file is a database of another program.
-    #[error("{path} is not a database of this program")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The database was written by a newer version of the program.
-    #[error("{path} has version {found}, this program knows versions up to {known}: use the newer program, or a backup from before")]
-    TooNew {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-        /// The newest version that this program knows.
-        known: u32,
-    },
-    /// The database fails.
-    #[error("cannot open {path}: {error}")]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: rusqlite::Error,
-    },
-}
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use open::OpenError;
+
+use crate::batch::{Batch, Webhook};
+use crate::commit::{Commit, Full, Request};
+use crate::event::EventFilter;
+use crate::query::{
+    Aggregate, BlockSummary, EventPage, Metrics, MinerSummary, Page, PageRequest, ReadError,
+    RecoverQuery, Recovered, SharesQuery, Sizes, SpentToken, Status, TemplateDetail,
+    TemplateFilter, TemplateRef, TemplateSummary,
+};
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::types::{Cursor, StreamEpoch};
+use housekeeping::Housekeeper;
+use readers::Readers;
+use shared::{Closing, Control, Shared};
 
 /// A [`Store`] in one SQLite file.
+///
+/// Dropping it writes what is queued, which blocks for a moment; a write that fails then is tried
+/// once more, not longer.
 #[derive(Debug)]
 pub struct SqliteStore {
     queue: mpsc::Sender<Request>,
-    last: watch::Receiver<u64>,
+    shared: Arc<Shared>,
+    readers: Arc<Readers>,
+    housekeeper: Arc<Housekeeper>,
+    /// Dropping it ends the housekeeper.
+    stop_housekeeper: Option<std::sync::mpsc::Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl SqliteStore {
@@ -59,40 +68,147 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(_settings: Settings) -> Result<Self, OpenError> {
-        todo_open()
+    pub fn open(settings: Settings) -> Result<Self, OpenError> {
+        open::open(settings)
     }
 
-    /// Writes what is queued and ends the writer. Blocks. Dropping the store does the same without
-    /// waiting.
+    /// Writes what is queued and ends. Blocks, as dropping does.
     pub fn close(self) {}
 
+    /// Ends at once as if the process were killed: what is not acknowledged may be lost. For tests.
+    #[doc(hidden)]
+    pub fn abandon(self) {
+        self.shared.close(Closing::Abandon);
+    }
+
     /// Changes [`Settings::database_bytes_max`] while the store runs; 0 for no bound.
-    pub fn set_database_bytes_max(&self, _bytes: u64) {}
+    pub fn set_database_bytes_max(&self, bytes: u64) {
+        self.shared.push_control(Control::MaxBytes(bytes));
+        wake(&self.queue);
+    }
+
+    /// Deletes what [`crate::Retention`] says, as of `now_ms` (Unix milliseconds), and waits for
+    /// it. The store does the same by itself every minute.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn retain(&self, now_ms: u64) -> Result<(), ReadError> {
+        self.housekeeper.retain(now_ms, true)
+    }
+
+    fn read<T>(
+        &self,
+        query: impl FnOnce(&rusqlite::Connection) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        self.readers.read(query)
+    }
 }
 
-fn todo_open() -> Result<SqliteStore, OpenError> {
-    Err(OpenError::InUse { path: PathBuf::new() })
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.stop_housekeeper = None;
+        self.shared.close(Closing::Orderly);
+        wake(&self.queue);
+        for thread in self.threads.drain(..) {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Has the writer look at what it is to do beside batches. A full queue does that as well.
+fn wake(queue: &mpsc::Sender<Request>) {
+    let (reply, _) = oneshot::channel();
+    let _ = queue.try_send(Request { batch: Batch::new(0), reply });
 }
 
 impl Store for SqliteStore {
-    fn commit(&self, batch: Batch) -> Commit { Commit::send(&self.queue, batch) }
-    fn try_commit(&self, batch: Batch) -> Result<Commit, Full> { Commit::try_send(&self.queue, batch) }
-    fn status(&self) -> Status { Status::Closed }
-    fn metrics(&self) -> Metrics { unreachable!() }
-    fn epoch(&self) -> StreamEpoch { StreamEpoch(0) }
-    fn watch(&self) -> watch::Receiver<u64> { self.last.clone() }
-    fn events_after(&self, _: Cursor, _: &EventFilter, _: usize) -> Result<EventPage, ReadError> { unreachable!() }
-    fn templates(&self, _: &TemplateFilter, _: PageRequest) -> Result<Page<TemplateSummary>, ReadError> { unreachable!() }
-    fn template_summary(&self, _: TemplateRef) -> Result<Option<TemplateSummary>, ReadError> { unreachable!() }
-    fn template(&self, _: TemplateRef) -> Result<Option<TemplateDetail>, ReadError> { unreachable!() }
-    fn template_transactions(&self, _: TemplateRef) -> Result<Option<Vec<Vec<u8>>>, ReadError> { unreachable!() }
-    fn spent_tokens(&self, _: PageRequest) -> Result<Page<SpentToken>, ReadError> { unreachable!() }
-    fn blocks(&self, _: PageRequest) -> Result<Page<BlockSummary>, ReadError> { unreachable!() }
-    fn block(&self, _: &str) -> Result<Option<BlockSummary>, ReadError> { unreachable!() }
-    fn shares_summary(&self, _: &SharesQuery) -> Result<Vec<Aggregate>, ReadError> { unreachable!() }
-    fn miner(&self, _: &str) -> Result<Option<MinerSummary>, ReadError> { unreachable!() }
-    fn webhooks(&self) -> Result<Vec<Webhook>, ReadError> { unreachable!() }
-    fn sizes(&self) -> Result<Sizes, ReadError> { unreachable!() }
-    fn recover(&self, _: &RecoverQuery) -> Result<Recovered, ReadError> { unreachable!() }
+    fn commit(&self, batch: Batch) -> Commit {
+        Commit::send(&self.queue, batch)
+    }
+
+    fn try_commit(&self, batch: Batch) -> Result<Commit, Full> {
+        Commit::try_send(&self.queue, batch)
+    }
+
+    fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    fn metrics(&self) -> Metrics {
+        let capacity = self.queue.max_capacity();
+        self.shared.metrics(capacity - self.queue.capacity(), capacity)
+    }
+
+    fn epoch(&self) -> StreamEpoch {
+        self.shared.epoch
+    }
+
+    fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.last.subscribe()
+    }
+
+    fn events_after(
+        &self,
+        cursor: Cursor,
+        filter: &EventFilter,
+        limit: usize,
+    ) -> Result<EventPage, ReadError> {
+        self.read(|connection| {
+            read_events::after(connection, self.shared.epoch, cursor, filter, limit)
+        })
+    }
+
+    fn templates(
+        &self,
+        filter: &TemplateFilter,
+        page: PageRequest,
+    ) -> Result<Page<TemplateSummary>, ReadError> {
+        self.read(|connection| read_templates::list(connection, filter, page))
+    }
+
+    fn template_summary(&self, which: TemplateRef) -> Result<Option<TemplateSummary>, ReadError> {
+        self.read(|connection| read_templates::one(connection, which))
+    }
+
+    fn template(&self, which: TemplateRef) -> Result<Option<TemplateDetail>, ReadError> {
+        self.read(|connection| read_templates::detail(connection, which))
+    }
+
+    fn template_transactions(&self, which: TemplateRef) -> Result<Option<Vec<Vec<u8>>>, ReadError> {
+        self.read(|connection| read_templates::raw(connection, which))
+    }
+
+    fn spent_tokens(&self, page: PageRequest) -> Result<Page<SpentToken>, ReadError> {
+        self.read(|connection| read_rest::tokens(connection, page))
+    }
+
+    fn blocks(&self, page: PageRequest) -> Result<Page<BlockSummary>, ReadError> {
+        self.read(|connection| read_rest::blocks(connection, page))
+    }
+
+    fn block(&self, block_hash: &str) -> Result<Option<BlockSummary>, ReadError> {
+        self.read(|connection| read_rest::block(connection, block_hash))
+    }
+
+    fn shares_summary(&self, query: &SharesQuery) -> Result<Vec<Aggregate>, ReadError> {
+        self.read(|connection| read_rest::aggregates(connection, query))
+    }
+
+    fn miner(&self, user: &str) -> Result<Option<MinerSummary>, ReadError> {
+        self.read(|connection| read_rest::miner(connection, user))
+    }
+
+    fn webhooks(&self) -> Result<Vec<Webhook>, ReadError> {
+        self.read(read_rest::webhooks)
+    }
+
+    fn sizes(&self) -> Result<Sizes, ReadError> {
+        let wal_bytes = self.housekeeper.wal_bytes();
+        self.read(|connection| read_rest::sizes(connection, wal_bytes))
+    }
+
+    fn recover(&self, query: &RecoverQuery) -> Result<Recovered, ReadError> {
+        self.read(|connection| recover::recover(connection, query))
+    }
 }

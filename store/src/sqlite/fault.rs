@@ -1,0 +1,47 @@
+//! Which errors are the batch's fault, and which are the disk's.
+
+use rusqlite::ErrorCode;
+
+use crate::commit::CommitError;
+
+/// Why a batch, or a whole transaction, was not written.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The batch can not be written, now or later.
+    Batch(CommitError),
+    /// Nothing can be written now: full, locked, failing.
+    Disk(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(
+                ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::OutOfMemory
+                | ErrorCode::ReadOnly
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::DiskFull
+                | ErrorCode::CannotOpen
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::NotADatabase
+                | ErrorCode::NoLargeFileSupport
+                | ErrorCode::PermissionDenied
+                | ErrorCode::OperationInterrupted
+                | ErrorCode::OperationAborted,
+            ) => Self::Disk(error),
+            // Everything else says something about what was to be written; to try it again would
+            // stop all writing for ever.
+            _ => Self::Batch(CommitError::Refused(error.to_string())),
+        }
+    }
+}
+
+impl Fault {
+    /// For faults that the store finds by itself.
+    pub(super) fn refused(why: impl Into<String>) -> Self {
+        Self::Batch(CommitError::Refused(why.into()))
+    }
+}

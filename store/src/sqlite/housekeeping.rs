@@ -1,0 +1,198 @@
+//! Beside the writer: checkpoints, and the search for what retention has to delete.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::packed;
+use super::readers::Readers;
+use super::shared::{Control, Shared, lock, now_ms};
+use super::sizes::{Table, TableSizes};
+use super::state::IdSet;
+use super::{connect, wake};
+use crate::commit::Request;
+use crate::limits::{
+    CHECKPOINT_PAUSE, RETENTION_PAUSE, RETENTION_STEP_ROWS, WAL_CHECKPOINT_BYTES, WAL_FORCE_BYTES,
+};
+use crate::query::{ReadError, Status};
+use crate::settings::Retention;
+
+/// How long the writer may take for one step.
+const STEP_WAIT: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether the writer has ended meanwhile.
+const ANSWER_POLL: Duration = Duration::from_millis(100);
+
+/// Pause between searches for transactions that nothing names, while there is room for them.
+const SWEEP_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// Rounds in which the oldest templates give up their transactions, an eighth of them each.
+const EVICTION_ROUNDS_MAX: usize = 32;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Housekeeper {
+    pub(super) path: PathBuf,
+    pub(super) shared: Arc<Shared>,
+    pub(super) queue: tokio::sync::mpsc::Sender<Request>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) retention: Retention,
+    /// One round of retention at a time.
+    pub(super) turn: Mutex<()>,
+}
+
+impl Housekeeper {
+    /// Until the other end of `stop` is gone.
+    pub(super) fn run(&self, stop: &Receiver<()>) {
+        let (mut retained, mut swept) = (Instant::now(), Instant::now());
+        let mut checkpointer = None;
+        while stop.recv_timeout(CHECKPOINT_PAUSE) == Err(RecvTimeoutError::Timeout) {
+            self.checkpoint(&mut checkpointer);
+            if retained.elapsed() >= RETENTION_PAUSE {
+                let sweep = swept.elapsed() >= SWEEP_PAUSE;
+                if let Err(error) = self.retain(now_ms(), sweep) {
+                    tracing::warn!(%error, "retention failed");
+                }
+                retained = Instant::now();
+                if sweep {
+                    swept = retained;
+                }
+            }
+        }
+    }
+
+    /// Size of the write-ahead log, bytes.
+    pub(super) fn wal_bytes(&self) -> u64 {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-wal");
+        std::fs::metadata(path).map_or(0, |wal| wal.len())
+    }
+
+    fn checkpoint(&self, checkpointer: &mut Option<Connection>) {
+        if self.wal_bytes() < WAL_CHECKPOINT_BYTES {
+            return;
+        }
+        let result = match checkpointer {
+            Some(connection) => connect::checkpoint(connection),
+            None => connect::checkpointer(&self.path)
+                .and_then(|connection| connect::checkpoint(checkpointer.insert(connection))),
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, "checkpoint failed");
+        }
+        if self.wal_bytes() >= WAL_FORCE_BYTES {
+            self.control(Control::Checkpoint);
+        }
+    }
+
+    fn control(&self, control: Control) {
+        self.shared.push_control(control);
+        wake(&self.queue);
+    }
+
+    /// Has the writer do something and waits for its answer; `None` when it does not come.
+    fn ask<T>(&self, control: impl FnOnce(SyncSender<T>) -> Control) -> Option<T> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.control(control(answer));
+        let deadline = Instant::now() + STEP_WAIT;
+        loop {
+            match answered.recv_timeout(ANSWER_POLL) {
+                Ok(answer) => return Some(answer),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    let closed = self.shared.status() == Status::Closed;
+                    if closed || Instant::now() >= deadline {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Deletes everything that is too old or too much, as of `now_ms`.
+    pub(super) fn retain(&self, now_ms: u64, sweep: bool) -> Result<(), ReadError> {
+        let _turn = lock(&self.turn);
+        while self.ask(|more| Control::Retain { now_ms, evict: 0, more }) == Some(true) {}
+        let over = || -> Result<bool, ReadError> {
+            let sizes = self.readers.read(|connection| Ok(TableSizes::load(connection)?))?;
+            Ok(sizes.of(Table::Transactions).bytes > self.retention.transactions.bytes)
+        };
+        if sweep || over()? {
+            self.sweep()?;
+        }
+        for _ in 0..EVICTION_ROUNDS_MAX {
+            if !over()? {
+                break;
+            }
+            let whole: usize = self.readers.read(|connection| {
+                let sql = "SELECT count(*) FROM miner_templates WHERE tx_list_id IS NOT NULL";
+                Ok(connection.query_row(sql, [], |row| row.get(0))?)
+            })?;
+            if whole == 0 {
+                break;
+            }
+            let mut left = whole.div_ceil(8);
+            while left > 0 {
+                let evict = left.min(RETENTION_STEP_ROWS);
+                if self.ask(|more| Control::Retain { now_ms, evict, more }) != Some(true) {
+                    break;
+                }
+                left -= evict;
+            }
+            self.sweep()?;
+        }
+        Ok(())
+    }
+
+    /// Deletes transactions that no list names.
+    ///
+    /// The lists are read beside the writer. What it names from the start of that on is noted by
+    /// the writer itself, so a transaction that a new template names is never deleted.
+    fn sweep(&self) -> Result<(), ReadError> {
+        if self.ask(|begun| Control::SweepBegin { begun }).is_none() {
+            return Ok(());
+        }
+        let unnamed = self.readers.read(unnamed);
+        if let Ok(unnamed) = &unnamed {
+            for ids in unnamed.chunks(RETENTION_STEP_ROWS) {
+                let ids = ids.to_vec();
+                if self.ask(|done| Control::Sweep { ids, done }).is_none() {
+                    break;
+                }
+            }
+        }
+        self.control(Control::SweepEnd);
+        unnamed.map(drop)
+    }
+}
+
+/// Row ids of transactions that no list names.
+fn unnamed(connection: &Connection) -> Result<Vec<u32>, ReadError> {
+    let transaction = connection.unchecked_transaction()?;
+    let mut named = IdSet::default();
+    // Each whole list comes right before those that are changes to it.
+    let mut lists = transaction.prepare(
+        "SELECT base_id, tx_count, packed FROM tx_lists
+         ORDER BY coalesce(base_id, id), base_id IS NOT NULL",
+    )?;
+    let mut lists = lists.query([])?;
+    let mut base = Vec::new();
+    while let Some(list) = lists.next()? {
+        let (base_id, count): (Option<i64>, usize) = (list.get(0)?, list.get(1)?);
+        let bytes =
+            list.get_ref(2)?.as_blob().map_err(|error| ReadError::Damaged(error.to_string()))?;
+        let ids = packed::unpack(bytes, &base, count)
+            .map_err(|error| ReadError::Damaged(error.to_string()))?;
+        ids.iter().for_each(|id| named.insert(*id));
+        if base_id.is_none() {
+            base = ids;
+        }
+    }
+    let mut ids = transaction.prepare("SELECT id FROM transactions")?;
+    let ids = ids.query_map([], |row| row.get::<_, u32>(0))?;
+    let unnamed = ids.filter(|id| !id.as_ref().is_ok_and(|id| named.contains(*id)));
+    Ok(unnamed.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,263 @@
+//! What is too old or too much goes, oldest first, in steps that hold the writer for milliseconds.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension, Params, params};
+
+use super::group::Pen;
+use super::sizes::Table;
+use super::state::State;
+use crate::limits::{RETENTION_STEP_ROWS, USERS_MAX};
+use crate::settings::{Keep, Retention};
+use crate::types::Period;
+
+/// One step. True when there may be more to do.
+pub(super) fn step(
+    pen: &mut Pen,
+    retention: &Retention,
+    now_ms: u64,
+    evict: usize,
+) -> rusqlite::Result<bool> {
+    pen.transaction(false, |pen| {
+        let (connection, state) = (&pen.connection, &mut pen.state);
+        if evict > 0 {
+            return detach(connection, state, u64::MAX, evict).map(|rows| rows > 0);
+        }
+        let before = |age_ms: u64| now_ms.saturating_sub(age_ms);
+        let mut rows = tokens(connection, state, now_ms)?;
+        rows += events(connection, state, &retention.events, now_ms)?;
+        for (result, keep) in [
+            ("rejected", &retention.rejected),
+            ("accepted", &retention.templates),
+            ("invalidated", &retention.templates),
+        ] {
+            rows += templates(connection, state, result, keep, now_ms)?;
+        }
+        let age_ms = retention.transactions.age_ms;
+        rows += detach(connection, state, before(age_ms), RETENTION_STEP_ROWS)?;
+        rows += shares(connection, state, &retention.shares, now_ms)?;
+        rows += aggregates(connection, Period::Hour, 0, before(retention.hourly_age_ms))?;
+        rows += aggregates(connection, Period::Hour, 1, before(retention.hourly_age_ms))?;
+        rows += aggregates(connection, Period::Day, 1, before(retention.user_daily_age_ms))?;
+        rows += users(connection, state)?;
+        Ok(rows > 0)
+    })
+}
+
+/// Row id, time and variable bytes.
+type Row = (u64, u64, u64);
+
+/// The oldest rows that are too old or too many. `sql` gives the oldest rows in order.
+fn excess(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+    keep: &Keep,
+    now_ms: u64,
+    (mut bytes, row_bytes): (u64, u64),
+) -> rusqlite::Result<Vec<Row>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut excess = Vec::new();
+    let before = now_ms.saturating_sub(keep.age_ms);
+    while let Some(row) = rows.next()? {
+        let (id, at_ms, variable): Row = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if at_ms >= before && bytes <= keep.bytes {
+            break;
+        }
+        bytes = bytes.saturating_sub(row_bytes + variable);
+        excess.push((id, at_ms, variable));
+    }
+    Ok(excess)
+}
+
+/// Bytes of a table, and of a row in it.
+fn weights(state: &State, table: Table) -> (u64, u64) {
+    (state.sizes.of(table).bytes, table.row_bytes())
+}
+
+fn tokens(connection: &Connection, state: &mut State, now_ms: u64) -> rusqlite::Result<usize> {
+    let rows = connection
+        .prepare_cached(
+            "DELETE FROM tokens WHERE sequence IN
+                 (SELECT sequence FROM tokens WHERE expires_at < ?1 LIMIT ?2)",
+        )?
+        .execute(params![now_ms, RETENTION_STEP_ROWS])?;
+    state.sizes.removed(Table::Tokens, rows as u64, 0);
+    Ok(rows)
+}
+
+fn events(
+    connection: &Connection,
+    state: &mut State,
+    keep: &Keep,
+    now_ms: u64,
+) -> rusqlite::Result<usize> {
+    // The newest one stays: it is where the numbers go on.
+    let sql = "SELECT id, timestamp, octet_length(data) FROM events
+               WHERE id < (SELECT max(id) FROM events) ORDER BY id LIMIT ?1";
+    let weights = weights(state, Table::Events);
+    let excess = excess(connection, sql, [RETENTION_STEP_ROWS], keep, now_ms, weights)?;
+    let Some((last, _, _)) = excess.last() else { return Ok(0) };
+    connection.prepare_cached("DELETE FROM events WHERE id <= ?1")?.execute([last])?;
+    state.sizes.removed(Table::Events, excess.len() as u64, variable_bytes(&excess));
+    Ok(excess.len())
+}
+
+fn shares(
+    connection: &Connection,
+    state: &mut State,
+    keep: &Keep,
+    now_ms: u64,
+) -> rusqlite::Result<usize> {
+    let sql = "SELECT id, submitted_at, 0 FROM shares ORDER BY id LIMIT ?1";
+    let weights = weights(state, Table::Shares);
+    let excess = excess(connection, sql, [RETENTION_STEP_ROWS], keep, now_ms, weights)?;
+    let Some((last, _, _)) = excess.last() else { return Ok(0) };
+    connection.prepare_cached("DELETE FROM shares WHERE id <= ?1")?.execute([last])?;
+    state.sizes.removed(Table::Shares, excess.len() as u64, 0);
+    Ok(excess.len())
+}
+
+fn templates(
+    connection: &Connection,
+    state: &mut State,
+    result: &str,
+    keep: &Keep,
+    now_ms: u64,
+) -> rusqlite::Result<usize> {
+    let sql = "SELECT id, submitted_at,
+                   coalesce(length(coinbase_prefix), 0) + coalesce(length(coinbase_suffix), 0)
+               FROM miner_templates WHERE validation_result = ?1 ORDER BY id LIMIT ?2";
+    let table = if result == "rejected" { Table::Rejected } else { Table::Templates };
+    let parameters = params![result, RETENTION_STEP_ROWS];
+    let excess = excess(connection, sql, parameters, keep, now_ms, weights(state, table))?;
+    let mut lists = Vec::new();
+    for (id, _, _) in &excess {
+        let list: Option<i64> = connection
+            .prepare_cached("DELETE FROM miner_templates WHERE id = ?1 RETURNING tx_list_id")?
+            .query_row([id], |row| row.get(0))?;
+        lists.extend(list);
+    }
+    state.sizes.removed(table, excess.len() as u64, variable_bytes(&excess));
+    drop_lists(connection, state, lists)?;
+    Ok(excess.len())
+}
+
+fn variable_bytes(rows: &[Row]) -> u64 {
+    rows.iter().map(|(_, _, bytes)| bytes).sum()
+}
+
+/// Gives up the transactions of the oldest templates, but not the templates.
+fn detach(
+    connection: &Connection,
+    state: &mut State,
+    before_ms: u64,
+    count: usize,
+) -> rusqlite::Result<usize> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, submitted_at, tx_list_id FROM miner_templates
+         WHERE tx_list_id IS NOT NULL ORDER BY id LIMIT ?1",
+    )?;
+    let rows = statement.query_map([count.min(RETENTION_STEP_ROWS)], |row| {
+        Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?, row.get::<_, i64>(2)?))
+    })?;
+    let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+    let mut lists = Vec::new();
+    for (id, at_ms, list) in rows {
+        if at_ms >= before_ms {
+            break;
+        }
+        connection
+            .prepare_cached("UPDATE miner_templates SET tx_list_id = NULL WHERE id = ?1")?
+            .execute([id])?;
+        lists.push(list);
+    }
+    let rows = lists.len();
+    drop_lists(connection, state, lists)?;
+    Ok(rows)
+}
+
+/// Deletes lists that no template and no other list needs, and then what they alone needed.
+fn drop_lists(
+    connection: &Connection,
+    state: &mut State,
+    mut lists: Vec<i64>,
+) -> rusqlite::Result<()> {
+    let mut dropped = HashSet::new();
+    while let Some(list) = lists.pop() {
+        let gone: Option<(Option<i64>, u64)> = connection
+            .prepare_cached(
+                "DELETE FROM tx_lists WHERE id = ?1
+                     AND NOT EXISTS (SELECT 1 FROM miner_templates WHERE tx_list_id = ?1)
+                     AND NOT EXISTS (SELECT 1 FROM tx_lists WHERE base_id = ?1)
+                 RETURNING base_id, length(packed)",
+            )?
+            .query_row([list], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        if let Some((base, bytes)) = gone {
+            state.sizes.shrank(Table::Templates, bytes);
+            dropped.insert(list);
+            lists.extend(base);
+        }
+    }
+    if !dropped.is_empty() {
+        state.bases.forget(&dropped);
+    }
+    Ok(())
+}
+
+fn aggregates(
+    connection: &Connection,
+    period: Period,
+    scope: u8,
+    before_ms: u64,
+) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "DELETE FROM aggregates WHERE period = ?1 AND scope = ?2 AND start =
+                 (SELECT min(start) FROM aggregates
+                  WHERE period = ?1 AND scope = ?2 AND start < ?3)",
+        )?
+        .execute(params![period.as_str(), scope, before_ms])
+}
+
+fn users(connection: &Connection, state: &mut State) -> rusqlite::Result<usize> {
+    let users = state.sizes.of(Table::Users).rows;
+    let excess = users.saturating_sub(USERS_MAX as u64).min(RETENTION_STEP_ROWS as u64);
+    if excess == 0 {
+        return Ok(0);
+    }
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM users WHERE user_id IN (SELECT user_id FROM users
+             WHERE shares_accepted_miner + shares_accepted_pool = 0 ORDER BY last_seen LIMIT ?1)
+         RETURNING octet_length(user_id)",
+    )?;
+    let bytes = statement.query_map([excess], |row| row.get::<_, u64>(0))?;
+    let bytes: Vec<_> = bytes.collect::<Result<_, _>>()?;
+    state.sizes.removed(Table::Users, bytes.len() as u64, bytes.iter().sum());
+    Ok(bytes.len())
+}
+
+/// Deletes transactions that nothing named when they were looked for, and nothing has since.
+pub(super) fn delete_transactions(pen: &mut Pen, ids: &[u32]) -> rusqlite::Result<()> {
+    pen.transaction(false, |pen| {
+        let Some(named) = pen.state.named.take() else { return Ok(()) };
+        let result = ids.iter().filter(|id| !named.contains(**id)).try_for_each(|id| {
+            let gone = pen
+                .connection
+                .prepare_cached(
+                    "DELETE FROM transactions WHERE id = ?1 RETURNING wtxid, length(raw)",
+                )?
+                .query_row([id], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, u64>(1)?)))
+                .optional()?;
+            if let Some((wtxid, bytes)) = gone {
+                pen.state.tx_ids.remove(&super::read::wtxid(wtxid));
+                pen.state.sizes.removed(Table::Transactions, 1, bytes);
+            }
+            Ok(())
+        });
+        pen.state.named = Some(named);
+        result
+    })
+}
