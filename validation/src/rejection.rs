@@ -4,8 +4,8 @@ use std::fmt;
 
 /// The `error_code` strings of `DeclareMiningJob.Error` (SV2 6.4.5) that the ecosystem's clients know.
 ///
-/// A client retries after [`ErrorCode::StaleChainTip`] and leaves after any other, so the code is
-/// always that of the real cause.
+/// After [`ErrorCode::StaleChainTip`] the reference client stays and declares again with its next
+/// template; after any other it leaves the pool. So the code is always that of the real cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// The token is not genuine, expired, spent, or someone else's.
@@ -113,7 +113,7 @@ reasons! {
     AnswerTooLarge = "answer-too-large" => MissingTxs,
     /// The transactions that were asked for did not come in time.
     NoAnswerInTime = "no-answer-in-time" => MissingTxs,
-    /// No node has told the server a tip yet: try again.
+    /// No node has told the server a tip yet.
     NoTip = "no-tip" => StaleChainTip,
 
     // The coinbase as bytes.

@@ -12,8 +12,9 @@ fn table() -> String {
          client's software, and in `error_details` one line of `key=value` pairs for people: the \
          reason below, and where they apply the position of the offender (`index`), what was \
          expected and what was found. The same goes into the server's log.\n\n\
-         `stale-chain-tip` is the one code on which clients declare again and stay; on any other \
-         they leave the pool.\n",
+         After `stale-chain-tip` the reference client (`jd_client_sv2`) stays: it logs the answer \
+         and declares again with its next template, not at once. After any other code it leaves \
+         the pool.\n",
     );
     for code in ErrorCode::ALL {
         let _ = write!(text, "\n## `{code}`\n\n| reason | meaning |\n|---|---|\n");
