@@ -286,7 +286,8 @@ const JOB_DECLARATION: &[Key] = &[
         Kind::Integer { min: 1, max: 100_000 },
         Need::Default("2000"),
         "Connections at once; a further one is refused. Each needs a file descriptor: the server \
-         raises its limit at the start as far as it may, and takes fewer connections where that is too little.",
+         raises its limit at the start as far as it may, and takes fewer connections where that \
+         is too little.",
     )
     .unit("connections"),
 ];
