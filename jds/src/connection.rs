@@ -157,7 +157,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.queued = 0;
                     self.write_deadline = None;
                 }
-                Wake::Tick => self.session.handle(Input::Tick, now),
+                Wake::Tick => {
+                    let receiving = !self.reader.frames.is_idle();
+                    self.session.handle(Input::Tick { receiving }, now);
+                }
                 // What was taken in is answered, nothing more is read.
                 Wake::Shutdown => self.draining = true,
                 Wake::Drained => return Ended::Shutdown,

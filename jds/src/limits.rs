@@ -26,7 +26,11 @@ pub const FRAME_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 pub const WRITE_TIMEOUT: Duration = Duration::from_millis(15_000);
 
 /// Time for `ProvideMissingTransactions.Success` to come after we asked.
-pub const MISSING_TXS_TIMEOUT: Duration = Duration::from_millis(30_000);
+pub const MISSING_TXS_TIMEOUT: Duration = Duration::from_millis(60_000);
+
+/// An answer that is late while the peer is sending is looked for again after this long, up to
+/// [`FRAME_TIMEOUT`] and what [`FRAME_BYTES_PER_SECOND_MIN`] gives for the largest answer.
+pub const MISSING_TXS_EXTENSION: Duration = Duration::from_millis(5_000);
 
 /// Replies waiting to be written to one peer; a peer that lets more pile up is closed.
 pub const REPLIES_QUEUED_PER_CONNECTION_MAX: usize = 64;

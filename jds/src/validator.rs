@@ -253,8 +253,24 @@ impl Draft {
         self.declaration.request_id
     }
 
+    /// Adds the share of the budget that the supplied transactions take. It is given back with
+    /// that of the declaration, once both are judged.
+    pub fn hold(&mut self, permit: Permit) {
+        self.declaration.permit.add(permit);
+    }
+
     /// When the declaration came.
     pub fn received(&self) -> Instant {
         self.declaration.received
+    }
+}
+
+/// What becomes of a declaration of which no transaction is known.
+#[cfg(test)]
+pub(crate) fn draft(declaration: Declaration, tip: &ChainTip) -> Box<Draft> {
+    match first_pass(declaration, tip, &TxCache::new(0)) {
+        FirstPass::Draft(draft) => draft,
+        FirstPass::Judged(judged) => panic!("judged: {:?}", judged.1),
+        FirstPass::Ahead(_) => panic!("ahead of the tip"),
     }
 }

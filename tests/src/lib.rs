@@ -22,4 +22,4 @@ pub use work::Work;
 pub use world::{Setup, World};
 
 /// Longest wait for anything that should happen at once: two cores run everything at the same time.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);

@@ -2,8 +2,8 @@
 
 use bitcoin::hashes::Hash;
 use bitcoin::{
-    Amount, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, Txid,
-    Witness, absolute::LockTime, transaction::Version,
+    Amount, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut,
+    Txid, Witness, absolute::LockTime, transaction::Version,
 };
 use validation::coinbase::CoinbaseParts;
 use validation::declared::TemplateHash;
@@ -16,10 +16,10 @@ use crate::limits::{
     JOB_BYTES_PER_CONNECTION_MAX, JOBS_PER_CONNECTION_MAX, READY_BODIES_MAX, SOLUTION_JOBS_MAX,
 };
 
-const HEIGHT: u8 = 200;
+pub(crate) const HEIGHT: u8 = 200;
 
 /// A transaction of about `bytes` bytes that nobody else has.
-fn tx(bytes: usize) -> Arc<Tx> {
+pub(crate) fn tx(bytes: usize) -> Arc<Tx> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let mut txid = [7; 32];
     txid[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes());
@@ -37,28 +37,39 @@ fn tx(bytes: usize) -> Arc<Tx> {
     Arc::new(Tx::parse(&bitcoin::consensus::serialize(&tx)).unwrap())
 }
 
-fn accepted(height: u8, txs: &[Arc<Tx>]) -> AcceptedJob {
+/// Halves of a coinbase that pays a subsidy of regtest to OP_TRUE, with 8 bytes of extranonce.
+pub(crate) fn coinbase(height: u8) -> (Vec<u8>, Vec<u8>) {
     let mut prefix = vec![2, 0, 0, 0, 1];
     prefix.extend_from_slice(&[0; 32]);
     prefix.extend_from_slice(&[0xff; 4]);
-    // Two bytes of number, because the highest bit would be the sign.
+    // Two bytes of number, because the highest bit of one would be the sign.
     prefix.extend_from_slice(&[3 + 8, 2, height, 0]);
     let mut suffix = vec![0xff; 4];
     suffix.push(1);
-    suffix.extend_from_slice(&[0; 8]);
+    suffix.extend_from_slice(&(25 * 100_000_000u64).to_le_bytes());
     suffix.extend_from_slice(&[1, 0x51, 0, 0, 0, 0]);
+    (prefix, suffix)
+}
+
+/// The tip that a job of this height builds on.
+pub(crate) fn tip_below(height: u8) -> ChainTip {
+    ChainTip {
+        hash: BlockHash::all_zeros(),
+        height: u32::from(height) - 1,
+        time: 1,
+        median_time_past: 1,
+        next_bits: NextBits::fixed(CompactTarget::from_consensus(0x207f_ffff)),
+    }
+}
+
+pub(crate) fn accepted(height: u8, txs: &[Arc<Tx>]) -> AcceptedJob {
+    let (prefix, suffix) = coinbase(height);
     AcceptedJob::restore(JobParts {
         template_hash: TemplateHash::from_bytes([1; 32]),
         version: 0x2000_0000,
         coinbase: CoinbaseParts::parse(&prefix, &suffix).unwrap(),
         txs: txs.to_vec(),
-        tip: ChainTip {
-            hash: BlockHash::all_zeros(),
-            height: u32::from(height) - 1,
-            time: 1,
-            median_time_past: 1,
-            next_bits: NextBits::fixed(CompactTarget::from_consensus(0x207f_ffff)),
-        },
+        tip: tip_below(height),
         weight_wu: 1_000,
         sigop_cost_min: 0,
         fees: Fees { total_sat: None, known_sat: 0 },

@@ -26,7 +26,10 @@ pub enum Input<'a> {
         outcome: Box<Outcome>,
     },
     /// Time passed; see [`super::Session::poll_timeout`].
-    Tick,
+    Tick {
+        /// A frame of the peer is partly here.
+        receiving: bool,
+    },
 }
 
 /// Something to be done for the session, in order.

@@ -10,7 +10,7 @@ mod users;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bitcoin::Wtxid;
 use bitcoin::hashes::Hash;
@@ -29,8 +29,8 @@ use users::Users;
 use crate::budget::Permit;
 use crate::jobs::{Declarer, Job, Jobs, User};
 use crate::limits::{
-    DECLARATIONS_PENDING_PER_CONNECTION_MAX, FIRST_REQUEST_TIMEOUT, MISSING_TXS_TIMEOUT,
-    SETUP_TIMEOUT, SOLUTION_JOBS_MAX,
+    DECLARATIONS_PENDING_PER_CONNECTION_MAX, FIRST_REQUEST_TIMEOUT, FRAME_BYTES_PER_SECOND_MIN,
+    FRAME_TIMEOUT, MISSING_TXS_EXTENSION, MISSING_TXS_TIMEOUT, SETUP_TIMEOUT, SOLUTION_JOBS_MAX,
 };
 use crate::payout::PayoutTerms;
 use crate::spent::SpentTokens;
@@ -84,6 +84,8 @@ struct Pending {
 struct Awaiting {
     draft: Box<Draft>,
     deadline: Instant,
+    /// How far the deadline may be moved while the peer is sending.
+    deadline_last: Instant,
 }
 
 /// A moment in both of the clocks that a session needs.
@@ -123,7 +125,7 @@ impl Session {
                 self.on_outcome(request_id, *outcome, now);
                 Ok(())
             }
-            Input::Tick => self.on_tick(now.instant),
+            Input::Tick { receiving } => self.on_tick(receiving, now.instant),
         };
         if let Err(violation) = result {
             self.close(violation.into());
@@ -170,7 +172,7 @@ impl Session {
         self.actions.push_back(Action::Record(record));
     }
 
-    fn on_tick(&mut self, now: Instant) -> Result<(), Violation> {
+    fn on_tick(&mut self, receiving: bool, now: Instant) -> Result<(), Violation> {
         match self.phase {
             Phase::BeforeSetup { deadline } if now >= deadline => {
                 return Err(Violation::SetupTimeout(SETUP_TIMEOUT.as_millis()));
@@ -180,9 +182,18 @@ impl Session {
             }
             _ => {}
         }
-        let late = |pending: &Pending| pending.awaiting.as_ref().is_some_and(|a| now >= a.deadline);
-        let late: Vec<u32> =
-            self.pending.iter().filter(|(_, p)| late(p)).map(|(id, _)| *id).collect();
+        let mut late = Vec::new();
+        for (request_id, pending) in &mut self.pending {
+            match &mut pending.awaiting {
+                Some(awaiting) if now < awaiting.deadline => {}
+                // What is arriving may be this very answer.
+                Some(awaiting) if receiving && now < awaiting.deadline_last => {
+                    awaiting.deadline = (now + MISSING_TXS_EXTENSION).min(awaiting.deadline_last);
+                }
+                Some(_) => late.push(*request_id),
+                None => {}
+            }
+        }
         for request_id in late {
             let rejection = Rejection::new(Reason::NoAnswerInTime)
                 .expected(format_args!("within-{}-ms", MISSING_TXS_TIMEOUT.as_millis()));
@@ -218,7 +229,7 @@ impl Session {
                 self.on_declare(&declare, full_template, permit, now);
             }
             ClientMessage::ProvideMissingTransactionsSuccess(supplied) => {
-                self.on_supplied(&supplied);
+                self.on_supplied(&supplied, permit);
             }
             ClientMessage::PushSolution(solution) => self.on_solution(&solution),
         }
@@ -398,11 +409,17 @@ impl Session {
         })));
     }
 
-    fn on_supplied(&mut self, supplied: &message::ProvideMissingTransactionsSuccess<'_>) {
+    fn on_supplied(
+        &mut self,
+        supplied: &message::ProvideMissingTransactionsSuccess<'_>,
+        permit: Permit,
+    ) {
         let pending = self.pending.get_mut(&supplied.request_id);
         match pending.and_then(|pending| pending.awaiting.take()) {
             None => self.record(Record::Ignored("transactions that were not asked for")),
-            Some(Awaiting { draft, .. }) => {
+            Some(Awaiting { mut draft, .. }) => {
+                // The transactions are held until they are judged, and so is their permit.
+                draft.hold(permit);
                 let answer = supplied.transactions.iter().map(|tx| tx.to_vec());
                 self.actions.push_back(Action::Complete(draft, answer.collect()));
             }
@@ -441,7 +458,9 @@ impl Session {
         let Some(pending) = self.pending.get_mut(&request_id) else { return };
         let unknown_tx_positions = draft.asked.clone();
         let count = unknown_tx_positions.len();
-        pending.awaiting = Some(Awaiting { draft, deadline: now + MISSING_TXS_TIMEOUT });
+        let deadline = now + MISSING_TXS_TIMEOUT;
+        let deadline_last = deadline + answer_time_max();
+        pending.awaiting = Some(Awaiting { draft, deadline, deadline_last });
         let ask = message::ProvideMissingTransactions { request_id, unknown_tx_positions };
         self.send(ServerMessage::ProvideMissingTransactions(ask));
         self.record(Record::TxsAsked { request_id, count });
@@ -490,4 +509,10 @@ impl Session {
         let result = DeclaredResult::Rejected(rejection);
         self.record(Record::Declared(Declared { request_id, user, received, result }));
     }
+}
+
+/// Longest time that the largest answer may take to arrive.
+fn answer_time_max() -> Duration {
+    let bytes = PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX as u64;
+    FRAME_TIMEOUT + Duration::from_secs(bytes / FRAME_BYTES_PER_SECOND_MIN)
 }

@@ -11,8 +11,11 @@ use jds_wire::message::{
 use validation::rejection::{Reason, Rejection};
 
 use super::*;
-use crate::limits::TOKENS_PER_USER_MAX;
+use crate::budget::{ByteBudget, ConnectionBudget};
+use crate::jobs::tests::{HEIGHT, coinbase, tip_below};
+use crate::limits::{CONNECTION_BYTES_ALLOWED, TOKENS_PER_USER_MAX};
 use crate::token::TokenError;
+use crate::validator::draft;
 
 const SPENT_MAX: usize = 1_000;
 
@@ -95,20 +98,40 @@ impl Peer {
     }
 
     fn declare(&mut self, request_id: u32, token: &[u8]) -> Vec<Action> {
+        let (prefix, suffix) = coinbase(HEIGHT);
         self.says(&ClientMessage::DeclareMiningJob(DeclareMiningJob {
             request_id,
             mining_job_token: token,
             version: 0x2000_0000,
-            coinbase_tx_prefix: b"prefix",
-            coinbase_tx_suffix: b"suffix",
+            coinbase_tx_prefix: &prefix,
+            coinbase_tx_suffix: &suffix,
             wtxids: &[[1; 32]],
             excess_data: b"",
         }))
     }
 
+    /// Declares a job whose one transaction is then asked for.
+    fn declare_unknown(&mut self, request_id: u32) {
+        let token = self.allocate("alice");
+        let declaration = match self.declare(request_id, &token).pop() {
+            Some(Action::Validate(declaration)) => *declaration,
+            other => panic!("{other:?}"),
+        };
+        let outcome = Box::new(Outcome::NeedTxs(draft(declaration, &tip_below(HEIGHT))));
+        let actions = self.input(Input::Validated { request_id, outcome });
+        assert!(matches!(
+            actions[..],
+            [Action::Send(ServerMessage::ProvideMissingTransactions(_)), Action::Record(_)]
+        ));
+    }
+
     fn after(&mut self, time: Duration) -> Vec<Action> {
+        self.tick(time, false)
+    }
+
+    fn tick(&mut self, time: Duration, receiving: bool) -> Vec<Action> {
         self.now.instant += time;
-        self.input(Input::Tick)
+        self.input(Input::Tick { receiving })
     }
 }
 
@@ -385,6 +408,67 @@ fn a_declaration_on_a_coinbase_only_connection_is_refused() {
     let token = peer.allocate("alice");
     let (_, code, details) = error_of(&peer.declare(1, &token));
     assert_eq!((&*code, &*details), ("invalid-job", "reason=coinbase-only-connection"));
+}
+
+#[test]
+fn transactions_that_do_not_come_are_given_up() {
+    let mut peer = Peer::ready();
+    peer.declare_unknown(7);
+    assert_eq!(peer.session.poll_timeout(), Some(peer.now.instant + MISSING_TXS_TIMEOUT));
+    assert!(peer.after(MISSING_TXS_TIMEOUT - Duration::from_millis(1)).is_empty());
+    let (request_id, code, details) = error_of(&peer.after(Duration::from_millis(1)));
+    assert_eq!((request_id, &*code), (7, c::ERROR_CODE_DECLARE_MINING_JOB_MISSING_TXS));
+    assert!(details.starts_with("reason=no-answer-in-time"), "{details}");
+    assert_eq!(peer.session.poll_timeout(), None);
+}
+
+#[test]
+fn transactions_that_are_arriving_are_waited_for_but_not_for_ever() {
+    let mut peer = Peer::ready();
+    peer.declare_unknown(7);
+    let mut waited = MISSING_TXS_TIMEOUT;
+    assert!(peer.tick(MISSING_TXS_TIMEOUT, true).is_empty(), "the answer is arriving");
+    assert_eq!(peer.session.poll_timeout(), Some(peer.now.instant + MISSING_TXS_EXTENSION));
+    let actions = loop {
+        let next = peer.session.poll_timeout().expect("a time to look again") - peer.now.instant;
+        waited += next;
+        let actions = peer.tick(next, true);
+        if !actions.is_empty() {
+            break actions;
+        }
+        assert!(waited < MISSING_TXS_TIMEOUT * 10, "waits for ever");
+    };
+    assert_eq!(error_of(&actions).0, 7);
+    assert_eq!(waited, MISSING_TXS_TIMEOUT + answer_time_max());
+
+    peer.declare_unknown(8);
+    peer.tick(MISSING_TXS_TIMEOUT, true);
+    let supplied = ProvideMissingTransactionsSuccess { request_id: 8, transactions: vec![b"tx"] };
+    let actions = peer.says(&ClientMessage::ProvideMissingTransactionsSuccess(supplied));
+    assert!(matches!(actions[..], [Action::Complete(..)]), "{actions:?}");
+}
+
+#[tokio::test]
+async fn supplied_transactions_are_counted_until_they_are_judged() {
+    let mut peer = Peer::ready();
+    peer.declare_unknown(7);
+    let shared = ByteBudget::new(1024 * 1024);
+    let budget = ConnectionBudget::new(shared.clone());
+    let permit = budget.take(CONNECTION_BYTES_ALLOWED + 10 * 1024).await;
+    let supplied = ProvideMissingTransactionsSuccess { request_id: 7, transactions: vec![b"tx"] };
+    let message = ClientMessage::ProvideMissingTransactionsSuccess(supplied).encode().unwrap();
+    let header = FrameHeader {
+        extension_type: message.extension_type,
+        channel_msg: false,
+        msg_type: message.msg_type,
+        payload_bytes: message.payload.len(),
+    };
+    let frame = Frame { header, payload: message.payload };
+    let actions = peer.input(Input::Frame(&frame, permit));
+    assert!(matches!(actions[..], [Action::Complete(..)]), "{actions:?}");
+    assert_eq!(shared.free_bytes(), (1024 - 10) * 1024, "held while they wait");
+    drop(actions);
+    assert_eq!(shared.free_bytes(), 1024 * 1024);
 }
 
 #[test]
