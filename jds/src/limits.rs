@@ -41,6 +41,13 @@ pub const DECLARATIONS_PENDING_PER_CONNECTION_MAX: usize = 8;
 /// Solutions of one connection that are being looked at; more than that stops the reading.
 pub const SOLUTIONS_PENDING_PER_CONNECTION_MAX: usize = 8;
 
+/// Solutions of one connection that are kept while declarations of it have no answer yet: they are
+/// tried again on what is accepted then. The oldest goes first.
+pub const SOLUTIONS_KEPT_PER_CONNECTION_MAX: usize = 4;
+
+/// A solution is kept for that long.
+pub const SOLUTION_KEPT: Duration = Duration::from_millis(60_000);
+
 /// Accepted jobs kept of one connection; the oldest goes first.
 pub const JOBS_PER_CONNECTION_MAX: usize = 64;
 

@@ -54,9 +54,10 @@ pub enum Action {
 pub struct Solve {
     /// As sent.
     pub solution: OwnedSolution,
-    /// Jobs of this connection, newest first, then those of its users on other connections.
+    /// Jobs of this connection, newest first, then those of its users on other connections. For
+    /// a solution that came before its declaration was accepted: that job alone.
     pub jobs: Vec<Arc<Job>>,
-    /// Users of this connection.
+    /// Users of this connection whose jobs count; none where `jobs` is all there is to try.
     pub users: Vec<Arc<User>>,
 }
 

@@ -3,6 +3,8 @@
 //! Inputs go in with the time, actions come out in order. Everything that takes time happens
 //! outside and comes back as an input.
 
+#![deny(clippy::indexing_slicing)]
+
 mod action;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use crate::jobs::{Declarer, Job, Jobs, User};
 use crate::limits::{
     DECLARATIONS_PENDING_PER_CONNECTION_MAX, FIRST_REQUEST_TIMEOUT, FRAME_BYTES_PER_SECOND_MIN,
     FRAME_TIMEOUT, MISSING_TXS_EXTENSION, MISSING_TXS_TIMEOUT, SETUP_TIMEOUT, SOLUTION_JOBS_MAX,
+    SOLUTION_KEPT, SOLUTIONS_KEPT_PER_CONNECTION_MAX,
 };
 use crate::payout::PayoutTerms;
 use crate::spent::SpentTokens;
@@ -62,6 +65,8 @@ pub struct Session {
     users: Users,
     pending: HashMap<u32, Pending>,
     declarer: Declarer,
+    /// Solutions that came while declarations had no answer, and when.
+    early: VecDeque<(Instant, OwnedSolution)>,
     actions: VecDeque<Action>,
 }
 
@@ -106,6 +111,7 @@ impl Session {
             users: Users::default(),
             pending: HashMap::new(),
             declarer: Declarer::new(connection),
+            early: VecDeque::new(),
             actions: VecDeque::new(),
         }
     }
@@ -231,7 +237,7 @@ impl Session {
             ClientMessage::ProvideMissingTransactionsSuccess(supplied) => {
                 self.on_supplied(&supplied, permit);
             }
-            ClientMessage::PushSolution(solution) => self.on_solution(&solution),
+            ClientMessage::PushSolution(solution) => self.on_solution(&solution, now.instant),
         }
         Ok(())
     }
@@ -426,15 +432,23 @@ impl Session {
         }
     }
 
-    fn on_solution(&mut self, solution: &message::PushSolution<'_>) {
+    fn on_solution(&mut self, solution: &message::PushSolution<'_>, now: Instant) {
+        let solution = OwnedSolution {
+            extranonce: solution.extranonce.to_vec(),
+            prev_hash: solution.prev_hash,
+            nonce: solution.nonce,
+            ntime: solution.ntime,
+            version: solution.version,
+        };
+        // A miner need not wait for our answer to begin.
+        if !self.pending.is_empty() {
+            if self.early.len() >= SOLUTIONS_KEPT_PER_CONNECTION_MAX {
+                self.early.pop_front();
+            }
+            self.early.push_back((now, solution.clone()));
+        }
         self.actions.push_back(Action::Solve(Solve {
-            solution: OwnedSolution {
-                extranonce: solution.extranonce.to_vec(),
-                prev_hash: solution.prev_hash,
-                nonce: solution.nonce,
-                ntime: solution.ntime,
-                version: solution.version,
-            },
+            solution,
             jobs: self.deps.jobs.candidates(
                 &self.declarer,
                 self.users.all().map(|user| &user.tag),
@@ -442,6 +456,21 @@ impl Session {
             ),
             users: self.users.all().cloned().collect(),
         }));
+    }
+
+    /// Tries the solutions on a job that was declared before they came and accepted after.
+    fn solve_early(&mut self, job: &Arc<Job>, declared: Instant, now: Instant) {
+        self.early.retain(|(came, _)| now.saturating_duration_since(*came) <= SOLUTION_KEPT);
+        for (_, solution) in self.early.iter().filter(|(came, _)| *came >= declared) {
+            self.actions.push_back(Action::Solve(Solve {
+                solution: solution.clone(),
+                jobs: vec![Arc::clone(job)],
+                users: Vec::new(),
+            }));
+        }
+        if self.pending.is_empty() {
+            self.early.clear();
+        }
     }
 
     fn on_outcome(&mut self, request_id: u32, outcome: Outcome, now: Now) {
@@ -475,6 +504,7 @@ impl Session {
         now: Now,
     ) {
         let Some(pending) = self.pending.remove(&request_id) else { return };
+        self.solve_early(&job, pending.received, now.instant);
         let template = job.accepted.template_hash();
         let new_mining_job_token = self.deps.mint.job(job.user.tag, &template, now.unix_us);
         let success = message::DeclareMiningJobSuccess { request_id, new_mining_job_token };
@@ -489,6 +519,9 @@ impl Session {
 
     fn refuse_pending(&mut self, request_id: u32, rejection: Rejection) {
         let Some(pending) = self.pending.remove(&request_id) else { return };
+        if self.pending.is_empty() {
+            self.early.clear();
+        }
         self.refuse(request_id, Some(pending.user), pending.received, rejection);
     }
 
