@@ -69,7 +69,8 @@ pub fn admit(state: ConnectionState, header: &FrameHeader) -> Admit {
         (CORE_EXTENSION_TYPE, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS) => {
             (PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX, transactions_asked)
         }
-        // A list of a thousand extensions that we do not have can be answered from its request id.
+        // A list of thousands of extensions is read past and gets no answer: to refuse them, it would
+        // have to be named back whole (SV2 extension 0x0001).
         (EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST_EXTENSIONS) => {
             (SMALL_MESSAGE_BYTES_MAX, true)
         }
