@@ -6,10 +6,11 @@ use crate::batch::{Batch, Webhook};
 use crate::commit::{Commit, Full};
 use crate::event::EventFilter;
 use crate::query::{
-    Aggregate, BlockSummary, EventPage, Metrics, MinerSummary, Page, PageRequest, ReadError,
-    RecoverQuery, Recovered, SharesQuery, Sizes, SpentToken, Status, TemplateDetail,
-    TemplateFilter, TemplateRef, TemplateSummary,
+    Aggregate, BlockSummary, EventPage, MinerSummary, Page, PageRequest, ReadError, RecoverQuery,
+    Recovered, SharesQuery, SpentToken, TemplateDetail, TemplateFilter, TemplateRef,
+    TemplateSummary,
 };
+use crate::report::{Metrics, Sizes, Status};
 use crate::types::{Cursor, StreamEpoch};
 
 /// A durable store: one writer, many readers. `tests/contract.rs` says in tests what it promises;

@@ -4,21 +4,27 @@
 //! changes of state and the events that tell of them; it is written whole or not at all, and
 //! acknowledged by a [`Commit`].
 
+#[cfg(test)]
+extern crate self as store;
+
 mod batch;
 mod commit;
+mod contract;
 mod event;
 mod flood;
 pub mod limits;
 mod query;
+mod report;
 mod settings;
 mod sqlite;
-mod store;
+
 mod types;
 
 pub use batch::{
     AcceptedTemplate, Batch, Change, HoldsJob, NewBlock, RejectedTemplate, SubmissionStep, Webhook,
 };
 pub use commit::{Commit, CommitError, Committed, Full, Request};
+pub use contract::Store;
 pub use event::{
     BlockConfirmed, BlockFound, BlockOrphaned, BlockSubmitted, Event, EventData, EventFilter,
     EventKind, FilterError, FloodAggregate, JobNegotiated, MinerConnected, MinerDisconnected,
@@ -28,15 +34,19 @@ pub use event::{
 };
 pub use flood::FloodGate;
 pub use query::{
-    Aggregate, BlockSummary, EventPage, Gone, Metrics, MinerSummary, NodeSubmission, Page,
-    PageRequest, ReadError, RecoverQuery, Recovered, RecoveredBlock, RecoveredTemplate,
-    SharesQuery, Sizes, SpentToken, Status, TEMPLATE_CRAFTER_TEMPLATES, TableSize, TemplateDetail,
-    TemplateFilter, TemplateRef, TemplateSummary, TemplateTx,
+    Aggregate, BlockSummary, EventPage, Gone, MinerSummary, NodeSubmission, Page, PageRequest,
+    ReadError, RecoverQuery, Recovered, RecoveredBlock, RecoveredTemplate, SharesQuery, SpentToken,
+    TEMPLATE_CRAFTER_TEMPLATES, TemplateDetail, TemplateFilter, TemplateRef, TemplateSummary,
+    TemplateTx,
 };
+pub use report::{Metrics, Sizes, Status, TableSize};
 pub use settings::{Keep, Retention, STORE_STALL_MS_DEFAULT, Settings};
 pub use sqlite::{OpenError, SqliteStore};
-pub use store::Store;
 pub use types::{
     BlockState, Cursor, CursorError, Period, StreamEpoch, SubmissionState, TemplateSource,
     UnknownName, UserTag, ValidationResult,
 };
+
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod fixtures;

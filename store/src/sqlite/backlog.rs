@@ -141,3 +141,71 @@ pub(super) fn templates_in(batch: &Batch) -> usize {
 fn blocks_in(batch: &Batch) -> usize {
     batch.changes.iter().filter(|change| matches!(change, Change::FindBlock(_))).count()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{NOW_MS, block, job, numbered, share, template, txs};
+    use crate::types::TemplateSource;
+
+    const BOUNDS: Bounds = Bounds { batches: 10, templates: 3, blocks: 2 };
+
+    fn sequence(batch: &Batch) -> Option<u64> {
+        batch.changes.iter().find_map(|change| match change {
+            Change::SpendToken { sequence, .. } => Some(*sequence),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn shares_go_first() {
+        let mut backlog = Backlog::new(BOUNDS);
+        for number in 0..8 {
+            let share = share("alice", number, TemplateSource::Pool);
+            backlog.push(Batch::new(NOW_MS).share(share.clone()).event(share));
+        }
+        for number in 0..6 {
+            backlog.push(Batch::of_event(NOW_MS, numbered(number)));
+        }
+        backlog.push(Batch::new(NOW_MS).share(share("alice", 9, TemplateSource::Pool)));
+        assert_eq!(backlog.len(), 6, "all that is no share is kept");
+        let account = backlog.account;
+        assert_eq!((account.acknowledged, account.shares_lost), (15, 9));
+        assert_eq!((account.events_lost, account.batches_lost), (8, 0));
+        backlog.written(6, 1);
+        assert_eq!((backlog.account.kept, backlog.account.batches_lost), (5, 1));
+        assert_eq!(backlog.len(), 0);
+    }
+
+    #[test]
+    fn blocks_go_last() {
+        let mut backlog = Backlog::new(BOUNDS);
+        backlog.push(Batch::new(NOW_MS).change(Change::FindBlock(block(1, 100))));
+        for number in 0..30 {
+            backlog.push(Batch::of_event(NOW_MS, numbered(number)));
+            assert!(backlog.len() <= BOUNDS.batches);
+        }
+        assert_eq!(blocks_in(backlog.oldest(1).next().unwrap()), 1);
+        assert_eq!((backlog.account.batches_lost, backlog.account.events_lost), (21, 21));
+        backlog.push(Batch::new(NOW_MS).change(Change::FindBlock(block(2, 100))));
+        assert_eq!(backlog.account.blocks_lost, 0);
+        backlog.push(Batch::new(NOW_MS).change(Change::FindBlock(block(3, 100))));
+        assert_eq!(backlog.account.blocks_lost, 1, "megabytes each: they are bounded as well");
+    }
+
+    #[test]
+    fn templates_are_given_up_before_their_tokens() {
+        let mut backlog = Backlog::new(BOUNDS);
+        for number in 0..5 {
+            let template = template("alice", job(200, number as u32, txs(0..1)));
+            let batch = Batch::new(NOW_MS).spend_token(number, NOW_MS, "alice".into());
+            backlog.push(batch.accept_template(template));
+        }
+        assert_eq!(backlog.oldest(9).filter_map(sequence).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        let templates: Vec<_> = backlog.oldest(9).map(templates_in).collect();
+        assert_eq!(templates, [0, 0, 1, 1, 1]);
+        assert_eq!((backlog.account.templates_lost, backlog.account.events_lost), (2, 2));
+        backlog.written(5, 0);
+        assert_eq!(backlog.templates, 0);
+    }
+}

@@ -17,7 +17,8 @@ use crate::commit::Request;
 use crate::limits::{
     CHECKPOINT_PAUSE, RETENTION_PAUSE, RETENTION_STEP_ROWS, WAL_CHECKPOINT_BYTES, WAL_FORCE_BYTES,
 };
-use crate::query::{ReadError, Status};
+use crate::query::ReadError;
+use crate::report::Status;
 use crate::settings::Retention;
 
 /// How long the writer may take for one step.

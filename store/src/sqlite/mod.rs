@@ -35,14 +35,15 @@ pub use open::OpenError;
 
 use crate::batch::{Batch, Webhook};
 use crate::commit::{Commit, Full, Request};
+use crate::contract::Store;
 use crate::event::EventFilter;
 use crate::query::{
-    Aggregate, BlockSummary, EventPage, Metrics, MinerSummary, Page, PageRequest, ReadError,
-    RecoverQuery, Recovered, SharesQuery, Sizes, SpentToken, Status, TemplateDetail,
-    TemplateFilter, TemplateRef, TemplateSummary,
+    Aggregate, BlockSummary, EventPage, MinerSummary, Page, PageRequest, ReadError, RecoverQuery,
+    Recovered, SharesQuery, SpentToken, TemplateDetail, TemplateFilter, TemplateRef,
+    TemplateSummary,
 };
+use crate::report::{Metrics, Sizes, Status};
 use crate::settings::Settings;
-use crate::store::Store;
 use crate::types::{Cursor, StreamEpoch};
 use housekeeping::Housekeeper;
 use readers::Readers;

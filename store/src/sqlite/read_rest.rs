@@ -9,8 +9,9 @@ use crate::batch::Webhook;
 use crate::limits::AGGREGATES_MAX;
 use crate::query::{
     Aggregate, BlockSummary, MinerSummary, NodeSubmission, Page, PageRequest, ReadError,
-    SharesQuery, Sizes, SpentToken, TableSize,
+    SharesQuery, SpentToken,
 };
+use crate::report::{Sizes, TableSize};
 
 pub(super) fn tokens(
     connection: &Connection,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use crate::query::{Metrics, Status};
+use crate::report::{Metrics, Status};
 use crate::types::StreamEpoch;
 
 /// Upper bounds of the buckets for the time of a transaction, seconds.

@@ -20,7 +20,7 @@ use crate::limits::{
     GROUP_BATCHES_MAX, GROUP_TEMPLATES_MAX, RETRY_PAUSE, VOLATILE_BATCHES_MAX, VOLATILE_BLOCKS_MAX,
     VOLATILE_PROBE, VOLATILE_TEMPLATES_MAX,
 };
-use crate::query::Status;
+use crate::report::Status;
 use crate::settings::Retention;
 
 /// The writer.
@@ -171,12 +171,9 @@ impl Writer {
         let wait = stall.next_probe.saturating_duration_since(Instant::now());
         let next =
             self.runtime.block_on(async { tokio::time::timeout(wait, self.queue.recv()).await });
-        match next {
-            Ok(Some(request)) => {
-                self.keep(&mut stall, request);
-                self.keep_queued(&mut stall);
-            }
-            Ok(None) | Err(_) => {}
+        if let Ok(Some(request)) = next {
+            self.keep(&mut stall, request);
+            self.keep_queued(&mut stall);
         }
         if Instant::now() < stall.next_probe {
             return Some(stall);

@@ -1,0 +1,162 @@
+//! What a new start makes of the files that it finds: restored backups, copies, files of others.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{NOW_MS, all_events, assert_gap_free, commit, numbered};
+use rusqlite::Connection;
+use store::{
+    Batch, Cursor, EventData, EventFilter, EventKind, OpenError, ReadError, Settings, SqliteStore,
+    Store, StreamEpochStarted,
+};
+
+fn open(dir: &Path) -> SqliteStore {
+    SqliteStore::open(Settings::new(dir)).unwrap()
+}
+
+fn write(store: &SqliteStore, count: u64) {
+    for number in 0..count {
+        commit(store, Batch::of_event(NOW_MS, numbered(number)));
+    }
+}
+
+/// The event that tells of the current epoch.
+fn epoch_started(store: &SqliteStore) -> (u64, StreamEpochStarted) {
+    let events = all_events(store);
+    let event = events.iter().rev().find(|event| event.event == EventKind::StreamEpochStarted);
+    let event = event.expect("the new epoch is told of");
+    match event.typed().unwrap() {
+        EventData::StreamEpochStarted(started) => (event.id, started),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn gone(store: &SqliteStore, cursor: Cursor) -> bool {
+    let page = store.events_after(cursor, &EventFilter::ALL, 10);
+    matches!(page, Err(ReadError::Gone(gone)) if gone.epoch == store.epoch())
+}
+
+#[test]
+fn a_restored_backup_starts_a_new_epoch() {
+    let (dir, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(dir.path());
+    write(&store, 5);
+    store.close();
+    fs::copy(dir.path().join("jds.sqlite"), backup.path().join("jds.sqlite")).unwrap();
+    let store = open(dir.path());
+    write(&store, 5);
+    let epoch = store.epoch();
+    let cursor = store.events_after(Cursor::START, &EventFilter::ALL, 8).unwrap().next;
+    store.close();
+    // In place, so that only the ids can tell.
+    let old = fs::read(backup.path().join("jds.sqlite")).unwrap();
+    fs::write(dir.path().join("jds.sqlite"), old).unwrap();
+
+    let store = open(dir.path());
+    assert_ne!(store.epoch(), epoch);
+    let (id, started) = epoch_started(&store);
+    assert_eq!(id, 11, "above everything that was seen");
+    assert_eq!((started.previous_last_id, started.kept_last_id), (10, 5));
+    assert_eq!(started.previous_epoch, epoch.to_string());
+    assert_eq!(started.epoch, store.epoch().to_string());
+    assert!(gone(&store, cursor), "events 6 to 10 would never be missed otherwise");
+    let ids: Vec<_> = all_events(&store).iter().map(|event| event.id).collect();
+    assert_eq!(ids, [1, 2, 3, 4, 5, 11]);
+    assert_eq!(commit(&store, Batch::of_event(NOW_MS, numbered(0))).first_event_id, Some(12));
+    let epoch = store.epoch();
+    store.close();
+    assert_eq!(open(dir.path()).epoch(), epoch, "once for each restored backup");
+}
+
+#[test]
+fn a_directory_that_was_copied_back_starts_a_new_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, backup) = (dir.path().join("live"), dir.path().join("backup"));
+    fs::create_dir(&live).unwrap();
+    let store = open(&live);
+    write(&store, 5);
+    let epoch = store.epoch();
+    store.close();
+    fs::create_dir(&backup).unwrap();
+    for name in ["jds.sqlite", "jds.stream"] {
+        fs::copy(live.join(name), backup.join(name)).unwrap();
+    }
+    let store = open(&backup);
+    assert_ne!(store.epoch(), epoch);
+    assert_eq!(epoch_started(&store).0, 6);
+    assert_gap_free(&all_events(&store));
+}
+
+#[test]
+fn lost_files_start_a_new_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    write(&store, 5);
+    let first = store.epoch();
+    store.close();
+    fs::remove_file(dir.path().join("jds.stream")).unwrap();
+    let store = open(dir.path());
+    let second = store.epoch();
+    assert_ne!(second, first);
+    assert_eq!(epoch_started(&store).0, 6);
+    store.close();
+    fs::remove_file(dir.path().join("jds.sqlite")).unwrap();
+    let store = open(dir.path());
+    assert_ne!(store.epoch(), second);
+    let (id, started) = epoch_started(&store);
+    assert_eq!((id, started.kept_last_id), (7, 0));
+    assert_eq!(started.previous_epoch, second.to_string());
+}
+
+#[test]
+fn a_store_is_opened_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let error = SqliteStore::open(Settings::new(dir.path())).unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    assert!(error.to_string().contains("jds.stream"), "{error}");
+    drop(store);
+    open(dir.path());
+}
+
+#[test]
+fn a_newer_database_is_refused_unharmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    write(&store, 2);
+    let epoch = store.epoch();
+    store.close();
+    let path = dir.path().join("jds.sqlite");
+    let version = |version: u32| {
+        let database = Connection::open(&path).unwrap();
+        database.pragma_update(None, "user_version", version).unwrap();
+    };
+    version(999);
+    let error = SqliteStore::open(Settings::new(dir.path())).unwrap_err();
+    assert!(matches!(error, OpenError::TooNew { found: 999, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("newer program"), "{error}");
+    version(1);
+    let store = open(dir.path());
+    assert_eq!(all_events(&store).len(), 2);
+    assert_eq!(store.epoch(), epoch);
+}
+
+#[test]
+fn files_of_others_are_refused_unharmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jds.sqlite");
+    let theirs = Connection::open(&path).unwrap();
+    theirs.execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)").unwrap();
+    let error = SqliteStore::open(Settings::new(dir.path())).unwrap_err();
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    let rows: u32 = theirs.query_row("SELECT count(*) FROM theirs", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 1);
+    drop(theirs);
+    fs::write(&path, "no database at all, but long enough to be looked at".repeat(100)).unwrap();
+    let error = SqliteStore::open(Settings::new(dir.path())).unwrap_err();
+    assert!(matches!(error, OpenError::Database { .. }), "{error}");
+    let missing = SqliteStore::open(Settings::new(dir.path().join("missing"))).unwrap_err();
+    assert!(matches!(missing, OpenError::File { .. }), "{missing}");
+}
