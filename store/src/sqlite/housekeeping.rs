@@ -148,7 +148,7 @@ impl Housekeeper {
         Ok(())
     }
 
-    /// Deletes transactions that no list names.
+    /// Deletes transactions that no template names.
     ///
     /// The lists are read beside the writer. What it names from the start of that on is noted by
     /// the writer itself, so a transaction that a new template names is never deleted.
@@ -170,14 +170,15 @@ impl Housekeeper {
     }
 }
 
-/// Row ids of transactions that no list names.
+/// Row ids of transactions that no template names.
 fn unnamed(connection: &Connection) -> Result<Vec<u32>, ReadError> {
     let transaction = connection.unchecked_transaction()?;
     let mut named = IdSet::default();
     // Each whole list comes right before those that are changes to it.
     let mut lists = transaction.prepare(
-        "SELECT base_id, tx_count, packed FROM tx_lists
-         ORDER BY coalesce(base_id, id), base_id IS NOT NULL",
+        "SELECT base_id, tx_count, packed,
+             EXISTS (SELECT 1 FROM miner_templates WHERE tx_list_id = tx_lists.id)
+         FROM tx_lists ORDER BY coalesce(base_id, id), base_id IS NOT NULL",
     )?;
     let mut lists = lists.query([])?;
     let mut base = Vec::new();
@@ -187,7 +188,11 @@ fn unnamed(connection: &Connection) -> Result<Vec<u32>, ReadError> {
             list.get_ref(2)?.as_blob().map_err(|error| ReadError::Damaged(error.to_string()))?;
         let ids = packed::unpack(bytes, &base, count)
             .map_err(|error| ReadError::Damaged(error.to_string()))?;
-        ids.iter().for_each(|id| named.insert(*id));
+        // A list may be there only because others are changes to it: that needs its numbers, not
+        // its transactions.
+        if list.get(3)? {
+            ids.iter().for_each(|id| named.insert(*id));
+        }
         if base_id.is_none() {
             base = ids;
         }
