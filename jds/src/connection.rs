@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jds_wire::{Admit, Event, FrameHeader, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
 use tokio::time::{sleep_until, timeout, timeout_at};
 use tracing::{Instrument, debug, info, info_span};
@@ -18,12 +18,12 @@ use crate::budget::{ConnectionBudget, Permit, Taking};
 use crate::clock;
 use crate::limits::{
     FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
-    REPLIES_QUEUED_PER_CONNECTION_MAX, SOLUTIONS_PENDING_PER_CONNECTION_MAX, WRITE_TIMEOUT,
+    REPLIES_QUEUED_PER_CONNECTION_MAX, WRITE_TIMEOUT,
 };
 use crate::noise_io::{FrameReader, FrameWriter, IoError, accept_handshake};
 use crate::server::Shared;
 use crate::session::{Action, CloseReason, Input, Now, Record, Session};
-use crate::solve;
+use crate::solve::{SolutionTurns, Solvers};
 use crate::validator::Outcome;
 
 /// Why a connection ended. Any of these ends this connection only.
@@ -88,7 +88,7 @@ pub(crate) async fn serve<S>(
             work: JoinSet::new(),
             work_for: HashMap::new(),
             draining: false,
-            solutions: Arc::new(Semaphore::new(SOLUTIONS_PENDING_PER_CONNECTION_MAX)),
+            solutions: SolutionTurns::default(),
             shared,
         };
         let ended = connection.run(shutdown).await;
@@ -113,7 +113,7 @@ struct Connection<S> {
     work_for: HashMap<task::Id, u32>,
     /// The server shuts down.
     draining: bool,
-    solutions: Arc<Semaphore>,
+    solutions: SolutionTurns,
     shared: Arc<Shared>,
 }
 
@@ -226,17 +226,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Action::Solve(request) => {
                     let received = Instant::now();
-                    let permit = Arc::clone(&self.solutions).acquire_owned().await;
-                    let shared = Arc::clone(&self.shared);
-                    let solving = shared.submitter.solving();
-                    // Not one of `work`: a found block outlives its connection.
-                    tokio::spawn(
-                        async move {
-                            solve::solve(&shared, request, received).await;
-                            drop((permit, solving));
-                        }
-                        .in_current_span(),
-                    );
+                    // A found block outlives its connection.
+                    Solvers::take_in(&self.shared, &self.solutions, request, received).await;
                 }
                 Action::Record(record) => self.on_record(record),
                 Action::Close(reason) => return Err(reason.into()),

@@ -39,7 +39,19 @@ pub const REPLIES_QUEUED_PER_CONNECTION_MAX: usize = 64;
 pub const DECLARATIONS_PENDING_PER_CONNECTION_MAX: usize = 8;
 
 /// Solutions of one connection that are being looked at; more than that stops the reading.
-pub const SOLUTIONS_PENDING_PER_CONNECTION_MAX: usize = 8;
+pub const SOLUTIONS_PENDING_PER_CONNECTION_MAX: usize = 1;
+
+/// Solutions of one connection that may make no block before the next one has to wait.
+pub const SOLUTIONS_WITHOUT_BLOCK_BURST: u32 = 16;
+
+/// After that many, one more for each of these.
+pub const SOLUTIONS_WITHOUT_BLOCK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Jobs that one solution is tried on, the connection's newest first.
+pub const SOLUTION_CANDIDATES_MAX: usize = 128;
+
+/// Threads that look at solutions, on a machine with few cores.
+pub const SOLUTION_THREADS_MIN: usize = 2;
 
 /// Solutions of one connection that are kept while declarations of it have no answer yet: they are
 /// tried again on what is accepted then. The oldest goes first.

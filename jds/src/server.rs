@@ -22,6 +22,7 @@ use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFE
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
 use crate::session::SessionDeps;
+use crate::solve::Solvers;
 use crate::spent::SpentTokens;
 use crate::submit::Submitter;
 use crate::token::TokenMint;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub validator: Arc<Validator>,
     /// Submits found blocks.
     pub submitter: Arc<Submitter>,
+    /// Look at solutions.
+    pub(crate) solvers: Solvers,
     /// The nodes.
     pub nodes: Arc<Nodes>,
     /// Accepted jobs.
@@ -60,6 +63,9 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The system gives us no threads.
+    #[error("no threads for solutions: {0}")]
+    Threads(io::Error),
     /// IPC sources are not served.
     #[error(
         "node {node:?}: source = \"ipc\" is not supported yet; set source = \"rpc\" (with ipc_socket or without)"
@@ -183,6 +189,7 @@ fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError
         session_deps,
         validator,
         submitter,
+        solvers: Solvers::spawn(cores).map_err(StartError::Threads)?,
         nodes,
         jobs,
         peer_bytes: ByteBudget::new(PEER_BYTES_MAX),

@@ -1,36 +1,156 @@
 //! From `PushSolution` to a block: try every job that it may belong to.
+//!
+//! A found block has threads of its own here, so that no declaration, check or other work is in
+//! front of it. What else could be, other solutions, is one of each connection at a time, and of
+//! those that make no block a few each second.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
-use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
-use tracing::{error, warn};
-use validation::block::{Solution, SolutionError, assemble};
+use bitcoin::{BlockHash, Target};
+use tokio::sync::{Semaphore, oneshot};
+use tracing::{Span, error, info, warn};
+use validation::block::{Solution, SolutionError, assemble, solution_header};
 
 use crate::jobs::Job;
+use crate::limits::{
+    SOLUTION_CANDIDATES_MAX, SOLUTION_THREADS_MIN, SOLUTIONS_PENDING_PER_CONNECTION_MAX,
+    SOLUTIONS_WITHOUT_BLOCK_BURST, SOLUTIONS_WITHOUT_BLOCK_INTERVAL,
+};
 use crate::server::Shared;
 use crate::session::{OwnedSolution, Solve};
-use crate::submit::{Found, Origin};
+use crate::submit::{Found, Origin, UnderWay};
 
-/// Finds the job that the solution makes a block of, and submits that block to every node.
-pub(crate) async fn solve(shared: &Arc<Shared>, request: Solve, received: Instant) {
-    let search = Arc::clone(shared);
-    // A thread of its own: neither the reactor nor the validations are in front of it.
-    let found = tokio::task::spawn_blocking(move || find(&search, &request));
-    match found.await {
-        Ok(Some((block, job))) => {
-            let origin = Origin {
-                user: job.user.name.clone(),
-                template_hash: job.accepted.template_hash().to_string(),
-                height: job.accepted.height(),
-                received,
-            };
-            shared.submitter.submit(&block, &origin);
+/// The threads that look at solutions. They end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Solvers {
+    /// Bounded by the number of connections, each of which has one solution in it at most.
+    queue: Sender<Task>,
+}
+
+/// One connection's place in the queue.
+#[derive(Debug)]
+pub(crate) struct SolutionTurns {
+    turn: Arc<Semaphore>,
+    without_block: Arc<Mutex<Bucket>>,
+}
+
+#[derive(Debug)]
+struct Task {
+    request: Solve,
+    received: Instant,
+    shared: Arc<Shared>,
+    span: Span,
+    /// The server does not end before the block is on its way.
+    _solving: UnderWay,
+    /// Whether the solution made a block.
+    answer: oneshot::Sender<bool>,
+}
+
+impl Solvers {
+    /// Starts as many threads as there are cores.
+    ///
+    /// # Errors
+    /// The system's, when it gives us no thread.
+    pub(crate) fn spawn(cores: usize) -> io::Result<Self> {
+        let (queue, tasks) = channel();
+        let tasks = Arc::new(Mutex::new(tasks));
+        for _ in 0..cores.max(SOLUTION_THREADS_MIN) {
+            let tasks = Arc::clone(&tasks);
+            thread::Builder::new().name("solve".into()).spawn(move || serve(&tasks))?;
         }
-        Ok(None) => {}
-        Err(panic) => error!(%panic, "looking for the block of a solution ended abnormally"),
+        Ok(Self { queue })
     }
+
+    /// Takes a solution in, and returns when it is in line. Waits while the connection's last one
+    /// is looked at, and a while longer after too many that made no block.
+    pub(crate) async fn take_in(
+        shared: &Arc<Shared>,
+        turns: &SolutionTurns,
+        request: Solve,
+        received: Instant,
+    ) {
+        // The semaphore is never closed.
+        let turn = Arc::clone(&turns.turn).acquire_owned().await;
+        let (answer, answered) = oneshot::channel();
+        let task = Task {
+            request,
+            received,
+            shared: Arc::clone(shared),
+            span: Span::current(),
+            _solving: shared.submitter.solving(),
+            answer,
+        };
+        if shared.solvers.queue.send(task).is_err() {
+            error!("the threads that look at solutions have ended");
+        }
+        let without_block = Arc::clone(&turns.without_block);
+        tokio::spawn(async move {
+            if answered.await != Ok(true) {
+                let pause = lock(&without_block).take(Instant::now());
+                tokio::time::sleep(pause).await;
+            }
+            drop(turn);
+        });
+    }
+}
+
+impl Default for SolutionTurns {
+    fn default() -> Self {
+        Self {
+            turn: Arc::new(Semaphore::new(SOLUTIONS_PENDING_PER_CONNECTION_MAX)),
+            without_block: Arc::new(Mutex::new(Bucket { full_at: Instant::now() })),
+        }
+    }
+}
+
+/// Counts solutions that make no block: some at once, then a few each second.
+#[derive(Debug)]
+struct Bucket {
+    /// When all of the burst is there again.
+    full_at: Instant,
+}
+
+impl Bucket {
+    /// Takes one; how long the next has to wait.
+    fn take(&mut self, now: Instant) -> Duration {
+        self.full_at = self.full_at.max(now) + SOLUTIONS_WITHOUT_BLOCK_INTERVAL;
+        let burst = SOLUTIONS_WITHOUT_BLOCK_INTERVAL * SOLUTIONS_WITHOUT_BLOCK_BURST;
+        self.full_at.duration_since(now).saturating_sub(burst)
+    }
+}
+
+fn serve(tasks: &Mutex<Receiver<Task>>) {
+    loop {
+        let task = lock(tasks).recv();
+        let Ok(Task { request, received, shared, span, _solving, answer }) = task else { return };
+        let _entered = span.enter();
+        // A defect must not take a thread away from the blocks to come.
+        let found = catch_unwind(AssertUnwindSafe(|| solve(&shared, &request, received)));
+        let found = found.unwrap_or_else(|_| {
+            error!("looking for the block of a solution ended abnormally");
+            false
+        });
+        // The connection may have gone.
+        let _ = answer.send(found);
+    }
+}
+
+/// Finds the job that the solution makes a block of, and submits that block to every node. Whether
+/// it made one that was not known.
+fn solve(shared: &Arc<Shared>, request: &Solve, received: Instant) -> bool {
+    let Some((found, job)) = find(shared, request) else { return false };
+    let origin = Origin {
+        user: job.user.name.clone(),
+        template_hash: job.accepted.template_hash().to_string(),
+        height: job.accepted.height(),
+        received,
+    };
+    shared.submitter.submit(&found, &origin)
 }
 
 fn find(shared: &Shared, request: &Solve) -> Option<(Found, Arc<Job>)> {
@@ -47,20 +167,24 @@ fn find(shared: &Shared, request: &Solve) -> Option<(Found, Arc<Job>)> {
             tried.other_height += 1;
             continue;
         }
+        // Before anything is made of the job's transactions.
+        if job.accepted.coinbase().extranonce_len() != solution.extranonce.len() {
+            tried.other_extranonce += 1;
+            continue;
+        }
         // Our own word on the target, never the peer's: of this very parent, or of the tip that
         // the job was accepted on, or of the present tip, which differs from the parent's only
         // at the border of a difficulty period.
         let own = Some(*job.accepted.tip()).filter(|tip| tip.hash == prev_hash);
         let judged_by = parent.or(own).or(tip).unwrap_or(*job.accepted.tip());
         let bits = judged_by.next_bits.at(ntime);
-        match assemble(&job.accepted, &job.body(), &solution, bits) {
-            Ok(block) => {
-                // Megabytes of digits: made here, off the reactor.
-                let found = Found { hash: block.hash, hex: block.hex().into() };
-                return Some((found, job));
+        match try_job(shared, &job, &solution, bits) {
+            Try::Block(found) => return Some((found, job)),
+            Try::Known(hash) => {
+                info!(block = %hash, "block found again, it is under way already");
+                return None;
             }
-            Err(SolutionError::ExtranonceLength { .. }) => tried.other_extranonce += 1,
-            Err(_) => tried.above_target += 1,
+            Try::None => tried.above_target += 1,
         }
     }
     warn!(
@@ -71,6 +195,41 @@ fn find(shared: &Shared, request: &Solve) -> Option<(Found, Arc<Job>)> {
         "a solution makes a block of none of the jobs"
     );
     None
+}
+
+/// What a solution and one job make.
+enum Try {
+    Block(Found),
+    /// A block that was found before.
+    Known(BlockHash),
+    None,
+}
+
+fn try_job(
+    shared: &Shared,
+    job: &Job,
+    solution: &Solution<'_>,
+    bits: bitcoin::CompactTarget,
+) -> Try {
+    let body = job.body();
+    let header = match solution_header(&job.accepted, &body, solution, bits) {
+        Ok((header, _)) => header,
+        Err(SolutionError::ExtranonceLength { .. } | SolutionError::AboveTarget { .. }) => {
+            return Try::None;
+        }
+    };
+    let hash = header.block_hash();
+    if !Target::from_compact(bits).is_met_by(hash) {
+        return Try::None;
+    }
+    // The same solution again, time after time, does not make us write a block each time.
+    if shared.submitter.knows(&hash) {
+        return Try::Known(hash);
+    }
+    match assemble(&job.accepted, &body, solution, bits) {
+        Ok(block) => Try::Block(Found { hash: block.hash, hex: block.hex().into() }),
+        Err(_) => Try::None,
+    }
 }
 
 #[derive(Default)]
@@ -85,11 +244,15 @@ fn candidates(shared: &Shared, request: &Solve) -> Vec<Arc<Job>> {
     let mut jobs = request.jobs.clone();
     for user in &request.users {
         for job in shared.jobs.of_user(&user.tag) {
+            if jobs.len() >= SOLUTION_CANDIDATES_MAX {
+                break;
+            }
             if !jobs.iter().any(|known| known.number == job.number) {
                 jobs.push(job);
             }
         }
     }
+    jobs.truncate(SOLUTION_CANDIDATES_MAX);
     jobs
 }
 
@@ -100,5 +263,32 @@ fn as_solution(solution: &OwnedSolution, prev_hash: BlockHash) -> Solution<'_> {
         nonce: solution.nonce,
         ntime: solution.ntime,
         version: solution.version,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_solutions_without_a_block_passes_and_then_a_few_each_second() {
+        let start = Instant::now();
+        let mut bucket = Bucket { full_at: start };
+        for _ in 0..SOLUTIONS_WITHOUT_BLOCK_BURST {
+            assert_eq!(bucket.take(start), Duration::ZERO);
+        }
+        let interval = SOLUTIONS_WITHOUT_BLOCK_INTERVAL;
+        assert_eq!(bucket.take(start), interval);
+        assert_eq!(bucket.take(start + interval), interval, "one for each interval");
+        assert_eq!(bucket.take(start + interval * 3), Duration::ZERO);
+        let later = start + interval * 1_000;
+        for _ in 0..SOLUTIONS_WITHOUT_BLOCK_BURST {
+            assert_eq!(bucket.take(later), Duration::ZERO, "no more than a burst was saved up");
+        }
+        assert_eq!(bucket.take(later), interval);
     }
 }

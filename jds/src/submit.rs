@@ -146,6 +146,11 @@ impl Submitter {
         true
     }
 
+    /// Whether this block was found before, lately.
+    pub(crate) fn knows(&self, hash: &BlockHash) -> bool {
+        lock(&self.seen).contains(hash)
+    }
+
     /// Submits the blocks that an earlier run could give to no node, or not to all.
     fn submit_left_over(self: &Arc<Self>) {
         for file in self.files.left_over() {

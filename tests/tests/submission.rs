@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it expected")]
 
 use std::fs;
+use std::time::Instant;
 
 use bitcoin::{Block, BlockHash, Target, hashes::Hash};
 use jds::client::template::{MinerTemplate, Solved};
+use jds::limits::{SOLUTIONS_WITHOUT_BLOCK_BURST, SOLUTIONS_WITHOUT_BLOCK_INTERVAL};
 use jds_tests::{Miner, PATIENCE, Setup, Work, World, accepted};
 use jds_wire::message::PushSolution;
 use serde_json::{Value, json};
@@ -326,4 +328,64 @@ async fn a_node_that_hangs_delays_no_other() {
     Work::wait_mined(&world.nodes[1], hash, PATIENCE);
     world.nodes[0].resume().unwrap();
     Work::wait_mined(&world.nodes[0], hash, PATIENCE);
+}
+
+/// Work that fills every thread for such work, and whatever else waits for one, is not in front of
+/// a found block.
+#[test]
+fn a_found_block_waits_for_no_other_work() {
+    const BLOCKING_THREADS: usize = 4;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let world = logging_world().await;
+        let work = world.work();
+        let mut miner = world.miner("alice").await;
+        let template = miner.template(&work);
+        accepted(&miner.declare(&template).await);
+        let (busy, end) = std::sync::mpsc::channel::<()>();
+        let end = std::sync::Arc::new(std::sync::Mutex::new(end));
+        for _ in 0..BLOCKING_THREADS * 4 {
+            let end = std::sync::Arc::clone(&end);
+            tokio::task::spawn_blocking(move || end.lock().unwrap().recv().unwrap_err());
+        }
+        let hash = miner.solve_and_push(&work, &template).await;
+        world.assert_mined(hash, &template.txs);
+        drop(busy);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_solutions_slows_down_its_own_connection_alone_and_none_is_dropped() {
+    let world = logging_world().await;
+    let work = world.work();
+    let mut flood = world.miner("mallory").await;
+    let own = flood.template(&work);
+    accepted(&flood.declare(&own).await);
+    let mut miner = world.miner("alice").await;
+    let template = miner.template(&work);
+    accepted(&miner.declare(&template).await);
+
+    let good = solve_with(&work, &own, 1);
+    let start = Instant::now();
+    // The burst, and three more: each of the last two waits for the one before.
+    let interval = SOLUTIONS_WITHOUT_BLOCK_INTERVAL;
+    let burst = SOLUTIONS_WITHOUT_BLOCK_BURST;
+    for nonce in 0..burst + 3 {
+        let bad = PushSolution { extranonce: &[1; 15], nonce, ..solution(&good) };
+        flood.client.push_solution(bad).await.unwrap();
+    }
+    // Others are looked at meanwhile.
+    let hash = miner.solve_and_push(&work, &template).await;
+    world.assert_mined(hash, &template.txs);
+    // Answered once all that came before it was taken in.
+    flood.token().await;
+    let elapsed = start.elapsed();
+    assert!(elapsed >= 2 * interval, "{elapsed:?} for {burst} solutions and three more");
+    // On the tip before now, so that it becomes no tip, but the node has it.
+    flood.push(&good).await;
+    wait_stored(world.node(), &good.block);
 }

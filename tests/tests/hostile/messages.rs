@@ -1,6 +1,7 @@
 //! Payloads that are no messages, and messages at the wrong time.
 
 use jds::client::{JdClient, SetupOptions};
+use jds::limits::SOLUTIONS_WITHOUT_BLOCK_BURST;
 use jds_tests::{PATIENCE, World, accepted, rejected};
 use jds_wire::ClientMessage;
 use jds_wire::message::constants as c;
@@ -131,8 +132,9 @@ async fn solutions_of_nothing_change_nothing() {
     let work = world.work();
     let template = miner.template(&work);
     let mut noise = Noise(3);
-    for round in 0..500 {
-        if round == 100 {
+    // More than may come without a wait, so that some do wait.
+    for round in 0..SOLUTIONS_WITHOUT_BLOCK_BURST + 8 {
+        if round == 8 {
             accepted(&miner.declare(&template).await);
         }
         let length = noise.below(33);
