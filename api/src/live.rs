@@ -151,7 +151,7 @@ impl Live {
             "Batches acknowledged in memory",
             metrics.volatile_total,
         )?;
-        let bounds = metrics.commit_seconds_bounds.iter().copied().chain([f64::MAX]);
+        let bounds = metrics.commit_seconds_bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(metrics.commit_seconds.iter().copied()).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         writer

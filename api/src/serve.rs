@@ -80,7 +80,8 @@ pub async fn serve(
     let router = router(app.clone());
 
     let mut connections = JoinSet::new();
-    connections.spawn(async move { app.deliverer.start().await });
+    let starting = Arc::clone(&app);
+    connections.spawn(async move { starting.deliverer.start().await });
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
@@ -107,6 +108,8 @@ pub async fn serve(
     if timeout(limits::SHUTDOWN_WAIT, all).await.is_err() {
         tracing::debug!("requests to the API were cut off at the end");
     }
+    connections.shutdown().await;
+    app.deliverer.stop().await;
     Ok(())
 }
 

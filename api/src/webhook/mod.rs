@@ -170,6 +170,15 @@ impl Deliverer {
         Ok(true)
     }
 
+    /// Ends all deliveries and waits until they have ended.
+    pub(crate) async fn stop(&self) {
+        let mut tasks = self.tasks.lock().await;
+        let ids: Vec<_> = tasks.keys().cloned().collect();
+        for id in ids {
+            stop(&mut tasks, &id).await;
+        }
+    }
+
     async fn find(&self, id: &str) -> Result<Option<Webhook>, Problem> {
         let id = id.to_owned();
         self.shared.reader.read(move |store| store.webhook(&id)).await

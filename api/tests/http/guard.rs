@@ -1,0 +1,173 @@
+//! Who may ask for what.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use api::{Backend, Metrics, Settings, StartError, Token};
+use bitcoin::Network;
+use store::Store;
+use tokio::net::TcpListener;
+
+use crate::client::{get, request, send};
+use crate::world::{READ_TOKEN, Server, TOKEN, World};
+
+const HOOK: &str = r#"{"url":"http://127.0.0.1:9/"}"#;
+
+#[tokio::test]
+async fn names_of_strangers_are_refused_on_loopback() {
+    let world = World::with(|settings| settings.hosts = vec!["jds.example".into()], |_| {}).await;
+    let port = world.address.port();
+    for host in ["localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:80", "jds.example", "127.1.2.3"] {
+        let answer =
+            send(world.address, &format!("GET /v1/nodes HTTP/1.0\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(answer.status, 200, "{host}");
+    }
+    for head in [
+        "GET /v1/nodes HTTP/1.0\r\nHost: evil.example\r\n".to_owned(),
+        format!("GET /v1/nodes HTTP/1.0\r\nHost: localhost.evil.example:{port}\r\n"),
+        "GET /v1/nodes HTTP/1.0\r\nHost: 127.0.0.1.evil.example\r\n".to_owned(),
+        "GET /v1/nodes HTTP/1.0\r\nHost: 192.168.1.1\r\n".to_owned(),
+        "GET /v1/nodes HTTP/1.0\r\n".to_owned(),
+        "GET /v1/nodes HTTP/1.0\r\nHost: localhost\r\nHost: evil.example\r\n".to_owned(),
+        "GET http://evil.example/v1/nodes HTTP/1.0\r\nHost: localhost\r\n".to_owned(),
+    ] {
+        let answer = send(world.address, &format!("{head}\r\n")).await;
+        assert_eq!((answer.status, answer.problem().as_str()), (403, "foreign-host"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_strangers_are_refused_on_loopback() {
+    let world = World::start().await;
+    let own = format!("http://{}", world.address);
+    let bearer = format!("Bearer {TOKEN}");
+    for (origin, status) in
+        [(own.as_str(), 200), ("null", 403), ("http://localhost:1", 403), ("http://x.example", 403)]
+    {
+        let headers = [("Origin", origin), ("Authorization", &bearer)];
+        let answer = request(world.address, "GET", "/v1/nodes", &headers, "").await;
+        assert_eq!(answer.status, status, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn writing_needs_the_token() {
+    let world =
+        World::with(|api| api.read_token = Some(Token::from_text(READ_TOKEN).unwrap()), |_| {})
+            .await;
+    let json = ("Content-Type", "application/json");
+    let long = format!("Bearer {TOKEN}x");
+    let reads = format!("Bearer {READ_TOKEN}");
+    for (authorization, status, problem) in [
+        (None, 401, "unauthorized"),
+        (Some("Bearer "), 401, "unauthorized"),
+        (Some("Bearer wrong"), 401, "unauthorized"),
+        (Some(long.as_str()), 401, "unauthorized"),
+        (Some(TOKEN), 401, "unauthorized"),
+        (Some(reads.as_str()), 403, "read-only-token"),
+    ] {
+        let headers: Vec<_> =
+            authorization.map(|value| ("Authorization", value)).into_iter().chain([json]).collect();
+        for (method, path) in
+            [("POST", "/v1/webhooks"), ("PATCH", "/v1/webhooks/x"), ("DELETE", "/v1/webhooks/x")]
+        {
+            let answer = request(world.address, method, path, &headers, HOOK).await;
+            assert_eq!(
+                (answer.status, answer.problem().as_str()),
+                (status, problem),
+                "{headers:?}"
+            );
+            let challenge = answer.header("www-authenticate");
+            assert_eq!(challenge, (status == 401).then_some("Bearer"));
+        }
+    }
+    assert_eq!(world.read("/v1/webhooks").await["webhooks"], serde_json::json!([]));
+    assert_eq!(world.write("POST", "/v1/webhooks", HOOK).await.status, 201);
+}
+
+#[tokio::test]
+async fn without_a_token_writing_says_how_to_configure_one() {
+    let world = World::with(|settings| settings.token = None, |_| {}).await;
+    let answer = world.write("POST", "/v1/webhooks", HOOK).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (403, "writes-disabled"));
+    assert!(answer.text().contains("token_file"), "{}", answer.text());
+    assert_eq!(world.get("/v1/webhooks").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_public_address_is_refused_without_a_token() {
+    let public: SocketAddr = "0.0.0.0:0".parse().unwrap();
+    let settings = Settings::new(public, Network::Regtest);
+    let error = api::bind(&settings).await.unwrap_err();
+    assert!(matches!(error, StartError::PublicWithoutToken { .. }));
+    let message = error.to_string();
+    assert!(message.contains("[api] listen") && message.contains("token_file"), "{message}");
+
+    // A listener that came from elsewhere is looked at too.
+    let world = World::start().await;
+    let listener = TcpListener::bind(public).await.unwrap();
+    let store = Arc::clone(&world.store) as Arc<dyn Store>;
+    let backend = Arc::new(Server::default()) as Arc<dyn Backend>;
+    let served =
+        api::serve(listener, settings, store, backend, Metrics::new(), std::future::pending());
+    assert!(matches!(served.await, Err(StartError::PublicWithoutToken { .. })));
+}
+
+#[tokio::test]
+async fn on_a_public_address_reading_needs_a_token_too() {
+    let world = World::with(
+        |settings| {
+            settings.listen = "0.0.0.0:0".parse().unwrap();
+            settings.read_token = Some(Token::from_text(READ_TOKEN).unwrap());
+        },
+        |_| {},
+    )
+    .await;
+    let address = SocketAddr::from(([127, 0, 0, 1], world.address.port()));
+    for path in ["/v1/events", "/v1/nodes", "/metrics", "/v1/openapi.json"] {
+        assert_eq!(get(address, path).await.problem(), "unauthorized", "{path}");
+        for token in [TOKEN, READ_TOKEN] {
+            let headers = [("Authorization", format!("Bearer {token}"))];
+            let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+            assert_eq!(request(address, "GET", path, &headers, "").await.status, 200, "{path}");
+        }
+    }
+    // For load balancers: whether, but not why.
+    world.server.node_lost.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(get(address, "/healthz").await.status, 200);
+    let answer = get(address, "/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert!(!answer.text().contains("refused"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn errors_of_the_framework_are_problems_too() {
+    let world = World::start().await;
+    let bearer = format!("Bearer {TOKEN}");
+    let json = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let large = format!("{{\"url\":\"{}\"}}", "x".repeat(api::limits::BODY_BYTES_MAX));
+    for (method, path, headers, body, status, problem) in [
+        ("GET", "/v1/nothing", &json[..1], "", 404, "not-found"),
+        ("GET", "/v1/events/1", &json[..1], "", 404, "not-found"),
+        ("DELETE", "/v1/events", &json[..1], "", 405, "method-not-allowed"),
+        ("POST", "/healthz", &json[..1], "", 405, "method-not-allowed"),
+        ("POST", "/v1/webhooks", &json[..1], HOOK, 415, "media-type"),
+        ("POST", "/v1/webhooks", &json[..], "{", 400, "bad-body"),
+        ("POST", "/v1/webhooks", &json[..], "{}", 422, "bad-content"),
+        ("POST", "/v1/webhooks", &json[..], r#"{"url":1}"#, 422, "bad-content"),
+        ("POST", "/v1/webhooks", &json[..], r#"{"url":"http://x/","a":1}"#, 422, "bad-content"),
+        ("POST", "/v1/webhooks", &json[..], &large, 413, "too-large"),
+        ("GET", "/v1/declarations/x", &json[..1], "", 400, "bad-parameter"),
+        ("GET", "/v1/miners/%ff", &json[..1], "", 400, "bad-parameter"),
+    ] {
+        let answer = request(world.address, method, path, headers, body).await;
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (status, problem),
+            "{method} {path}"
+        );
+        if status == 405 {
+            assert!(answer.header("allow").is_some(), "{method} {path}");
+        }
+    }
+}
