@@ -12,7 +12,7 @@ use jds::server::Server;
 use jds_wire::Secp256k1PublicKey;
 use signet::{FillSpec, Node, NodeOptions, wait};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::player::Target;
 
@@ -66,7 +66,7 @@ impl Ours {
         );
         std::fs::write(&file, text)?;
         let checked = config::load(&file, std::iter::empty())?;
-        let runtime = Runtime::new()?;
+        let runtime = Builder::new_multi_thread().enable_all().thread_name("server").build()?;
         let server = runtime.block_on(Server::start(&checked))?;
         wait::until_true("our server to know the node's transactions", START_WAIT, || {
             server.shared().validator.cache.size().count >= tx_count
