@@ -113,7 +113,7 @@ impl Peer {
 
     /// Declares a job whose one transaction is then asked for.
     fn declare_unknown(&mut self, request_id: u32) {
-        let declaration = *self.begin(request_id);
+        let declaration = self.begin(request_id);
         let outcome = Box::new(Outcome::NeedTxs(draft(declaration, &tip_below(HEIGHT))));
         let actions = self.input(Input::Validated { request_id, outcome });
         assert!(matches!(
@@ -134,17 +134,17 @@ impl Peer {
     }
 
     /// A declaration under way; what becomes of it is up to the test.
-    fn begin(&mut self, request_id: u32) -> Box<Declaration> {
+    fn begin(&mut self, request_id: u32) -> Declaration {
         let token = self.allocate("alice");
         match self.declare(request_id, &token).pop() {
-            Some(Action::Validate(declaration)) => declaration,
+            Some(Action::Validate(declaration)) => *declaration,
             other => panic!("{other:?}"),
         }
     }
 
     /// The declaration is accepted and kept.
-    fn accept(&mut self, declaration: Box<Declaration>) -> (Arc<Job>, Vec<Action>) {
-        let Declaration { request_id, user, declarer, .. } = *declaration;
+    fn accept(&mut self, declaration: Declaration) -> (Arc<Job>, Vec<Action>) {
+        let Declaration { request_id, user, declarer, .. } = declaration;
         let jobs = Arc::clone(&self.session.deps.jobs);
         let job = jobs.create(user, &declarer, accepted(HEIGHT, &[]));
         jobs.keep(&job);
