@@ -90,16 +90,20 @@ impl Deliverer {
     pub(crate) async fn start(&self) {
         let mut stopping = self.shared.stopping.clone();
         loop {
+            // Held over the read: what is created meanwhile must not be taken up twice.
+            let mut tasks = self.tasks.lock().await;
             match self.shared.reader.read(|store| store.webhooks()).await {
                 Ok(hooks) => {
-                    let mut tasks = self.tasks.lock().await;
                     for hook in hooks {
-                        self.run(&mut tasks, hook);
+                        if !tasks.contains_key(&hook.id) {
+                            self.run(&mut tasks, hook);
+                        }
                     }
                     return;
                 }
                 Err(problem) => tracing::warn!(error = problem.detail, "webhooks wait"),
             }
+            drop(tasks);
             let stop = async { stopping.wait_for(|stop| *stop).await.is_ok() };
             tokio::select! {
                 () = tokio::time::sleep(limits::WEBHOOK_RETRY_MIN) => {}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::http::Uri;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use store::Webhook;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use ureq::config::Config;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
@@ -101,7 +101,7 @@ impl Resolver for CheckedResolver {
     }
 }
 
-/// Posts deliveries on threads that may block, so many at a time.
+/// Posts deliveries on threads of their own, so many at a time.
 #[derive(Clone)]
 pub(crate) struct Poster {
     agent: ureq::Agent,
@@ -143,11 +143,17 @@ impl Poster {
             .header(WEBHOOK, &hook.id)
             .header(TIMESTAMP, timestamp_s.to_string())
             .header(SIGNATURE, signature(&hook.secret, timestamp_s, &body));
+        let (sender, answer) = oneshot::channel();
+        // A thread of its own, which the end of the runtime does not wait for.
         let send = move || {
             let _turn = turn;
-            request.send(body).map(|response| response.status().as_u16())
+            let answer = request.send(body).map(|response| response.status().as_u16());
+            // Whoever waited may have been stopped.
+            let _ = sender.send(answer);
         };
-        match tokio::task::spawn_blocking(send).await {
+        let thread = std::thread::Builder::new().name("webhook".to_owned()).spawn(send);
+        thread.map_err(|error| format!("no thread for the delivery: {error}"))?;
+        match answer.await {
             Ok(Ok(200..=299)) => Ok(()),
             Ok(Ok(status @ 300..=399)) => {
                 Err(format!("the answer was {status}; redirects are not followed"))

@@ -177,6 +177,9 @@ async fn a_webhook_goes_on_where_it_was_when_the_server_comes_back() {
 async fn webhooks_are_paused_resumed_and_deleted() {
     let world = World::start().await;
     let mut receiver = Receiver::start(status(200)).await;
+    // Gets what the other does not, and so tells that there was something to get.
+    let mut witness = Receiver::start(status(200)).await;
+    create(&world, json!({"url": witness.url()})).await;
     let created = create(&world, json!({"url": receiver.url()})).await;
     let path = path_of(&created);
     let paused = world.write("PATCH", &path, r#"{"paused":true}"#).await.json();
@@ -184,6 +187,7 @@ async fn webhooks_are_paused_resumed_and_deleted() {
     world.events(1..=3).await;
     let lag = world.read(&path).await["lag_events"].as_u64().unwrap();
     assert_eq!(lag, 3);
+    assert_eq!(witness.next().await.ids().len(), 3);
     assert!(receiver.has_none());
     let resumed = world.write("PATCH", &path, r#"{"paused":false}"#).await.json();
     assert_eq!(resumed["state"], "active");
@@ -194,6 +198,7 @@ async fn webhooks_are_paused_resumed_and_deleted() {
     assert_eq!(world.write("DELETE", &path, "").await.status, 404);
     assert_eq!(world.write("PATCH", &path, "{}").await.status, 404);
     world.events(4..=4).await;
+    witness.next().await;
     assert!(receiver.has_none());
     let id = path.rsplit('/').next().unwrap().to_owned();
     assert!(!world.get("/metrics").await.text().contains(&id));
