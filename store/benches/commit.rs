@@ -36,7 +36,9 @@ fn benches(criterion: &mut Criterion) {
             let commits: Vec<_> = (0..TOGETHER)
                 .map(|_| store.commit(Batch::of_event(NOW_MS, numbered(next()))))
                 .collect();
-            commits.into_iter().for_each(|commit| drop(commit.wait().unwrap()));
+            for commit in commits {
+                commit.wait().unwrap();
+            }
         });
     });
     criterion.bench_function("256 shares in flight, rows only", |bencher| {
@@ -45,7 +47,9 @@ fn benches(criterion: &mut Criterion) {
                 .map(|_| share("alice", next(), TemplateSource::Miner))
                 .map(|share| store.commit(Batch::new(NOW_MS).share(share)))
                 .collect();
-            commits.into_iter().for_each(|commit| drop(commit.wait().unwrap()));
+            for commit in commits {
+                commit.wait().unwrap();
+            }
         });
     });
     criterion.bench_function("one synced event", |bencher| {

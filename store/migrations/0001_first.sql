@@ -31,11 +31,15 @@ CREATE TABLE tokens (
 ) STRICT;
 CREATE INDEX tokens_expires ON tokens (expires_at);
 
--- Each transaction once. The id fits four bytes.
+-- Each transaction once. The id fits four bytes. There is no index by wtxid: the writer, which
+-- alone adds rows, knows all of them.
+CREATE TABLE tx_ids (
+    id    INTEGER PRIMARY KEY CHECK (id BETWEEN 1 AND 4294967295),
+    wtxid BLOB NOT NULL
+) STRICT;
 CREATE TABLE transactions (
-    id        INTEGER PRIMARY KEY CHECK (id BETWEEN 1 AND 4294967295),
-    wtxid     BLOB NOT NULL UNIQUE,
-    txid      BLOB,                       -- NULL: the same as wtxid
+    id        INTEGER PRIMARY KEY REFERENCES tx_ids (id),
+    txid      BLOB,                       -- NULL: the same as the wtxid
     weight_wu INTEGER NOT NULL,
     fee_sat   INTEGER,
     raw       BLOB NOT NULL

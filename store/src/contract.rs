@@ -13,7 +13,7 @@ use crate::query::{
 use crate::report::{Metrics, Sizes, Status};
 use crate::types::{Cursor, StreamEpoch};
 
-/// A durable store: one writer, many readers. `tests/contract.rs` says in tests what it promises;
+/// A durable store: one writer, many readers. `tests/contract` says in tests what it promises;
 /// every backend passes them.
 ///
 /// Reads block the thread for as long as the disk needs: call them from `spawn_blocking`. They

@@ -63,9 +63,6 @@ pub const VOLATILE_TEMPLATES_MAX: usize = 256;
 /// Found blocks among them: up to 4 MB each.
 pub const VOLATILE_BLOCKS_MAX: usize = 16;
 
-/// Row ids of transactions that the writer remembers by wtxid.
-pub(crate) const TX_IDS_CACHED_MAX: usize = 200_000;
-
 /// Users whose last complete list of transactions the writer remembers.
 pub(crate) const LISTS_CACHED_MAX: usize = 1_024;
 

@@ -61,7 +61,7 @@ pub struct Retention {
     /// Accepted templates without their transactions: 30 days, 64 MB.
     pub templates: Keep,
     /// Transactions of accepted templates: 2 days, 512 MB. A transaction goes when no template
-    /// that keeps its transactions names it any more. Those of Bitcoin's mempool bring about
+    /// that keeps its transactions names it any more; each takes some thirty bytes of memory. Those of Bitcoin's mempool bring about
     /// 300 MB a day; templates are of no use for mining after the next block.
     pub transactions: Keep,
     /// Rejected templates: 7 days, 32 MB.

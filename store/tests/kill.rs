@@ -3,6 +3,8 @@
 //! The test starts itself as a child that commits from several threads and prints what was
 //! acknowledged, kills it, opens the store and compares. `STORE_KILL_ROUNDS` sets the rounds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::collections::BTreeMap;

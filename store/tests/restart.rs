@@ -1,5 +1,7 @@
 //! What a new start makes of the files that it finds: restored backups, copies, files of others.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::fs;

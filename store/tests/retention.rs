@@ -1,6 +1,8 @@
 //! What is too old or too much goes, and nothing else: lists and transactions that a kept template
 //! needs stay, and the counted sizes are those of the tables.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::path::Path;

@@ -2,6 +2,8 @@
 //! the trouble is over. A bound on the file stands for the full disk (the same error of SQLite), a
 //! second connection holds the lock.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::path::Path;

@@ -87,7 +87,10 @@ impl Pen {
             Ok(value)
         });
         match &result {
-            Ok(_) => self.tell(),
+            Ok(_) => {
+                self.state.tx_ids.settle();
+                self.tell();
+            }
             Err(_) => {
                 // SQLite has rolled back already after some errors.
                 if !self.connection.is_autocommit() {

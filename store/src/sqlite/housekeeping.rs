@@ -197,7 +197,7 @@ fn unnamed(connection: &Connection) -> Result<Vec<u32>, ReadError> {
             base = ids;
         }
     }
-    let mut ids = transaction.prepare("SELECT id FROM transactions")?;
+    let mut ids = transaction.prepare("SELECT id FROM tx_ids")?;
     let ids = ids.query_map([], |row| row.get::<_, u32>(0))?;
     let unnamed = ids.filter(|id| !id.as_ref().is_ok_and(|id| named.contains(*id)));
     Ok(unnamed.collect::<Result<_, _>>()?)

@@ -177,7 +177,7 @@ fn tx(connection: &Connection, id: u32) -> Result<TemplateTx, ReadError> {
     connection
         .prepare_cached(
             "SELECT coalesce(txid, wtxid), wtxid, length(raw), weight_wu, fee_sat
-             FROM transactions WHERE id = ?1",
+             FROM transactions JOIN tx_ids USING (id) WHERE id = ?1",
         )?
         .query_row(params![id], |row| {
             Ok(TemplateTx {

@@ -126,8 +126,9 @@ fn tip(row: &Row<'_>, height: u32) -> Result<ChainTip, ReadError> {
 /// One transaction, with proof that its bytes are those that were written.
 fn tx(connection: &Connection, id: u32) -> Result<Tx, ReadError> {
     let damaged = |what: &str| ReadError::Damaged(format!("transaction {id} {what}"));
-    let mut statement =
-        connection.prepare_cached("SELECT wtxid, raw FROM transactions WHERE id = ?1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT wtxid, raw FROM transactions JOIN tx_ids USING (id) WHERE id = ?1",
+    )?;
     let mut rows = statement.query([id])?;
     let row = rows.next()?.ok_or_else(|| damaged("is missing"))?;
     let raw = row.get_ref(1)?.as_blob().map_err(|_| damaged("is not bytes"))?;

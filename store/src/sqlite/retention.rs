@@ -244,14 +244,16 @@ pub(super) fn delete_transactions(pen: &mut Pen, ids: &[u32]) -> rusqlite::Resul
     pen.transaction(false, |pen| {
         let Some(named) = pen.state.named.take() else { return Ok(()) };
         let result = ids.iter().filter(|id| !named.contains(**id)).try_for_each(|id| {
-            let gone = pen
+            let bytes: Option<u64> = pen
                 .connection
-                .prepare_cached(
-                    "DELETE FROM transactions WHERE id = ?1 RETURNING wtxid, length(raw)",
-                )?
-                .query_row([id], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, u64>(1)?)))
+                .prepare_cached("DELETE FROM transactions WHERE id = ?1 RETURNING length(raw)")?
+                .query_row([id], |row| row.get(0))
                 .optional()?;
-            if let Some((wtxid, bytes)) = gone {
+            if let Some(bytes) = bytes {
+                let wtxid = pen
+                    .connection
+                    .prepare_cached("DELETE FROM tx_ids WHERE id = ?1 RETURNING wtxid")?
+                    .query_row([id], |row| row.get(0))?;
                 pen.state.tx_ids.remove(&super::read::wtxid(wtxid));
                 pen.state.sizes.removed(Table::Transactions, 1, bytes);
             }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::sizes::TableSizes;
 use super::tx_ids::TxIds;
-use crate::limits::{LIST_DELTAS_MAX, LISTS_CACHED_MAX, TX_IDS_CACHED_MAX, USERS_MAX};
+use crate::limits::{LIST_DELTAS_MAX, LISTS_CACHED_MAX, USERS_MAX};
 use crate::types::UserTag;
 
 /// The writer's memory.
@@ -31,6 +31,7 @@ pub(super) struct State {
 pub(super) struct Mark {
     next_event_id: u64,
     sizes: TableSizes,
+    tx_ids: usize,
 }
 
 impl State {
@@ -42,7 +43,7 @@ impl State {
         Ok(Self {
             next_event_id,
             sizes: TableSizes::load(connection)?,
-            tx_ids: TxIds::new(TX_IDS_CACHED_MAX),
+            tx_ids: TxIds::load(connection)?,
             bases: Bases::default(),
             sovereign: HashSet::new(),
             named: None,
@@ -51,14 +52,15 @@ impl State {
     }
 
     pub(super) fn mark(&self) -> Mark {
-        Mark { next_event_id: self.next_event_id, sizes: self.sizes.clone() }
+        let tx_ids = self.tx_ids.mark();
+        Mark { next_event_id: self.next_event_id, sizes: self.sizes.clone(), tx_ids }
     }
 
     /// Goes back to a mark after a rollback: the caches may know rows that are no more.
     pub(super) fn reset(&mut self, mark: Mark) {
         self.next_event_id = mark.next_event_id;
         self.sizes = mark.sizes;
-        self.tx_ids.clear();
+        self.tx_ids.undo(mark.tx_ids);
         self.bases.clear();
         self.sovereign.clear();
     }

@@ -1,76 +1,145 @@
-//! Row ids of transactions by wtxid, so that a template of known transactions needs no query for
-//! each.
+//! Row ids of transactions by wtxid, all of them in memory.
+//!
+//! An index in the database would cost a random page for each new transaction, which a memory card
+//! feels, and a query for each transaction of a template. Here a transaction takes some thirty
+//! bytes of memory; [`crate::Retention::transactions`] bounds how many there are.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
 use bitcoin::Wtxid;
+use bitcoin::hashes::Hash as _;
+use rusqlite::Connection;
 
-/// A bounded map. What was not looked up for long is forgotten: there are two generations, a hit
-/// moves an entry to the younger one, and when that is full, the older one goes.
-#[derive(Debug)]
+use super::read::wtxid;
+
+/// The map, and what to undo when a transaction of the database is rolled back.
+#[derive(Debug, Default)]
 pub(super) struct TxIds {
-    young: HashMap<Wtxid, u32>,
-    old: HashMap<Wtxid, u32>,
-    generation_max: usize,
+    ids: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
+    /// Two keys of this process: nobody can make two wtxids that meet in both.
+    hashers: [RandomState; 2],
+    journal: Vec<Undo>,
+}
+
+/// 128 bits that stand for a wtxid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key([u32; 4]);
+
+#[derive(Debug, Clone, Copy)]
+enum Undo {
+    Insert(Key),
+    Remove(Key, u32),
 }
 
 impl TxIds {
-    /// Remembers up to `capacity` transactions.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
-            generation_max: capacity.div_ceil(2).max(1),
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut all = Self::default();
+        let count: usize =
+            connection.query_row("SELECT count(*) FROM tx_ids", [], |row| row.get(0))?;
+        all.ids.reserve(count);
+        let mut rows = connection.prepare("SELECT id, wtxid FROM tx_ids")?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let key = all.key(&wtxid(row.get(1)?));
+            all.ids.insert(key, row.get(0)?);
         }
+        Ok(all)
     }
 
-    pub(super) fn get(&mut self, wtxid: &Wtxid) -> Option<u32> {
-        if let Some(id) = self.young.get(wtxid) {
-            return Some(*id);
-        }
-        let id = self.old.remove(wtxid)?;
-        self.insert(*wtxid, id);
-        Some(id)
+    pub(super) fn get(&self, wtxid: &Wtxid) -> Option<u32> {
+        self.ids.get(&self.key(wtxid)).copied()
     }
 
-    pub(super) fn insert(&mut self, wtxid: Wtxid, id: u32) {
-        if self.young.len() >= self.generation_max {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(wtxid, id);
+    pub(super) fn insert(&mut self, wtxid: &Wtxid, id: u32) {
+        let key = self.key(wtxid);
+        self.ids.insert(key, id);
+        self.journal.push(Undo::Insert(key));
     }
 
     pub(super) fn remove(&mut self, wtxid: &Wtxid) {
-        self.young.remove(wtxid);
-        self.old.remove(wtxid);
+        let key = self.key(wtxid);
+        if let Some(id) = self.ids.remove(&key) {
+            self.journal.push(Undo::Remove(key, id));
+        }
     }
 
-    pub(super) fn clear(&mut self) {
-        self.young.clear();
-        self.old.clear();
+    /// A place to come back to.
+    pub(super) fn mark(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// Undoes everything since the mark.
+    pub(super) fn undo(&mut self, mark: usize) {
+        for undo in self.journal.drain(mark..).rev() {
+            match undo {
+                Undo::Insert(key) => drop(self.ids.remove(&key)),
+                Undo::Remove(key, id) => drop(self.ids.insert(key, id)),
+            }
+        }
+    }
+
+    /// What was done so far stays.
+    pub(super) fn settle(&mut self) {
+        self.journal.clear();
+    }
+
+    fn key(&self, wtxid: &Wtxid) -> Key {
+        let bytes = wtxid.to_byte_array();
+        let [one, two] = [0, 1].map(|place: usize| self.hashers[place].hash_one(bytes));
+        Key([one as u32, (one >> 32) as u32, two as u32, (two >> 32) as u32])
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.0[0]) << 32 | u64::from(self.0[1]));
+    }
+}
+
+/// A key is a hash already.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bitcoin::hashes::Hash;
-
     use super::*;
 
     #[test]
-    fn what_is_used_stays_within_the_bound() {
-        let wtxid = |number: u32| Wtxid::hash(&number.to_le_bytes());
-        let mut ids = TxIds::new(100);
-        for number in 1..1_000 {
-            ids.insert(wtxid(number), number);
-            assert_eq!(ids.get(&wtxid(1)), Some(1), "used all the time, at {number}");
-            assert!(ids.young.len() + ids.old.len() <= 100);
+    fn what_is_undone_is_as_before() {
+        let wtxid = |number: u8| wtxid([number; 32]);
+        let mut ids = TxIds::default();
+        for number in 0..100_u8 {
+            ids.insert(&wtxid(number), number.into());
         }
-        assert_eq!(ids.get(&wtxid(2)), None);
-        assert_eq!(ids.get(&wtxid(999)), Some(999));
-        ids.remove(&wtxid(1));
-        assert_eq!(ids.get(&wtxid(1)), None);
-        ids.clear();
-        assert_eq!(ids.get(&wtxid(999)), None);
+        ids.settle();
+        let before = ids.ids.clone();
+        ids.insert(&wtxid(100), 100);
+        let mark = ids.mark();
+        ids.remove(&wtxid(5));
+        ids.insert(&wtxid(5), 500);
+        ids.remove(&wtxid(100));
+        assert_eq!((ids.get(&wtxid(5)), ids.get(&wtxid(100))), (Some(500), None));
+        ids.undo(mark);
+        assert_eq!((ids.get(&wtxid(5)), ids.get(&wtxid(100))), (Some(5), Some(100)));
+        ids.undo(0);
+        assert_eq!(ids.ids, before);
+        assert_eq!(ids.get(&wtxid(100)), None);
     }
 }

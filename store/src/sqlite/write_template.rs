@@ -159,34 +159,25 @@ fn write_list(
     Ok(list_id)
 }
 
-/// Row id of a transaction that the writer does not remember; written, when it is new.
+/// Writes a transaction that is new.
 fn write_tx(connection: &Connection, state: &mut State, tx: &Tx) -> Result<u32, Fault> {
     let wtxid = tx.wtxid().to_byte_array();
-    let known = connection
-        .prepare_cached("SELECT id FROM transactions WHERE wtxid = ?1")?
-        .query_row([wtxid], |row| row.get(0))
-        .optional()?;
-    let id = match known {
-        Some(id) => id,
-        None => {
-            let txid = Some(tx.txid().to_byte_array()).filter(|txid| *txid != wtxid);
-            connection
-                .prepare_cached(
-                    "INSERT INTO transactions (wtxid, txid, weight_wu, fee_sat, raw)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![
-                    wtxid,
-                    txid,
-                    tx.weight_wu(),
-                    tx.node_facts().map(|facts| facts.fee_sat),
-                    tx.raw(),
-                ])?;
-            state.sizes.added(Table::Transactions, tx.raw().len() as u64);
-            u32::try_from(connection.last_insert_rowid())
-                .map_err(|_| Fault::refused("row ids of transactions are used up"))?
-        }
-    };
-    state.tx_ids.insert(tx.wtxid(), id);
+    connection.prepare_cached("INSERT INTO tx_ids (wtxid) VALUES (?1)")?.execute([wtxid])?;
+    let id = u32::try_from(connection.last_insert_rowid())
+        .map_err(|_| Fault::refused("row ids of transactions are used up"))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO transactions (id, txid, weight_wu, fee_sat, raw)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            id,
+            Some(tx.txid().to_byte_array()).filter(|txid| *txid != wtxid),
+            tx.weight_wu(),
+            tx.node_facts().map(|facts| facts.fee_sat),
+            tx.raw(),
+        ])?;
+    state.sizes.added(Table::Transactions, tx.raw().len() as u64);
+    state.tx_ids.insert(&tx.wtxid(), id);
     Ok(id)
 }

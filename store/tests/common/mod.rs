@@ -97,7 +97,7 @@ pub fn job(height: u32, tag: u32, txs: Vec<Arc<Tx>>) -> AcceptedJob {
             },
         },
         sigop_cost_min: 17,
-        fees: Fees { total_sat: (tag % 2 == 0).then_some(1_234), known_sat: 1_234 },
+        fees: Fees { total_sat: tag.is_multiple_of(2).then_some(1_234), known_sat: 1_234 },
         pool_payout_sat: 4_900_000_000,
         miner_payout_sat: 1,
         claimable_sat: 5_000_001_234,
