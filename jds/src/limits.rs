@@ -47,9 +47,6 @@ pub const SOLUTIONS_WITHOUT_BLOCK_BURST: u32 = 16;
 /// After that many, one more for each of these.
 pub const SOLUTIONS_WITHOUT_BLOCK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Jobs that one solution is tried on, the connection's newest first.
-pub const SOLUTION_CANDIDATES_MAX: usize = 128;
-
 /// Threads that look at solutions, on a machine with few cores.
 pub const SOLUTION_THREADS_MIN: usize = 2;
 
@@ -146,6 +143,21 @@ pub const CHECK_BUDGET_TOTAL: Duration = Duration::from_millis(20_000);
 
 /// Window of the check budgets.
 pub const CHECK_WINDOW: Duration = Duration::from_secs(60);
+
+/// Longest time that a check waits for the nodes' first answers to a found block.
+pub const CHECK_PAUSE_MAX: Duration = Duration::from_millis(5_000);
+
+/// A job that does not fit the chain is withdrawn when the tip has been the tip for this long:
+/// before, the miner's node may have seen another block of the same height first.
+pub const CHECK_TIP_SETTLED: Duration = Duration::from_millis(10_000);
+
+/// Jobs that wait for their tip to settle and are then asked about again.
+pub const CHECKS_AGAIN_MAX: usize = 256;
+
+/// Pause between questions to a node that did not answer a check in time: first, longest.
+pub const CHECK_PROBE_PAUSE_MIN: Duration = Duration::from_millis(1_000);
+/// See [`CHECK_PROBE_PAUSE_MIN`].
+pub const CHECK_PROBE_PAUSE_MAX: Duration = Duration::from_millis(60_000);
 
 /// With `consensus_check = "before-accept"`, longest wait for a verdict of the node.
 pub const CHECK_WAIT_MAX: Duration = Duration::from_millis(10_000);

@@ -164,8 +164,9 @@ fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError
     };
     let check_node =
         declaration.check_node.as_deref().and_then(|name| nodes.by_name(name)).cloned();
-    let checker = mode
-        .map(|mode| (Checker::spawn(Arc::clone(&nodes), check_node, submitter.under_way()), mode));
+    let submissions = submitter.under_way();
+    let checker =
+        mode.map(|mode| (Checker::spawn(Arc::clone(&nodes), check_node, submissions, tasks), mode));
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let validator = Arc::new(Validator {
         nodes: Arc::clone(&nodes),
@@ -173,7 +174,7 @@ fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError
         jobs: Arc::clone(&jobs),
         checker,
         tip_grace: declaration.tip_grace,
-        cpu: Semaphore::new(cores),
+        cpu: Arc::new(Semaphore::new(cores)),
     });
     let session_deps = Arc::new(SessionDeps {
         mint: TokenMint::new(config.authority.secret_key.expose_bytes(), TOKEN_LIFETIME),

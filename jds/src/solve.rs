@@ -18,7 +18,7 @@ use validation::block::{Solution, SolutionError, assemble, solution_header};
 
 use crate::jobs::Job;
 use crate::limits::{
-    SOLUTION_CANDIDATES_MAX, SOLUTION_THREADS_MIN, SOLUTIONS_PENDING_PER_CONNECTION_MAX,
+    SOLUTION_JOBS_MAX, SOLUTION_THREADS_MIN, SOLUTIONS_PENDING_PER_CONNECTION_MAX,
     SOLUTIONS_WITHOUT_BLOCK_BURST, SOLUTIONS_WITHOUT_BLOCK_INTERVAL,
 };
 use crate::server::Shared;
@@ -244,7 +244,7 @@ fn candidates(shared: &Shared, request: &Solve) -> Vec<Arc<Job>> {
     let mut jobs = request.jobs.clone();
     for user in &request.users {
         for job in shared.jobs.of_user(&user.tag) {
-            if jobs.len() >= SOLUTION_CANDIDATES_MAX {
+            if jobs.len() >= SOLUTION_JOBS_MAX {
                 break;
             }
             if !jobs.iter().any(|known| known.number == job.number) {
@@ -252,7 +252,7 @@ fn candidates(shared: &Shared, request: &Solve) -> Vec<Arc<Job>> {
             }
         }
     }
-    jobs.truncate(SOLUTION_CANDIDATES_MAX);
+    jobs.truncate(SOLUTION_JOBS_MAX);
     jobs
 }
 

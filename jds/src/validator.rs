@@ -88,7 +88,7 @@ pub struct Validator {
     /// How long a job one block ahead waits for our node.
     pub tip_grace: Duration,
     /// One permit per core.
-    pub cpu: Semaphore,
+    pub cpu: Arc<Semaphore>,
 }
 
 /// When the node checks.
@@ -98,6 +98,12 @@ pub enum CheckMode {
     After,
     /// The answer waits.
     Before,
+}
+
+enum Pass {
+    Draft(Box<Draft>),
+    Judged(Result<Arc<Job>, Rejection>),
+    Ahead(Box<Declaration>),
 }
 
 enum FirstPass {
@@ -116,20 +122,29 @@ impl Validator {
             let tip = *tips.borrow_and_update();
             let mut grace_over = tokio::time::Instant::now() >= deadline;
             if let Some(tip) = tip {
-                let cache = Arc::clone(&self.cache);
-                let pass = self.on_cpu(move || first_pass(declaration, &tip, &cache)).await;
-                match pass {
+                let keep = self.keeping();
+                let pass =
+                    on_cpu(&self.cpu, move || match first_pass(declaration, &tip, &keep.cache) {
+                        FirstPass::Judged(judged) => {
+                            let (declaration, verdict) = *judged;
+                            Pass::Judged(keep.judged(declaration, verdict, 0))
+                        }
+                        FirstPass::Draft(draft) => Pass::Draft(draft),
+                        FirstPass::Ahead(back) => Pass::Ahead(back),
+                    });
+                match pass.await {
                     Err(failed) => return failed,
-                    Ok(FirstPass::Draft(draft)) => return Outcome::NeedTxs(draft),
-                    Ok(FirstPass::Judged(judged)) => {
-                        let (declaration, verdict) = *judged;
-                        return self.conclude(declaration, verdict, 0).await;
-                    }
-                    Ok(FirstPass::Ahead(back)) if grace_over => {
+                    Ok(Pass::Draft(draft)) => return Outcome::NeedTxs(draft),
+                    Ok(Pass::Judged(verdict)) => return self.conclude(verdict, 0).await,
+                    Ok(Pass::Ahead(back)) if grace_over => {
                         drop(back);
-                        return Outcome::Rejected(ahead_of_tip(&tip));
+                        let next = tip.next_height();
+                        return Outcome::Rejected(Rejection::ahead_of_tip(
+                            next,
+                            next.saturating_add(1),
+                        ));
                     }
-                    Ok(FirstPass::Ahead(back)) => declaration = *back,
+                    Ok(Pass::Ahead(back)) => declaration = *back,
                 }
             } else if grace_over {
                 return no_tip();
@@ -145,84 +160,129 @@ impl Validator {
 
     /// Second look, with the transactions that the peer supplied.
     pub async fn complete(&self, draft: Box<Draft>, answer: Vec<Vec<u8>>) -> Outcome {
-        // The tip may have moved meanwhile; `judge` looks at the height again.
         let Some(tip) = self.nodes.tip() else { return no_tip() };
-        let judged = self.on_cpu(move || {
+        // Before the transactions: a miner whose own tip moved may no longer have them.
+        let (next, height) = (tip.next_height(), draft.prechecked.height());
+        if height != next {
+            let stale = Rejection::new(Reason::CoinbaseHeight).expected(next).actual(height);
+            return Outcome::Rejected(stale);
+        }
+        let keep = self.keeping();
+        let judged = on_cpu(&self.cpu, move || {
             let Draft { declaration, prechecked, mut slots, asked } = *draft;
             let verdict =
                 supplied(&prechecked, &mut slots, &asked, answer.iter().map(Vec::as_slice))
                     .and_then(|()| judge(*prechecked, slots, &tip, &declaration.rules));
-            (declaration, verdict, asked.len())
+            (keep.judged(declaration, verdict, asked.len()), asked.len())
         });
         match judged.await {
             Err(failed) => failed,
-            Ok((declaration, verdict, missing)) => {
-                self.conclude(declaration, verdict, missing).await
+            Ok((verdict, missing)) => self.conclude(verdict, missing).await,
+        }
+    }
+
+    async fn conclude(&self, verdict: Result<Arc<Job>, Rejection>, missing: usize) -> Outcome {
+        let job = match verdict {
+            Ok(job) => job,
+            Err(rejection) => return Outcome::Rejected(rejection),
+        };
+        match &self.checker {
+            None => Outcome::Accepted { job, missing, checked: None },
+            Some((checker, CheckMode::After)) => {
+                // Asked after the reply is on its way: the caller's answer comes first.
+                drop(checker.enqueue(Arc::clone(&job), CheckMode::After));
+                Outcome::Accepted { job, missing, checked: None }
+            }
+            Some((checker, CheckMode::Before)) => {
+                let checked = check_before(checker, &job).await;
+                let refusal = match &checked {
+                    Checked::Valid | Checked::NotJudged(_) => None,
+                    Checked::Invalid(reason) => Some((Reason::ConsensusCheck, reason.as_str())),
+                    Checked::ChainState(reason) => Some((Reason::ChainState, reason.as_str())),
+                    Checked::Superseded => Some((Reason::Superseded, "a-newer-declaration")),
+                };
+                if let Some((reason, actual)) = refusal {
+                    return Outcome::Rejected(Rejection::new(reason).actual(actual));
+                }
+                let (keep, kept) = (self.keeping(), Arc::clone(&job));
+                match on_cpu(&self.cpu, move || keep.keep(&kept, missing)).await {
+                    Err(failed) => failed,
+                    Ok(()) => Outcome::Accepted { job, missing, checked: Some(checked) },
+                }
             }
         }
     }
 
-    async fn conclude(
+    fn keeping(&self) -> Keeping {
+        Keeping {
+            jobs: Arc::clone(&self.jobs),
+            cache: Arc::clone(&self.cache),
+            at_once: !matches!(self.checker, Some((_, CheckMode::Before))),
+        }
+    }
+}
+
+async fn check_before(checker: &Checker, job: &Arc<Job>) -> Checked {
+    if checker.has_vetted(job) {
+        return Checked::Valid;
+    }
+    let answer = checker.enqueue(Arc::clone(job), CheckMode::Before);
+    match tokio::time::timeout(CHECK_WAIT_MAX, answer).await {
+        Ok(Ok(checked)) => checked,
+        Ok(Err(_)) | Err(_) => Checked::NotJudged("no answer in time".into()),
+    }
+}
+
+/// What becomes of a good job, off the reactor: thousands of entries move.
+struct Keeping {
+    jobs: Arc<Jobs>,
+    cache: Arc<TxCache>,
+    /// No check of the node comes first.
+    at_once: bool,
+}
+
+impl Keeping {
+    fn judged(
         &self,
         declaration: Declaration,
         verdict: Result<AcceptedJob, Rejection>,
         missing: usize,
-    ) -> Outcome {
-        let accepted = match verdict {
-            Ok(accepted) => accepted,
-            Err(rejection) => return Outcome::Rejected(rejection),
-        };
-        let job = self.jobs.create(declaration.user, &declaration.declarer, accepted);
-        let mut checked = None;
-        match &self.checker {
-            Some((checker, CheckMode::Before)) if checker.has_vetted(&job) => {
-                checked = Some(Checked::Valid);
-            }
-            Some((checker, CheckMode::Before)) => {
-                let answer = checker.enqueue(Arc::clone(&job));
-                let answer = match tokio::time::timeout(CHECK_WAIT_MAX, answer).await {
-                    Ok(Ok(answer)) => answer,
-                    Ok(Err(_)) | Err(_) => Checked::NotJudged("no answer in time".into()),
-                };
-                if let Checked::Invalid(reason) = answer {
-                    return Outcome::Rejected(
-                        Rejection::new(Reason::ConsensusCheck).actual(reason),
-                    );
-                }
-                checked = Some(answer);
-            }
-            // Asked after the reply is on its way: the caller's answer comes first.
-            Some((checker, CheckMode::After)) => drop(checker.enqueue(Arc::clone(&job))),
-            None => {}
+    ) -> Result<Arc<Job>, Rejection> {
+        let job = self.jobs.create(declaration.user, &declaration.declarer, verdict?);
+        if self.at_once {
+            self.keep(&job, missing);
         }
+        Ok(job)
+    }
+
+    fn keep(&self, job: &Arc<Job>, missing: usize) {
         if missing > 0 {
             self.cache.insert_all(job.accepted.txs().iter().cloned());
         }
-        self.jobs.keep(&job);
-        Outcome::Accepted { job, missing, checked }
+        self.jobs.keep(job);
     }
+}
 
-    /// Runs CPU work on the pool, as many at a time as there are cores.
-    async fn on_cpu<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Outcome> {
-        let _permit = self.cpu.acquire().await;
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| Outcome::Rejected(Rejection::new(Reason::Internal).actual(error)))
-    }
+/// Runs CPU work on the pool, as many at a time as there are permits.
+async fn on_cpu<T: Send + 'static>(
+    cpu: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Outcome> {
+    // Of the work, not of who waits for it: a connection that ends leaves the work running.
+    let permit = Arc::clone(cpu).acquire_owned().await;
+    let work = move || {
+        let done = work();
+        drop(permit);
+        done
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Outcome::Rejected(Rejection::new(Reason::Internal).actual(error)))
 }
 
 /// The answer while no node has told us a tip: the one code on which clients try again.
 fn no_tip() -> Outcome {
     Outcome::Rejected(Rejection::new(Reason::NoTip))
-}
-
-/// The answer to a job one block ahead whose block did not come in time.
-fn ahead_of_tip(tip: &ChainTip) -> Rejection {
-    let next = tip.next_height();
-    Rejection::new(Reason::CoinbaseHeight).expected(next).actual(next.saturating_add(1))
 }
 
 fn first_pass(declaration: Declaration, tip: &ChainTip, cache: &TxCache) -> FirstPass {
@@ -272,5 +332,34 @@ pub(crate) fn draft(declaration: Declaration, tip: &ChainTip) -> Box<Draft> {
         FirstPass::Draft(draft) => draft,
         FirstPass::Judged(judged) => panic!("judged: {:?}", judged.1),
         FirstPass::Ahead(_) => panic!("ahead of the tip"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_takes_its_place_until_it_is_done_whoever_waits_for_it() {
+        let cpu = Arc::new(Semaphore::new(1));
+        let (started, running) = tokio::sync::oneshot::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let waits = tokio::spawn({
+            let cpu = Arc::clone(&cpu);
+            async move {
+                let work = move || {
+                    started.send(()).unwrap();
+                    ended.recv().unwrap_err();
+                };
+                on_cpu(&cpu, work).await.unwrap();
+            }
+        });
+        running.await.unwrap();
+        waits.abort();
+        assert!(waits.await.unwrap_err().is_cancelled());
+        assert_eq!(cpu.available_permits(), 0, "it still runs");
+        drop(end);
+        let free = tokio::time::timeout(Duration::from_secs(10), cpu.acquire()).await;
+        assert!(free.is_ok(), "waited for the end of the work to free its place");
     }
 }

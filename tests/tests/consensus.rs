@@ -9,10 +9,11 @@ use bitcoin::{Transaction, Witness};
 use jds::client::ClientError;
 use jds::client::template::MinerTemplate;
 use jds::jobs::Job;
+use jds::limits::CHECK_TIP_SETTLED;
 use jds::token::UserTag;
 use jds_tests::{Miner, PATIENCE, Setup, Work, World, accepted, rejected};
 use signet::kinds::Kind;
-use signet::{Coin, FillSpec, wait};
+use signet::{Coin, FillSpec, Node, wait};
 
 /// Far more than an answer takes that asks nobody, far less than a wait for a frozen node.
 const AT_ONCE: Duration = Duration::from_secs(4);
@@ -220,4 +221,95 @@ async fn a_chain_ahead_of_our_clock_makes_no_template_invalid() {
     accepted(&miner.declare(&template).await);
     let hash = miner.solve_and_push(&work, &template).await;
     world.assert_mined(hash, &sample.txs);
+}
+
+/// A template with a spend of a coin that is spent already on our node's chain: on another block
+/// of the same height it may not be.
+fn spent_on_our_chain(world: &World, miner: &Miner, coin: &Coin) -> MinerTemplate {
+    let sample = Kind::Payment.build(coin).unwrap();
+    let mut again = sample.txs[0].clone();
+    again.output[0].value -= bitcoin::Amount::from_sat(1_000);
+    world.node().mine_block(&sample.txs).unwrap();
+    miner.template_of(&world.work(), vec![again], sample.fee_sat + 1_000)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_accept_sends_nobody_away_for_the_chain_that_our_node_is_on() {
+    let world = mode("before-accept").start().await;
+    let coins = world.coins(1).await;
+    let mut miner = world.miner("alice").await;
+    let template = spent_on_our_chain(&world, &miner, &coins[0]);
+    world.synced().await;
+    let outcome = miner.declare(&template).await;
+    let details = rejected(&outcome, "stale-chain-tip", "chain-state");
+    assert!(details.contains("missingorspent"), "{details}");
+    assert!(newest_job(&world, "alice").is_none());
+    world.assert_still_serving().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_accept_withdraws_what_does_not_fit_the_chain_only_on_a_tip_that_stays() {
+    let world = mode("after-accept").start().await;
+    let coins = world.coins(1).await;
+    let mut miner = world.miner("alice").await;
+    let before_tip = Instant::now();
+    let template = spent_on_our_chain(&world, &miner, &coins[0]);
+    world.synced().await;
+    accepted(&miner.declare(&template).await);
+    let job = newest_job(&world, "alice").unwrap();
+    let reason = wait_withdrawn(&job);
+    assert!(reason.contains("missingorspent"), "{reason}");
+    let elapsed = before_tip.elapsed();
+    assert!(elapsed >= CHECK_TIP_SETTLED, "withdrawn {elapsed:?} after the tip came");
+}
+
+/// A newer declaration is no way around the check of an older one.
+#[tokio::test(flavor = "multi_thread")]
+async fn before_accept_accepts_nothing_unchecked_because_something_newer_came() {
+    let world = mode("before-accept").start().await;
+    let coins = world.coins(3).await;
+    let work = world.work();
+    let mut miner = world.miner("alice").await;
+    world.node().pause().unwrap();
+    let mut requests = Vec::new();
+    for coin in &coins {
+        let sample = Kind::Payment.build(coin).unwrap();
+        let template = miner.template_of(&work, sample.txs.clone(), sample.fee_sat);
+        requests.push(miner.send_declaration(&template).await);
+        let (request_id, positions) = miner.asked().await;
+        assert_eq!((request_id, &*positions), (requests[requests.len() - 1], &[0][..]));
+        miner.supply(request_id, &[template.raw_tx(0)]).await;
+    }
+    // One is with the node, the newest waits, and one in between made room for it.
+    let (superseded, outcome) = miner.verdict().await;
+    rejected(&outcome, "stale-chain-tip", "superseded");
+    assert!(requests[..2].contains(&superseded), "{superseded} of {requests:?}");
+    world.node().resume().unwrap();
+    let (last, outcome) = loop {
+        let (request_id, outcome) = miner.verdict().await;
+        if request_id == requests[2] {
+            break (request_id, outcome);
+        }
+    };
+    assert_eq!(last, requests[2]);
+    accepted(&outcome);
+}
+
+/// A node that hangs on a found block holds up the others' checks for seconds, and then no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_found_block_that_one_node_does_not_answer_leaves_the_checks_of_the_other_going() {
+    let nodes = vec![Node::regtest().unwrap(), Node::regtest().unwrap()];
+    let world = mode("before-accept").start_on(nodes).await;
+    let coins = world.coins(1).await;
+    let work = world.work();
+    let mut miner = world.miner("alice").await;
+    let template = miner.template(&work);
+    accepted(&miner.declare(&template).await);
+    world.nodes[1].pause().unwrap();
+    let hash = miner.solve_and_push(&work, &template).await;
+    world.assert_mined(hash, &template.txs);
+    world.synced_to(hash).await;
+    let template = invalid_template(&miner, &world.work(), &coins[0]);
+    rejected(&miner.declare(&template).await, "invalid-job", "consensus-check");
+    world.nodes[1].resume().unwrap();
 }

@@ -221,6 +221,11 @@ reasons! {
     // Judged by the server or the node.
     /// The node's consensus check refused the block.
     ConsensusCheck = "consensus-check" => InvalidJob,
+    /// The block does not fit the chain as the server's node has it, as when two blocks of one height
+    /// are around: try again.
+    ChainState = "chain-state" => StaleChainTip,
+    /// A newer declaration of the user came before the node had checked this one.
+    Superseded = "superseded" => StaleChainTip,
     /// A fault of ours.
     Internal = "internal" => InternalError,
 }
@@ -349,7 +354,8 @@ mod tests {
 
     /// On purpose: the declaration may be good, and its owner should make another on the next
     /// template. Any other code ends the client's time with this pool.
-    const STALE: &[Reason] = &[Reason::NoTip, Reason::CoinbaseHeight];
+    const STALE: &[Reason] =
+        &[Reason::NoTip, Reason::CoinbaseHeight, Reason::ChainState, Reason::Superseded];
 
     #[test]
     fn no_reason_is_stale_by_accident() {

@@ -168,3 +168,19 @@ async fn a_request_id_can_not_be_used_twice_at_a_time() {
     assert_eq!(answered, request_id);
     accepted(&outcome);
 }
+
+/// A client whose own tip moved may no longer have what it was asked for: that is no fault of its.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_after_a_new_tip_is_stale_whatever_it_holds() {
+    let world = World::start().await;
+    let (work, sets) = templates(&world, 1, 2).await;
+    let mut miner = world.miner("alice").await;
+    let template = miner.template_of(&work, sets[0].clone(), 0);
+    let request_id = declare(&mut miner, &template).await;
+    world.node().mine_block(&[]).unwrap();
+    world.synced().await;
+    miner.supply(request_id, &[]).await;
+    let (answered, outcome) = miner.verdict().await;
+    assert_eq!(answered, request_id);
+    rejected(&outcome, "stale-chain-tip", "coinbase-height");
+}
