@@ -4,6 +4,7 @@ use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection
 use axum::extract::{self, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::problem::{Kind, Problem};
 
@@ -35,17 +36,19 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// A body of JSON.
+/// A body of JSON: an object, though serde would take a list of fields for one as well.
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let axum::Json(body) = axum::Json::<T>::from_request(request, state)
+        let axum::Json(body) = axum::Json::<Map<String, Value>>::from_request(request, state)
             .await
             .map_err(|error| Problem::new(kind_of(&error), error.body_text()))?;
-        Ok(Self(body))
+        serde_json::from_value(Value::Object(body))
+            .map(Self)
+            .map_err(|error| Problem::new(Kind::BadContent, error.to_string()))
     }
 }
 

@@ -29,9 +29,10 @@ pub(crate) struct NewWebhook {
     #[schema(example = "template_accepted,share_submitted")]
     types: Option<String>,
     /// Cursor to begin after. Nothing for events to come; `0` for all that are kept.
+    #[schema(pattern = "^(latest|([0-9a-fA-F]{16}-)?[0-9]{1,19})$")]
     after: Option<String>,
-    /// Key of the signatures. Nothing to have one drawn.
-    #[schema(min_length = 16, max_length = 256)]
+    /// Key of the signatures: 16 to 256 letters, digits and signs. Nothing to have one drawn.
+    #[schema(pattern = "^[!-~]{16,256}$")]
     secret: Option<String>,
 }
 
@@ -42,6 +43,7 @@ pub(crate) struct WebhookChange {
     /// True to pause, false to go on at once.
     paused: Option<bool>,
     /// Cursor to go on after.
+    #[schema(pattern = "^(latest|([0-9a-fA-F]{16}-)?[0-9]{1,19})$")]
     after: Option<String>,
 }
 
@@ -209,8 +211,9 @@ pub(crate) async fn create_webhook(
     let types = new.types.unwrap_or_default();
     EventFilter::parse(&types).map_err(|error| content("types", error))?;
     let secret = new.secret.unwrap_or_else(random_hex::<32>);
-    if !limits::WEBHOOK_SECRET_BYTES.contains(&secret.len()) {
-        return Err(content("secret", "16 to 256 bytes are expected"));
+    let printable = secret.bytes().all(|byte| byte.is_ascii_graphic());
+    if !printable || !limits::WEBHOOK_SECRET_BYTES.contains(&secret.len()) {
+        return Err(content("secret", "16 to 256 letters, digits and signs are expected"));
     }
     let hook = Webhook {
         id: random_hex::<8>(),

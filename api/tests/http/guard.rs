@@ -154,6 +154,7 @@ async fn errors_of_the_framework_are_problems_too() {
         ("POST", "/v1/webhooks", &json[..1], HOOK, 415, "media-type"),
         ("POST", "/v1/webhooks", &json[..], "{", 400, "bad-body"),
         ("POST", "/v1/webhooks", &json[..], "{}", 422, "bad-content"),
+        ("POST", "/v1/webhooks", &json[..], r#"["http://127.0.0.1:9/"]"#, 422, "bad-content"),
         ("POST", "/v1/webhooks", &json[..], r#"{"url":1}"#, 422, "bad-content"),
         ("POST", "/v1/webhooks", &json[..], r#"{"url":"http://x/","a":1}"#, 422, "bad-content"),
         ("POST", "/v1/webhooks", &json[..], &large, 413, "too-large"),

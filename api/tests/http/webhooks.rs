@@ -236,6 +236,7 @@ async fn what_makes_no_webhook_is_refused() {
         json!({"url": "http://user:pass@127.0.0.1/"}),
         json!({"url": "http://127.0.0.1/", "types": "nothing"}),
         json!({"url": "http://127.0.0.1/", "secret": "short"}),
+        json!({"url": "http://127.0.0.1/", "secret": "sixteen and more, but with spaces"}),
         json!({"url": "http://127.0.0.1/", "after": "x"}),
     ] {
         let answer = world.write("POST", "/v1/webhooks", &hook.to_string()).await;
