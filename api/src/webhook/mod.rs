@@ -205,3 +205,37 @@ async fn stop(tasks: &mut HashMap<String, JoinHandle<()>>, id: &str) {
         let _ = task.await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::Network;
+    use store::SqliteStore;
+
+    #[tokio::test]
+    async fn a_webhook_made_before_the_others_are_taken_up_has_one_task() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(store::Settings::new(dir.path())).unwrap());
+        let settings = crate::Settings::new("127.0.0.1:0".parse().unwrap(), Network::Regtest);
+        let (_stop, stopping) = watch::channel(false);
+        let poster = Poster::new(Reach::new(&settings));
+        let deliverer = Deliverer::new(Reader::new(store), Metrics::new(), poster, stopping);
+        let hook = Webhook {
+            id: "hook".to_owned(),
+            url: "http://127.0.0.1:9/".to_owned(),
+            secret: "0123456789abcdef".to_owned(),
+            types: String::new(),
+            cursor: Cursor::START,
+            paused: false,
+            failures: 0,
+            last_error: None,
+            created_at: 1,
+            delivered_at: None,
+        };
+        deliverer.create(hook).await.unwrap();
+        let task = deliverer.tasks.lock().await["hook"].id();
+        deliverer.start().await;
+        let tasks = deliverer.tasks.lock().await;
+        assert_eq!((tasks.len(), tasks["hook"].id()), (1, task));
+    }
+}
