@@ -6,6 +6,9 @@
 #![deny(clippy::indexing_slicing)]
 
 mod action;
+mod declare;
+mod setup;
+mod solution;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -14,12 +17,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bitcoin::Wtxid;
-use bitcoin::hashes::Hash;
 use jds_wire::limits::{
     ConnectionState, DECLARE_MINING_JOB_BYTES_MAX, PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX,
 };
-use jds_wire::message::{self, MessageError, constants as c};
+use jds_wire::message::{MessageError, constants as c};
 use jds_wire::{ClientMessage, Frame, FrameHeader, ServerMessage};
 use validation::rejection::{Reason, Rejection};
 
@@ -29,16 +30,15 @@ pub use action::{
 use users::Users;
 
 use crate::budget::Permit;
-use crate::jobs::{Declarer, Job, Jobs, User};
+use crate::jobs::{Declarer, Jobs, User};
 use crate::limits::{
-    DECLARATIONS_PENDING_PER_CONNECTION_MAX, FIRST_REQUEST_TIMEOUT, FRAME_BYTES_PER_SECOND_MIN,
-    FRAME_TIMEOUT, MISSING_TXS_EXTENSION, MISSING_TXS_TIMEOUT, SETUP_TIMEOUT, SOLUTION_JOBS_MAX,
-    SOLUTION_KEPT, SOLUTIONS_KEPT_PER_CONNECTION_MAX,
+    FIRST_REQUEST_TIMEOUT, FRAME_BYTES_PER_SECOND_MIN, FRAME_TIMEOUT, MISSING_TXS_EXTENSION,
+    MISSING_TXS_TIMEOUT, SETUP_TIMEOUT,
 };
 use crate::payout::PayoutTerms;
 use crate::spent::SpentTokens;
 use crate::token::TokenMint;
-use crate::validator::{Declaration, Draft, Outcome};
+use crate::validator::Draft;
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -293,254 +293,6 @@ impl Session {
             }
             _ => self.record(Record::Ignored("message too large to read")),
         }
-    }
-
-    fn on_setup(&mut self, setup: &message::SetupConnection<'_>, now: Instant) {
-        let full_template = setup.declares_tx_data();
-        let unknown_flags = setup.flags & !message::FLAG_DECLARE_TX_DATA;
-        let refusal = if setup.protocol != c::SV2_JOB_DECLARATION_PROTOCOL_DISCRIMINANT {
-            Some((c::ERROR_CODE_SETUP_CONNECTION_UNSUPPORTED_PROTOCOL, 0))
-        } else if !(setup.min_version..=setup.max_version).contains(&message::PROTOCOL_VERSION) {
-            Some((c::ERROR_CODE_SETUP_CONNECTION_PROTOCOL_VERSION_MISMATCH, 0))
-        } else if unknown_flags != 0 {
-            Some((c::ERROR_CODE_SETUP_CONNECTION_UNSUPPORTED_FEATURE_FLAGS, unknown_flags))
-        } else if full_template && !self.deps.full_template {
-            let flags = message::FLAG_DECLARE_TX_DATA;
-            Some((c::ERROR_CODE_SETUP_CONNECTION_UNSUPPORTED_FEATURE_FLAGS, flags))
-        } else if !full_template && !self.deps.coinbase_only {
-            Some((c::ERROR_CODE_SETUP_CONNECTION_MISSING_DECLARE_TX_DATA_FLAG, 0))
-        } else {
-            None
-        };
-        if let Some((code, flags)) = refusal {
-            let error = message::SetupConnectionError { flags, error_code: code.into() };
-            self.send(ServerMessage::SetupConnectionError(error));
-            self.close(CloseReason::SetupRefused(code));
-            return;
-        }
-        self.phase = Phase::Idle { deadline: now + FIRST_REQUEST_TIMEOUT, full_template };
-        let used_version = message::PROTOCOL_VERSION;
-        let success = message::SetupConnectionSuccess { used_version, flags: 0 };
-        self.send(ServerMessage::SetupConnectionSuccess(success));
-        let printable = |bytes| String::from_utf8_lossy(bytes).escape_debug().to_string();
-        self.record(Record::SetUp {
-            full_template,
-            vendor: printable(setup.vendor),
-            firmware: printable(setup.firmware),
-        });
-    }
-
-    fn on_request_extensions(&mut self, request: message::RequestExtensions) {
-        // None is needed here and none is offered; the peer decides what that means to it.
-        self.send(ServerMessage::RequestExtensionsError(message::RequestExtensionsError {
-            request_id: request.request_id,
-            unsupported: request.requested,
-            required: Vec::new(),
-        }));
-    }
-
-    fn on_allocate(
-        &mut self,
-        allocate: &message::AllocateMiningJobToken<'_>,
-        now: Now,
-    ) -> Result<(), Violation> {
-        let holder = self.users.hold(allocate.user_identifier, &self.deps.payout)?;
-        let (sequence, token) = self.deps.mint.allocate(holder.user.tag, now.unix_us);
-        holder.gave(sequence);
-        let user = Arc::clone(&holder.user);
-        let success = message::AllocateMiningJobTokenSuccess {
-            request_id: allocate.request_id,
-            mining_job_token: token,
-            coinbase_outputs: holder.terms.coinbase_outputs.clone(),
-        };
-        self.send(ServerMessage::AllocateMiningJobTokenSuccess(success));
-        self.record(Record::TokenAllocated { user });
-        Ok(())
-    }
-
-    fn on_declare(
-        &mut self,
-        declare: &message::DeclareMiningJob<'_>,
-        full_template: bool,
-        permit: Permit,
-        now: Now,
-    ) {
-        let request_id = declare.request_id;
-        let refusal = if !full_template {
-            Some(Rejection::new(Reason::CoinbaseOnlyConnection))
-        } else if self.pending.contains_key(&request_id) {
-            Some(Rejection::new(Reason::RequestIdInUse))
-        } else if self.pending.len() >= DECLARATIONS_PENDING_PER_CONNECTION_MAX {
-            let max = DECLARATIONS_PENDING_PER_CONNECTION_MAX;
-            Some(Rejection::new(Reason::TooManyPending).expected(format_args!("at-most-{max}")))
-        } else {
-            None
-        };
-        if let Some(rejection) = refusal {
-            self.refuse(request_id, None, now.instant, rejection);
-            return;
-        }
-        let opened = self.deps.mint.open(declare.mining_job_token).and_then(|token| {
-            let holder = self.users.owner(token)?;
-            if holder.take_unused(token.sequence) {
-                // However old: a client may keep the tokens of its start for days.
-                self.deps.spent.spend_own(token.sequence, now.unix_us)?;
-            } else {
-                self.deps.mint.check_age(token, now.unix_us)?;
-                self.deps.spent.spend(token.sequence, now.unix_us)?;
-            }
-            Ok((Arc::clone(&holder.user), Arc::clone(&holder.terms.rules)))
-        });
-        let (user, rules) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                let rejection = Rejection::new(Reason::from(error));
-                self.refuse(request_id, None, now.instant, rejection);
-                return;
-            }
-        };
-        let pending = Pending { user: Arc::clone(&user), received: now.instant, awaiting: None };
-        self.pending.insert(request_id, pending);
-        self.actions.push_back(Action::Validate(Box::new(Declaration {
-            request_id,
-            user,
-            declarer: self.declarer.clone(),
-            rules,
-            version: declare.version,
-            coinbase_prefix: declare.coinbase_tx_prefix.to_vec(),
-            coinbase_suffix: declare.coinbase_tx_suffix.to_vec(),
-            wtxids: declare.wtxids.iter().map(|id| Wtxid::from_byte_array(*id)).collect(),
-            received: now.instant,
-            permit,
-        })));
-    }
-
-    fn on_supplied(
-        &mut self,
-        supplied: &message::ProvideMissingTransactionsSuccess<'_>,
-        permit: Permit,
-    ) {
-        let pending = self.pending.get_mut(&supplied.request_id);
-        match pending.and_then(|pending| pending.awaiting.take()) {
-            None => self.record(Record::Ignored("transactions that were not asked for")),
-            Some(Awaiting { mut draft, .. }) => {
-                // The transactions are held until they are judged, and so is their permit.
-                draft.hold(permit);
-                let answer = supplied.transactions.iter().map(|tx| tx.to_vec());
-                self.actions.push_back(Action::Complete(draft, answer.collect()));
-            }
-        }
-    }
-
-    fn on_solution(&mut self, solution: &message::PushSolution<'_>, now: Instant) {
-        let solution = OwnedSolution {
-            extranonce: solution.extranonce.to_vec(),
-            prev_hash: solution.prev_hash,
-            nonce: solution.nonce,
-            ntime: solution.ntime,
-            version: solution.version,
-        };
-        // A miner need not wait for our answer to begin.
-        if !self.pending.is_empty() {
-            if self.early.len() >= SOLUTIONS_KEPT_PER_CONNECTION_MAX {
-                self.early.pop_front();
-            }
-            self.early.push_back((now, solution.clone()));
-        }
-        self.actions.push_back(Action::Solve(Solve {
-            solution,
-            jobs: self.deps.jobs.candidates(
-                &self.declarer,
-                self.users.all().map(|user| &user.tag),
-                SOLUTION_JOBS_MAX,
-            ),
-            users: self.users.all().cloned().collect(),
-        }));
-    }
-
-    /// Tries the solutions on a job that was declared before they came and accepted after.
-    fn solve_early(&mut self, job: &Arc<Job>, declared: Instant, now: Instant) {
-        self.early.retain(|(came, _)| now.saturating_duration_since(*came) <= SOLUTION_KEPT);
-        for (_, solution) in self.early.iter().filter(|(came, _)| *came >= declared) {
-            self.actions.push_back(Action::Solve(Solve {
-                solution: solution.clone(),
-                jobs: vec![Arc::clone(job)],
-                users: Vec::new(),
-            }));
-        }
-        if self.pending.is_empty() {
-            self.early.clear();
-        }
-    }
-
-    fn on_outcome(&mut self, request_id: u32, outcome: Outcome, now: Now) {
-        match outcome {
-            Outcome::NeedTxs(draft) => self.ask(request_id, draft, now.instant),
-            Outcome::Accepted { job, missing, checked } => {
-                self.on_accepted(request_id, job, missing, checked, now);
-            }
-            Outcome::Rejected(rejection) => self.refuse_pending(request_id, rejection),
-        }
-    }
-
-    fn ask(&mut self, request_id: u32, draft: Box<Draft>, now: Instant) {
-        let Some(pending) = self.pending.get_mut(&request_id) else { return };
-        let unknown_tx_positions = draft.asked.clone();
-        let count = unknown_tx_positions.len();
-        let deadline = now + MISSING_TXS_TIMEOUT;
-        let deadline_last = deadline + answer_time_max();
-        pending.awaiting = Some(Awaiting { draft, deadline, deadline_last });
-        let ask = message::ProvideMissingTransactions { request_id, unknown_tx_positions };
-        self.send(ServerMessage::ProvideMissingTransactions(ask));
-        self.record(Record::TxsAsked { request_id, count });
-    }
-
-    fn on_accepted(
-        &mut self,
-        request_id: u32,
-        job: Arc<Job>,
-        missing: usize,
-        checked: Option<crate::check::Checked>,
-        now: Now,
-    ) {
-        let Some(pending) = self.pending.remove(&request_id) else { return };
-        self.solve_early(&job, pending.received, now.instant);
-        let template = job.accepted.template_hash();
-        let new_mining_job_token = self.deps.mint.job(job.user.tag, &template, now.unix_us);
-        let success = message::DeclareMiningJobSuccess { request_id, new_mining_job_token };
-        self.send(ServerMessage::DeclareMiningJobSuccess(success));
-        self.record(Record::Declared(Declared {
-            request_id,
-            user: Some(pending.user),
-            received: pending.received,
-            result: DeclaredResult::Accepted { job, missing, checked },
-        }));
-    }
-
-    fn refuse_pending(&mut self, request_id: u32, rejection: Rejection) {
-        let Some(pending) = self.pending.remove(&request_id) else { return };
-        if self.pending.is_empty() {
-            self.early.clear();
-        }
-        self.refuse(request_id, Some(pending.user), pending.received, rejection);
-    }
-
-    /// The one place where a declaration is answered with an error.
-    fn refuse(
-        &mut self,
-        request_id: u32,
-        user: Option<Arc<User>>,
-        received: Instant,
-        rejection: Rejection,
-    ) {
-        let error = message::DeclareMiningJobError {
-            request_id,
-            error_code: rejection.code.as_str().into(),
-            error_details: rejection.details(),
-        };
-        self.send(ServerMessage::DeclareMiningJobError(error));
-        let result = DeclaredResult::Rejected(rejection);
-        self.record(Record::Declared(Declared { request_id, user, received, result }));
     }
 }
 

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use bitcoin::{Network, ScriptBuf};
 use jds_wire::message::{
-    AllocateMiningJobToken, DeclareMiningJob, ProvideMissingTransactionsSuccess, PushSolution,
-    RequestExtensions, SetupConnection,
+    self, AllocateMiningJobToken, DeclareMiningJob, ProvideMissingTransactionsSuccess,
+    PushSolution, RequestExtensions, SetupConnection,
 };
 use validation::rejection::{Reason, Rejection};
 
 use super::*;
 use crate::budget::{ByteBudget, ConnectionBudget};
+use crate::jobs::Job;
 use crate::jobs::tests::{HEIGHT, accepted, coinbase, tip_below};
-use crate::limits::CONNECTION_BYTES_ALLOWED;
-use crate::limits::TOKENS_PER_USER_MAX;
+use crate::limits::{
+    CONNECTION_BYTES_ALLOWED, DECLARATIONS_PENDING_PER_CONNECTION_MAX, SOLUTION_KEPT,
+    SOLUTIONS_KEPT_PER_CONNECTION_MAX, TOKENS_PER_USER_MAX,
+};
 use crate::token::TokenError;
-use crate::validator::draft;
+use crate::validator::{Declaration, Outcome, draft};
 
 const SPENT_MAX: usize = 1_000;
 
