@@ -1,101 +1,28 @@
 //! What is too old or too much goes, and nothing else: lists and transactions that a kept template
 //! needs stay, and the counted sizes are those of the tables.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod common;
 
 use std::path::Path;
 
 use common::{
-    NOW_MS, all_events, assert_gap_free, assert_same_job, block, commit, job, numbered, share,
-    template, txs,
+    KEEP_ALL, NOW_MS, all_events, assert_counted, assert_same_job, block, commit, job, numbered,
+    rejected, share, size, template, txs,
 };
-use proptest::prelude::*;
-use rusqlite::Connection;
 use store::{
     Batch, BlockState, Change, Cursor, EventFilter, Keep, Period, ReadError, RecoverQuery,
-    RejectedTemplate, Retention, Settings, SharesQuery, Sizes, SqliteStore, Store, TemplateFilter,
-    TemplateRef, TemplateSource, UserTag, ValidationResult,
+    Retention, Settings, SharesQuery, SqliteStore, Store, TemplateFilter, TemplateRef,
+    TemplateSource,
 };
 use validation::job::AcceptedJob;
 
 const DAY_MS: u64 = 86_400_000;
-const FOREVER: Keep = Keep { age_ms: u64::MAX, bytes: u64::MAX };
-const KEEP_ALL: Retention = Retention {
-    events: FOREVER,
-    templates: FOREVER,
-    transactions: FOREVER,
-    rejected: FOREVER,
-    shares: FOREVER,
-    hourly_age_ms: u64::MAX,
-    user_daily_age_ms: u64::MAX,
-};
 const RECOVER: RecoverQuery = RecoverQuery { now_ms: 0, min_height: 0, templates_max: 10_000 };
 
 fn open(dir: &Path, retention: Retention) -> SqliteStore {
     SqliteStore::open(Settings { retention, ..Settings::new(dir) }).unwrap()
-}
-
-fn rejected(number: u64) -> RejectedTemplate {
-    RejectedTemplate {
-        user: "mallory".into(),
-        user_tag: UserTag([1; 16]),
-        template_hash: None,
-        tx_count: 4,
-        height: None,
-        error_code: "invalid-job".into(),
-        reason: "weight".into(),
-        index: None,
-        expected: None,
-        actual: Some(number.to_string()),
-        validation_ms: 0.5,
-        request_bytes: 600,
-    }
-}
-
-fn size(sizes: &Sizes, table: &str) -> (u64, u64) {
-    let size = sizes.tables.iter().find(|size| size.table == table).unwrap();
-    (size.rows, size.bytes)
-}
-
-/// The sizes that the store counts are those that a look at all rows gives.
-fn assert_counted(dir: &Path, sizes: &Sizes) {
-    let database = Connection::open(dir.join("jds.sqlite")).unwrap();
-    for (table, variable) in [
-        ("events", "SELECT count(*), sum(octet_length(data)), 70 FROM events"),
-        ("tokens", "SELECT count(*), 0, 60 FROM tokens"),
-        ("shares", "SELECT count(*), 0, 260 FROM shares"),
-        ("transactions", "SELECT count(*), sum(length(raw)), 130 FROM transactions"),
-        ("blocks", "SELECT count(*), sum(length(raw)), 600 FROM blocks"),
-        ("users", "SELECT count(*), sum(octet_length(user_id)), 150 FROM users"),
-        (
-            "rejected",
-            "SELECT count(*), 0, 400 FROM miner_templates WHERE validation_result = 'rejected'",
-        ),
-        (
-            "templates",
-            "SELECT count(*), sum(length(coinbase_prefix) + length(coinbase_suffix))
-                 + (SELECT coalesce(sum(length(packed)), 0) FROM tx_lists), 500
-             FROM miner_templates WHERE validation_result <> 'rejected'",
-        ),
-    ] {
-        let (rows, bytes, each): (u64, Option<u64>, u64) = database
-            .query_row(variable, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-            .unwrap();
-        let lists: u64 =
-            database.query_row("SELECT count(*) FROM tx_lists", [], |row| row.get(0)).unwrap();
-        let expected = (rows, bytes.unwrap_or_default() + rows * each);
-        if !(table == "templates" && rows == 0) {
-            assert_eq!(size(sizes, table), expected, "{table}, with {lists} lists");
-        }
-    }
-    let broken: u32 = database
-        .query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(broken, 0, "rows that name rows that are not there");
-    let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(sound, "ok");
 }
 
 #[test]
@@ -254,133 +181,58 @@ fn blocks_are_kept_for_ever_and_tokens_until_they_expire() {
     assert_counted(dir.path(), &store.sizes().unwrap());
 }
 
-/// What a random history is made of.
-#[derive(Debug, Clone)]
-enum Step {
-    Commit(Vec<Part>),
-    Retain,
-    /// A restart, in order or as by a kill.
-    Restart {
-        orderly: bool,
-    },
-}
-
-#[derive(Debug, Clone)]
-enum Part {
-    Event,
-    Token(u64),
-    Template { user: u8, first: u64, count: u64 },
-    Reject,
-    Share { accepted: bool, miner: bool },
-    Block(u32),
-    Settle(u32),
-}
-
-fn part() -> impl Strategy<Value = Part> {
-    prop_oneof![
-        3 => Just(Part::Event),
-        2 => (0_u64..60).prop_map(Part::Token),
-        4 => (0_u8..3, 0_u64..40, 0_u64..30)
-            .prop_map(|(user, first, count)| Part::Template { user, first, count }),
-        1 => Just(Part::Reject),
-        2 => any::<(bool, bool)>().prop_map(|(accepted, miner)| Part::Share { accepted, miner }),
-        1 => (0_u32..5).prop_map(Part::Block),
-        1 => (0_u32..5).prop_map(Part::Settle),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        12 => prop::collection::vec(part(), 1..4).prop_map(Step::Commit),
-        1 => Just(Step::Retain),
-        1 => any::<bool>().prop_map(|orderly| Step::Restart { orderly }),
-    ]
-}
-
-/// A batch, its jobs, and the number of its events.
-fn batch_of(parts: &[Part], now_ms: u64) -> (Batch, Vec<AcceptedJob>) {
-    let mut batch = Batch::new(now_ms);
-    let mut jobs = Vec::new();
-    for part in parts {
-        batch = match part {
-            Part::Event => batch.event(numbered(now_ms)),
-            Part::Token(sequence) => batch.spend_token(*sequence, now_ms + DAY_MS, "alice".into()),
-            Part::Template { user, first, count } => {
-                let job = job(200, *first as u32, txs(*first..first + count));
-                jobs.push(job.clone());
-                batch.accept_template(template(&format!("user-{user}"), job))
+/// Transactions are deleted while new templates name the very same ones.
+#[test]
+fn retention_takes_nothing_that_a_new_template_names_meanwhile() {
+    const ROUNDS: u64 = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let transactions = Keep { age_ms: 10, bytes: u64::MAX };
+    let store = open(dir.path(), Retention { transactions, ..KEEP_ALL });
+    // Templates take turns, so that the transactions of each are given up and named again.
+    let jobs: Vec<_> = (0..40)
+        .map(|turn| job(200, turn, txs(u64::from(turn) * 10..u64::from(turn) * 10 + 10)))
+        .collect();
+    std::thread::scope(|scope| {
+        let commits = scope.spawn(|| {
+            for round in 0..ROUNDS {
+                let template = template("alice", jobs[round as usize % jobs.len()].clone());
+                commit(&store, Batch::new(NOW_MS + round).accept_template(template));
             }
-            Part::Reject => batch.change(Change::RejectTemplate(rejected(1))),
-            Part::Share { accepted, miner } => {
-                let source = [TemplateSource::Pool, TemplateSource::Miner][usize::from(*miner)];
-                let share = share("alice", now_ms, source);
-                batch.share(store::ShareSubmitted { accepted: *accepted, ..share })
-            }
-            Part::Block(number) => batch.change(Change::FindBlock(block(*number, 300))),
-            Part::Settle(number) => batch.change(Change::BlockProgress {
-                block_hash: block(*number, 300).block.hash,
-                state: BlockState::Orphaned,
-                confirmations: 0,
-            }),
-        };
+        });
+        while !commits.is_finished() {
+            let templates = store.recover(&RecoverQuery { templates_max: 1, ..RECOVER }).unwrap();
+            let newest = templates.templates.last().map_or(NOW_MS, |newest| newest.submitted_at);
+            store.retain(newest).unwrap();
+            let recovered = store.recover(&RECOVER).unwrap();
+            assert_eq!(recovered.damaged, Vec::<String>::new());
+        }
+    });
+    let recovered = store.recover(&RECOVER).unwrap();
+    assert_eq!(recovered.damaged, Vec::<String>::new());
+    for template in recovered.templates.iter().rev() {
+        let round = template.submitted_at - NOW_MS;
+        assert_same_job(&template.job, &jobs[round as usize % jobs.len()]);
     }
-    (batch, jobs)
+    assert_counted(dir.path(), &store.sizes().unwrap());
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-
-    /// Whatever happens: ids have no gap, what is acknowledged stays until retention takes it,
-    /// what is kept is whole, and the counted sizes are right.
-    #[test]
-    fn any_history_leaves_a_sound_store(steps in prop::collection::vec(step(), 1..40)) {
-        let dir = tempfile::tempdir().unwrap();
-        let retention = Retention {
-            events: Keep { age_ms: u64::MAX, bytes: 4_000 },
-            transactions: Keep { age_ms: 20 * 1_000, bytes: 8_000 },
-            templates: Keep { age_ms: 30 * 1_000, bytes: u64::MAX },
-            ..KEEP_ALL
-        };
-        let mut store = open(dir.path(), retention);
-        let (mut now_ms, mut last_id, mut accepted) = (NOW_MS, 0, Vec::new());
-        for step in &steps {
-            now_ms += 1_000;
-            match step {
-                Step::Commit(parts) => {
-                    let (batch, jobs) = batch_of(parts, now_ms);
-                    // Spent twice, or no such block: then nothing of it is there.
-                    if let Ok(committed) = store.commit(batch).wait() {
-                        if let Some(first) = committed.first_event_id {
-                            prop_assert_eq!(first, last_id + 1);
-                        }
-                        last_id += u64::from(committed.events);
-                        accepted.extend(jobs);
-                    }
-                }
-                Step::Retain => store.retain(now_ms).unwrap(),
-                Step::Restart { orderly } => {
-                    if *orderly { store.close() } else { store.abandon() }
-                    store = open(dir.path(), retention);
-                }
-            }
-        }
-        let events = all_events(&store);
-        assert_gap_free(&events);
-        prop_assert_eq!(store.last_event_id(), last_id);
-        prop_assert_eq!(events.last().map_or(0, |event| event.id), last_id);
-        let recovered = store.recover(&RECOVER).unwrap();
-        prop_assert_eq!(recovered.damaged, Vec::<String>::new());
-        for (template, job) in recovered.templates.iter().rev().zip(accepted.iter().rev()) {
-            assert_same_job(&template.job, job);
-        }
-        let retained = steps.iter().any(|step| matches!(step, Step::Retain));
-        if !retained {
-            prop_assert_eq!(recovered.templates.len(), accepted.len());
-            prop_assert_eq!(events.len() as u64, last_id);
-        }
-        let filter = TemplateFilter { result: Some(ValidationResult::Accepted), ..Default::default() };
-        let listed = store.templates(&filter, store::PageRequest { after: None, limit: 1_000 });
-        prop_assert!(listed.unwrap().items.len() >= recovered.templates.len());
-        assert_counted(dir.path(), &store.sizes().unwrap());
-    }
+/// A list that is gone can not be what the next list of its user is written as changes to.
+#[test]
+fn lists_that_went_are_not_built_upon() {
+    let dir = tempfile::tempdir().unwrap();
+    let transactions = Keep { age_ms: DAY_MS, bytes: u64::MAX };
+    let store = open(dir.path(), Retention { transactions, ..KEEP_ALL });
+    let same = || txs(0..50);
+    commit(&store, Batch::new(NOW_MS).accept_template(template("alice", job(200, 0, same()))));
+    // The transactions stay, with their row ids: somebody else's template names them.
+    let later = NOW_MS + DAY_MS;
+    commit(&store, Batch::new(later).accept_template(template("bob", job(200, 1, same()))));
+    store.retain(later + 1).unwrap();
+    let next = job(200, 2, same());
+    commit(&store, Batch::new(later).accept_template(template("alice", next.clone())));
+    let recovered = store.recover(&RECOVER).unwrap();
+    assert_eq!(recovered.damaged, Vec::<String>::new());
+    assert_eq!(recovered.templates.len(), 2);
+    assert_same_job(&recovered.templates[1].job, &next);
+    assert_counted(dir.path(), &store.sizes().unwrap());
 }

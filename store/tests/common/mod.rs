@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,10 @@ use bitcoin::{
     Amount, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
     TxMerkleNode, TxOut, Txid, Witness,
 };
+use rusqlite::Connection;
 use store::{
-    AcceptedTemplate, Batch, Cursor, Event, EventFilter, NewBlock, NodeStatus, ShareSubmitted,
-    Store, TemplateSource, UserTag,
+    AcceptedTemplate, Batch, Cursor, Event, EventFilter, Keep, NewBlock, NodeStatus,
+    RejectedTemplate, Retention, ShareSubmitted, Sizes, Store, TemplateSource, UserTag,
 };
 use validation::block::FoundBlock;
 use validation::coinbase::CoinbaseParts;
@@ -27,6 +29,19 @@ use validation::tx::Tx;
 /// A moment in 2023, Unix milliseconds.
 pub const NOW_MS: u64 = 1_693_612_345_678;
 
+/// Keeps everything.
+pub const FOREVER: Keep = Keep { age_ms: u64::MAX, bytes: u64::MAX };
+
+/// Keeps everything.
+pub const KEEP_ALL: Retention = Retention {
+    events: FOREVER,
+    templates: FOREVER,
+    transactions: FOREVER,
+    rejected: FOREVER,
+    shares: FOREVER,
+    hourly_age_ms: u64::MAX,
+    user_daily_age_ms: u64::MAX,
+};
 /// A transaction with so many bytes of witness; every other number has none at all.
 pub fn tx(number: u64, witness_bytes: usize) -> Arc<Tx> {
     let witness =
@@ -224,4 +239,65 @@ pub fn assert_same_job(left: &AcceptedJob, right: &AcceptedJob) {
     assert_eq!(left.claimable_sat(), right.claimable_sat());
     let raw = |job: &AcceptedJob| job.txs().iter().map(|tx| tx.raw().to_vec()).collect::<Vec<_>>();
     assert_eq!(raw(left), raw(right));
+}
+
+pub fn rejected(number: u64) -> RejectedTemplate {
+    RejectedTemplate {
+        user: "mallory".into(),
+        user_tag: UserTag([1; 16]),
+        template_hash: None,
+        tx_count: 4,
+        height: None,
+        error_code: "invalid-job".into(),
+        reason: "weight".into(),
+        index: None,
+        expected: None,
+        actual: Some(number.to_string()),
+        validation_ms: 0.5,
+        request_bytes: 600,
+    }
+}
+
+pub fn size(sizes: &Sizes, table: &str) -> (u64, u64) {
+    let size = sizes.tables.iter().find(|size| size.table == table).unwrap();
+    (size.rows, size.bytes)
+}
+
+/// The sizes that the store counts are those that a look at all rows gives.
+pub fn assert_counted(dir: &Path, sizes: &Sizes) {
+    let database = Connection::open(dir.join("jds.sqlite")).unwrap();
+    for (table, variable) in [
+        ("events", "SELECT count(*), sum(octet_length(data)), 70 FROM events"),
+        ("tokens", "SELECT count(*), 0, 60 FROM tokens"),
+        ("shares", "SELECT count(*), 0, 260 FROM shares"),
+        ("transactions", "SELECT count(*), sum(length(raw)), 130 FROM transactions"),
+        ("blocks", "SELECT count(*), sum(length(raw)), 600 FROM blocks"),
+        ("users", "SELECT count(*), sum(octet_length(user_id)), 150 FROM users"),
+        (
+            "rejected",
+            "SELECT count(*), 0, 400 FROM miner_templates WHERE validation_result = 'rejected'",
+        ),
+        (
+            "templates",
+            "SELECT count(*), sum(length(coinbase_prefix) + length(coinbase_suffix))
+                 + (SELECT coalesce(sum(length(packed)), 0) FROM tx_lists), 500
+             FROM miner_templates WHERE validation_result <> 'rejected'",
+        ),
+    ] {
+        let (rows, bytes, each): (u64, Option<u64>, u64) = database
+            .query_row(variable, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap();
+        let lists: u64 =
+            database.query_row("SELECT count(*) FROM tx_lists", [], |row| row.get(0)).unwrap();
+        let expected = (rows, bytes.unwrap_or_default() + rows * each);
+        if !(table == "templates" && rows == 0) {
+            assert_eq!(size(sizes, table), expected, "{table}, with {lists} lists");
+        }
+    }
+    let broken: u32 = database
+        .query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(broken, 0, "rows that name rows that are not there");
+    let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
 }
