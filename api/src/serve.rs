@@ -79,8 +79,8 @@ pub async fn serve(
     let router = router(app.clone());
 
     let mut connections = JoinSet::new();
-    let starting = Arc::clone(&app);
-    connections.spawn(async move { starting.deliverer.start().await });
+    let keeping = Arc::clone(&app);
+    let webhooks = tokio::spawn(async move { keeping.deliverer.keep_up().await });
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
@@ -108,6 +108,9 @@ pub async fn serve(
         tracing::debug!("requests to the API were cut off at the end");
     }
     connections.shutdown().await;
+    // It must take up nothing more; that it was ended is no fault.
+    webhooks.abort();
+    let _ = webhooks.await;
     app.deliverer.stop().await;
     Ok(())
 }
