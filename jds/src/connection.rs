@@ -67,6 +67,7 @@ pub(crate) async fn serve<S>(
 {
     let span = info_span!("conn", id = number, %remote);
     async move {
+        let counted = shared.counts.handshakes.part(1);
         let handshake =
             accept_handshake(&mut stream, &shared.authority, shared.cert_validity, clock::unix_s);
         let transport = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
@@ -74,6 +75,8 @@ pub(crate) async fn serve<S>(
             Ok(Err(error)) => return debug!(reason = %error, "no handshake"),
             Err(_) => return debug!(reason = %Ended::HandshakeTimeout, "no handshake"),
         };
+        drop(counted);
+        let _counted = shared.counts.connections.part(1);
         let (read, write) = tokio::io::split(stream);
         let mut connection = Connection {
             reader: Incoming {

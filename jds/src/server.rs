@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::accept;
 use crate::budget::ByteBudget;
 use crate::check::Checker;
+use crate::counts::Counts;
 use crate::jobs::Jobs;
 use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
 use crate::nodes::Nodes;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub jobs: Arc<Jobs>,
     /// What peers may make us hold.
     pub peer_bytes: ByteBudget,
+    /// What is counted of all this.
+    pub counts: Counts,
 }
 
 /// Why the server did not start.
@@ -152,8 +155,9 @@ impl Server {
 fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError> {
     let authority = authority_keys(&config.authority)?;
     let declaration = &config.job_declaration;
-    let cache =
-        Arc::new(TxCache::new(usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX)));
+    let counts = Counts::default();
+    let cache_bytes = usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX);
+    let cache = Arc::new(TxCache::counted(cache_bytes, counts.metrics.clone()));
     let nodes = Nodes::follow(spawn_nodes(config, &cache)?, Arc::clone(&cache), tasks);
     let jobs = Arc::new(Jobs::default());
     let submitter = Submitter::new(Arc::clone(&nodes), &config.data_dir);
@@ -194,6 +198,7 @@ fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError
         nodes,
         jobs,
         peer_bytes: ByteBudget::new(PEER_BYTES_MAX),
+        counts,
     })
 }
 
