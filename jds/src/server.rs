@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,14 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The data directory.
+    #[error("data_dir: can not make {}: {source}", dir.display())]
+    DataDir {
+        /// As configured.
+        dir: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The store can not be opened.
     #[error("data_dir: {0}")]
     Store(store::OpenError),
@@ -121,7 +130,9 @@ impl Server {
     /// [`StartError`] names the setting.
     pub async fn start(config: &Checked) -> Result<Self, StartError> {
         let settings = store_settings(config);
+        let dir = config.data_dir.clone();
         let open = move || {
+            std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir { dir, source })?;
             let store: Arc<dyn Store> =
                 Arc::new(SqliteStore::open(settings).map_err(StartError::Store)?);
             let recovered = recover::read(&*store).map_err(StartError::Recover)?;
