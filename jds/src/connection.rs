@@ -292,6 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             // With a user there is a token too, and the verdict is recorded with it.
             DeclaredResult::Rejected(rejection) if declared.user.is_none() => {
+                self.shared.counts.observe_refused(rejection);
                 self.shared.journal.refused(&self.peer, None, rejection);
             }
             DeclaredResult::Rejected(_) => {}

@@ -11,14 +11,12 @@ use tdp_client::{RpcNode, Template};
 use super::standing::{Standing, State};
 use crate::clock;
 use crate::counts::JOB_DECLARATION;
-use crate::journal::Journal;
 use crate::limits::{CHECKS_QUEUED_MAX, EVENTS_OVERFLOW_MAX};
 use crate::server::Shared;
 
 /// The server, as the API sees it.
 pub(super) struct ServerView {
     shared: Arc<Shared>,
-    journal: Arc<Journal>,
     /// The newest template as the API wants it, made once. The lock is held while it is made, so
     /// that those who want it at the same time share the work.
     own_template: Mutex<Option<Known>>,
@@ -31,9 +29,9 @@ struct Known {
 }
 
 impl ServerView {
-    pub(super) fn new(shared: Arc<Shared>, journal: Arc<Journal>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { shared, journal, own_template: Mutex::default(), cores }
+        Self { shared, own_template: Mutex::default(), cores }
     }
 
     /// The active node's template; without an active node the newest of any.
@@ -125,7 +123,7 @@ impl Backend for ServerView {
                 // Of each connection one at a time.
                 queue("solutions", submitter.solutions(), places),
                 queue("peer_bytes", peer_bytes_held, capacity),
-                queue("events", self.journal.waiting(), EVENTS_OVERFLOW_MAX),
+                queue("events", self.shared.journal.waiting(), EVENTS_OVERFLOW_MAX),
             ],
             jobs: jobs.count() as u64,
         }

@@ -22,7 +22,6 @@ use tracing::{error, info, warn};
 
 pub use standing::journal_states;
 
-use crate::journal::Journal;
 use crate::limits::{API_BLOCKING_THREADS_MAX, API_SHUTDOWN_GRACE};
 use crate::server::Shared;
 use backend::ServerView;
@@ -66,13 +65,12 @@ impl Api {
         settings: &config::Api,
         listeners: &[SocketAddr],
         shared: &Arc<Shared>,
-        journal: &Arc<Journal>,
     ) -> Result<Self, StartError> {
-        let store = Arc::clone(journal.store().ok_or(StartError::NoStore)?);
+        let store = Arc::clone(shared.journal.store().ok_or(StartError::NoStore)?);
         let mut settings = api_settings(config, settings)?;
         settings.webhook_deny = deny::nodes(&config.nodes).await;
         settings.webhook_deny.extend(listeners);
-        let backend = ServerView::new(Arc::clone(shared), Arc::clone(journal));
+        let backend = ServerView::new(Arc::clone(shared));
         let metrics = shared.counts.metrics.clone();
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = oneshot::channel();
