@@ -136,6 +136,7 @@ mod tests {
         let tip = ChainTip {
             hash: BlockHash::all_zeros(),
             height,
+            time: 0,
             median_time_past: 0,
             next_bits: NextBits::fixed(CompactTarget::from_consensus(0x207f_ffff)),
         };
