@@ -52,6 +52,7 @@ pub(crate) struct Key {
 pub(crate) enum Kind {
     Text,
     Path,
+    Bool,
     Integer {
         min: i64,
         max: i64,
@@ -90,6 +91,7 @@ impl Kind {
         match self {
             Self::Text => "a text in quotes".to_owned(),
             Self::Path => "a file path in quotes".to_owned(),
+            Self::Bool => "true or false, without quotes".to_owned(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Number { min, max } => format!("a number from {min} to {max}"),
             Self::Choice(words) => format!("one of {}", quoted(words)),

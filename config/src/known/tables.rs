@@ -10,6 +10,12 @@ const DAYS_MAX: i64 = 3_650;
 /// Bound of `webhook_allow`, entries.
 const WEBHOOK_ALLOW_MAX: usize = 64;
 
+/// Bound of `hosts`, entries.
+const HOSTS_MAX: usize = 16;
+
+/// Bound of what is kept of one table, megabytes.
+const KEPT_MB_MAX: i64 = 1_000_000;
+
 const fn key(name: &'static str, kind: Kind, need: Need, meaning: &'static str) -> Key {
     Key { name, kind, need, example: "", unit: "", secret: false, meaning }
 }
@@ -71,8 +77,10 @@ pub(crate) static TABLES: &[Table] = &[
         name: "store",
         array: false,
         optional: None,
-        meaning: "What is kept in data_dir, and for how long. What is older or more goes, the \
-                  oldest first; blocks and statistics by day are kept for ever.",
+        meaning: "What is kept in data_dir, and for how long. Of each kind, what is older than its \
+                  days goes, and above its megabytes the oldest, whichever comes first. A \
+                  megabyte is 1,000,000 bytes of content; the file is about a fifth larger. \
+                  Blocks and statistics by day are kept for ever.",
         keys: STORE,
     },
     Table {
@@ -317,15 +325,38 @@ const STORE: &[Key] = &[
     )
     .unit("days"),
     key(
+        "events_mb",
+        Kind::Integer { min: 1, max: KEPT_MB_MAX },
+        Need::Default("256"),
+        "How much of events is kept, a few thousand to a megabyte.",
+    )
+    .unit(MEGABYTES),
+    key(
         "templates_days",
         Kind::Integer { min: 1, max: DAYS_MAX },
         Need::Default("30"),
-        "How long declared templates are kept.",
+        "How long declared templates are kept, the accepted ones without their transactions. \
+         Rejected ones go after 7 days at the latest, and above 32 megabytes.",
+    )
+    .unit("days"),
+    key(
+        "templates_mb",
+        Kind::Integer { min: 1, max: KEPT_MB_MAX },
+        Need::Default("64"),
+        "How much of accepted templates is kept, without their transactions.",
+    )
+    .unit(MEGABYTES),
+    key(
+        "transactions_days",
+        Kind::Integer { min: 1, max: DAYS_MAX },
+        Need::Default("2"),
+        "How long the transactions of an accepted template are kept. Mining needs them until the \
+         next block only; no longer than templates_days in any case.",
     )
     .unit("days"),
     key(
         "transactions_mb",
-        Kind::Integer { min: 1, max: 1_000_000 },
+        Kind::Integer { min: 1, max: KEPT_MB_MAX },
         Need::Default("512"),
         "How many transactions of accepted templates are kept, each once.",
     )
@@ -337,6 +368,13 @@ const STORE: &[Key] = &[
         "How long shares are kept one by one.",
     )
     .unit("days"),
+    key(
+        "shares_mb",
+        Kind::Integer { min: 1, max: KEPT_MB_MAX },
+        Need::Default("256"),
+        "How many shares are kept one by one, about 4,000 to a megabyte.",
+    )
+    .unit(MEGABYTES),
 ];
 
 const EVENTS: &[Key] = &[key(
@@ -358,9 +396,33 @@ const API: &[Key] = &[
         "token_file",
         Kind::Path,
         Need::Optional("nothing can be changed through the API"),
-        "File with the token that requests show (`Authorization: Bearer …`), mode 600.",
+        "File with the token that requests show (`Authorization: Bearer …`): 16 characters or more \
+         on one line, in a file that not everybody can read.",
     )
     .example("\"api.token\""),
+    key(
+        "read_token_file",
+        Kind::Path,
+        Need::Optional("readers need the token of token_file"),
+        "File with a token that may read and change nothing, for an API that other machines can \
+         reach. On loopback reads need no token.",
+    )
+    .example("\"api-read.token\""),
+    key(
+        "open_reads",
+        Kind::Bool,
+        Need::Default("false"),
+        "true: reads need no token on an address that other machines can reach either. Events name \
+         users and their addresses.",
+    ),
+    key(
+        "hosts",
+        Kind::Texts { what: "host names", max: HOSTS_MAX },
+        Need::Optional("only the names of loopback"),
+        "Names under which an API on loopback may be asked besides localhost, 127.0.0.1 and [::1]: \
+         what a reverse proxy in front of it hands on as Host, without a port.",
+    )
+    .example("[\"jds.example.org\"]"),
     key(
         "webhook_allow",
         Kind::Texts { what: "IP addresses or ranges", max: WEBHOOK_ALLOW_MAX },
