@@ -81,6 +81,12 @@ impl Setup {
         self
     }
 
+    /// With the HTTP API, on a port of its own, and these lines in its table.
+    #[must_use]
+    pub fn api(self, lines: &str) -> Self {
+        self.table("api", &format!("listen = \"127.0.0.1:0\"\n{lines}"))
+    }
+
     /// With the data directory there, instead of beside the configuration.
     #[must_use]
     pub fn data_dir(mut self, dir: &Path) -> Self {
@@ -178,6 +184,12 @@ impl World {
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.server.local_addr()
+    }
+
+    /// Where its HTTP API listens.
+    #[track_caller]
+    pub fn api(&self) -> SocketAddr {
+        self.server.api_addr().expect("a server that was set up with an API")
     }
 
     /// The server's configuration file, its key file beside it.
