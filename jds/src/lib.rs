@@ -10,6 +10,7 @@ pub mod check;
 pub mod client;
 mod clock;
 mod connection;
+pub mod follow;
 pub mod found;
 pub mod jobs;
 pub mod journal;

@@ -17,7 +17,9 @@ use tracing::{info, warn};
 use crate::accept;
 use crate::budget::ByteBudget;
 use crate::check::Checker;
+use crate::follow::Follower;
 use crate::jobs::Jobs;
+use crate::journal::Journal;
 use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
@@ -156,7 +158,14 @@ fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError
         Arc::new(TxCache::new(usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX)));
     let nodes = Nodes::follow(spawn_nodes(config, &cache)?, Arc::clone(&cache), tasks);
     let jobs = Arc::new(Jobs::default());
-    let submitter = Submitter::new(Arc::clone(&nodes), &config.data_dir);
+    // To be connected with the store of the configuration.
+    let journal = Journal::new(None);
+    let metrics = api::Metrics::new();
+    let follower = Follower::new(Arc::clone(&nodes), Arc::clone(&journal));
+    tasks.spawn(Arc::clone(&follower).run());
+    let submitter =
+        Submitter::new(Arc::clone(&nodes), &config.data_dir, journal, follower, metrics);
+    submitter.resume(Vec::new());
     let mode = match declaration.consensus_check {
         ConsensusCheck::Off => None,
         ConsensusCheck::AfterAccept => Some(CheckMode::After),
