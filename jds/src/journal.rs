@@ -9,6 +9,7 @@ mod case;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use store::{
     Batch, Change, CommitError, EventData, FloodGate, RejectedTemplate, Store, TemplateInvalidated,
@@ -164,9 +165,19 @@ impl Journal {
         }
     }
 
-    /// Writes what was counted, whether or not its interval is over: for the end of the server.
-    pub fn tell_of_floods_now(&self) {
+    /// Waits, no longer than `limit`, until everything that was handed over is written. False
+    /// when the time was over.
+    pub async fn finish(&self, limit: Duration) -> bool {
+        // Also what is still being counted.
         self.flush_floods(u64::MAX);
+        let Some(store) = &self.store else { return true };
+        let all = async {
+            // All places free: nobody waits for room any more. The semaphore is never closed.
+            let _ = self.overflow.acquire_many(EVENTS_OVERFLOW_MAX as u32).await;
+            // Batches are written in order, so this one is the last.
+            store.commit(Batch::new(now_ms())).await
+        };
+        tokio::time::timeout(limit, all).await.is_ok_and(|last| last.is_ok())
     }
 
     fn flush_floods(&self, until_ms: u64) {

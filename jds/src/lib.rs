@@ -18,6 +18,8 @@ pub mod limits;
 pub mod nodes;
 pub mod noise_io;
 pub mod payout;
+mod presence;
+mod recover;
 mod report;
 pub mod server;
 pub mod session;

@@ -6,7 +6,6 @@ use store::{Keep, Retention, Settings};
 
 /// The settings of the store that the configuration asks for. What has no key keeps the store's
 /// default.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the server, once it opens the store"))]
 pub(crate) fn store_settings(config: &config::Checked) -> Settings {
     let kept = &config.store;
     let default = Retention::default();
