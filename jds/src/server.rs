@@ -157,14 +157,15 @@ impl Server {
         let (store, recovered) = kept.unzip();
         let journal = Journal::new(store);
         let shared = Arc::new(build(config, journal, &mut tasks)?);
-        if let Some(recovered) = recovered {
-            let shared = Arc::clone(&shared);
-            let restore = move || {
-                let Shared { session_deps, jobs, validator, .. } = &*shared;
-                recover::restore(recovered, &session_deps.spent, jobs, &validator.cache)
-            };
-            let _blocks = off_reactor(restore).await;
-        }
+        let mut recovered = recovered.unwrap_or_default();
+        // Before anything else: a block that no node has yet may still win.
+        shared.submitter.resume(std::mem::take(&mut recovered.blocks));
+        let restored = Arc::clone(&shared);
+        let restore = move || {
+            let Shared { session_deps, jobs, validator, .. } = &*restored;
+            recover::restore(recovered, &session_deps.spent, jobs, &validator.cache);
+        };
+        off_reactor(restore).await;
         let address = config.job_declaration.listen;
         let listener = TcpListener::bind(address)
             .await
@@ -231,14 +232,17 @@ fn build(
         Arc::new(TxCache::new(usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX)));
     let nodes = Nodes::follow(spawn_nodes(config, &cache)?, Arc::clone(&cache), tasks);
     let jobs = Arc::new(Jobs::default());
-    // To be connected with the store of the configuration.
-    let journal = Journal::new(None);
+    // To be those that the API shows.
     let metrics = api::Metrics::new();
     let follower = Follower::new(Arc::clone(&nodes), Arc::clone(&journal));
     tasks.spawn(Arc::clone(&follower).run());
-    let submitter =
-        Submitter::new(Arc::clone(&nodes), &config.data_dir, journal, follower, metrics);
-    submitter.resume(Vec::new());
+    let submitter = Submitter::new(
+        Arc::clone(&nodes),
+        &config.data_dir,
+        Arc::clone(&journal),
+        follower,
+        metrics,
+    );
     let mode = match declaration.consensus_check {
         ConsensusCheck::Off => None,
         ConsensusCheck::AfterAccept => Some(CheckMode::After),

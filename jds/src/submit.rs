@@ -51,6 +51,7 @@ pub struct Submitter {
     under_way: watch::Sender<usize>,
     at_ready_nodes: watch::Sender<usize>,
     keeping: watch::Sender<usize>,
+    ended: watch::Sender<bool>,
 }
 
 /// A block that some node has not judged yet, or that is not recorded yet.
@@ -103,10 +104,10 @@ impl Open {
     }
 
     /// Where a start finds the block, in words.
-    fn kept(&self) -> Option<&'static str> {
+    fn kept(&self) -> Option<String> {
         match (self.in_store.load(Ordering::Relaxed), self.in_file.load(Ordering::Relaxed)) {
-            (true, _) => Some("the store holds it, and the next start submits it"),
-            (false, true) => Some("the file holds it, and the next start submits it"),
+            (true, _) => Some("the store".to_owned()),
+            (false, true) => Some(self.file.display().to_string()),
             (false, false) => None,
         }
     }
@@ -146,6 +147,7 @@ impl Submitter {
             under_way: watch::Sender::new(0),
             at_ready_nodes: watch::Sender::new(0),
             keeping: watch::Sender::new(0),
+            ended: watch::Sender::new(false),
         })
     }
 
@@ -204,7 +206,7 @@ impl Submitter {
         lock(&self.open).push(Arc::clone(&open));
         let recorder = Recorder::new(Arc::clone(self), Arc::clone(&open), steps, notes, count);
         let recording = UnderWay::begin(&self.keeping);
-        self.runtime.spawn(recorder.run(to_record, hex, recording));
+        self.spawn(recorder.run(to_record, hex, recording));
         open
     }
 
@@ -216,10 +218,22 @@ impl Submitter {
             holds_checks: ready.then(|| UnderWay::begin(&self.at_ready_nodes)),
             under_way: Some(UnderWay::begin(&self.under_way)),
         };
-        self.runtime.spawn(async move {
+        self.spawn(async move {
             submitter.to_node(way, &open, &hex, &notes, &mut first).await;
             // What there was to tell is counted as being recorded by now.
             drop(first);
+        });
+    }
+
+    /// Runs a task until the end of this.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut ended = self.ended.subscribe();
+        self.runtime.spawn(async move {
+            tokio::select! {
+                biased;
+                () = task => {}
+                _ = ended.wait_for(|ended| *ended) => {}
+            }
         });
     }
 
@@ -231,20 +245,24 @@ impl Submitter {
 
     /// Waits, no longer than `limit`, until every solution that came was looked at, every block
     /// found is on the disk and has had its first answer from every node, and every answer is
-    /// recorded. Says which blocks no node has.
+    /// recorded. Then no node is asked any more. Says which blocks no node has.
     pub async fn finish(&self, limit: Duration) {
         if tokio::time::timeout(limit, self.idle()).await.is_err() {
             warn!("a found block is still being submitted or recorded");
         }
+        self.ended.send_replace(true);
         for open in lock(&self.open).iter() {
             if open.taken.load(Ordering::Relaxed) {
                 continue;
             }
-            let (block, file) = (open.hash, open.file.display());
+            let block = open.hash;
             match open.kept() {
-                Some(kept) => error!(%block, %file, "NO NODE HAS TAKEN this found block: {kept}"),
-                None => error!(%block, %file, "NO NODE HAS TAKEN this found block, and it is not \
-                    on the disk: it is lost unless a node still has it under way"),
+                Some(kept) => {
+                    error!(%block, "NO NODE HAS TAKEN this found block: {kept} holds it, \
+                    and the next start submits it")
+                }
+                None => error!(%block, "NO NODE HAS TAKEN this found block, and it is not on the \
+                    disk: it is lost unless a node still has it under way"),
             }
         }
     }

@@ -164,10 +164,11 @@ impl Recorder {
 
     /// Sees to it that what is left of the block is what the next start needs.
     async fn close(&self, recorded: Recorded, judged: bool, closing: Option<UnderWay>) {
-        let (block, file) = (self.open.hash, self.open.file.display());
+        let block = self.open.hash;
         let wanted = !judged && !self.open.taken.load(Ordering::Relaxed);
         if wanted && let Some(kept) = self.open.kept() {
-            error!(%block, %file, "no node has taken this found block: {kept}");
+            error!(%block, "no node has taken this found block: {kept} holds it, and the next \
+                start submits it");
         }
         match recorded {
             Recorded::Durable => {}
