@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bitcoin::BlockHash;
 use store::BlockState;
 use tdp_client::{BlockStatus, RpcNode};
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::journal::Journal;
 use crate::limits::{
-    BURIED_CONFIRMATIONS, FOLLOW_INTERVAL, FOLLOWED_BLOCKS_MAX, ORPHANED_UNSURE_CONFIRMATIONS,
+    BURIED_CONFIRMATIONS, FOLLOW_AGAIN_INTERVAL, FOLLOW_INTERVAL, FOLLOWED_BLOCKS_MAX,
+    ORPHANED_UNSURE_CONFIRMATIONS,
 };
 use crate::nodes::Nodes;
 
@@ -22,6 +24,8 @@ pub struct Follower {
     nodes: Arc<Nodes>,
     journal: Arc<Journal>,
     blocks: Mutex<HashMap<BlockHash, Followed>>,
+    /// The tip may have become what a new block made it before the block was added here.
+    added: Notify,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +57,7 @@ enum Fate {
 impl Follower {
     /// For these nodes.
     pub fn new(nodes: Arc<Nodes>, journal: Arc<Journal>) -> Arc<Self> {
-        Arc::new(Self { nodes, journal, blocks: Mutex::default() })
+        Arc::new(Self { nodes, journal, blocks: Mutex::default(), added: Notify::new() })
     }
 
     /// Follows a block from now on. `confirmations` are those that are recorded, 0 for a new one.
@@ -65,6 +69,7 @@ impl Follower {
             return;
         }
         blocks.entry(hash).or_insert(Followed { height, confirmations });
+        self.added.notify_one();
     }
 
     /// Follows a block no more.
@@ -82,20 +87,29 @@ impl Follower {
         let mut tips = self.nodes.watch_tip();
         loop {
             let blocks: Vec<_> = self.lock().iter().map(|(hash, block)| (*hash, *block)).collect();
+            let mut pause = FOLLOW_INTERVAL;
             for (hash, block) in blocks {
-                self.look(hash, block).await;
+                if !self.look(hash, block).await {
+                    pause = FOLLOW_AGAIN_INTERVAL;
+                }
             }
             tokio::select! {
                 changed = tips.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(FOLLOW_INTERVAL) => {}
+                () = self.added.notified() => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
-    async fn look(&self, hash: BlockHash, block: Followed) {
+    /// Whether every node that is ready has answered.
+    async fn look(&self, hash: BlockHash, block: Followed) -> bool {
         let mut views = Vec::new();
+        let mut ready = 0;
         for node in self.nodes.all() {
-            views.extend(view(node, hash).await);
+            if node.state().borrow().is_ready() {
+                ready += 1;
+                views.extend(view(node, hash).await);
+            }
         }
         let all_asked = views.len() == self.nodes.all().len();
         match fate(&views, all_asked, block.height) {
@@ -119,6 +133,7 @@ impl Follower {
                 self.end(hash, BlockState::Orphaned, 0).await;
             }
         }
+        views.len() == ready
     }
 
     async fn end(&self, hash: BlockHash, state: BlockState, confirmations: u32) {
@@ -133,11 +148,8 @@ impl Follower {
     }
 }
 
-/// `None` when the node can not be asked, or its tip moved meanwhile.
+/// `None` when the node does not answer, or its tip moved meanwhile.
 async fn view(node: &RpcNode, hash: BlockHash) -> Option<View> {
-    if !node.state().borrow().is_ready() {
-        return None;
-    }
     let tip = || node.tip().borrow().as_deref().map(|state| state.tip);
     let before = tip()?;
     let confirmations = match node.block_status(hash).await.ok()? {

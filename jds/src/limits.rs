@@ -221,5 +221,8 @@ pub const FOLLOWED_BLOCKS_MAX: usize = 4_096;
 /// How often the nodes are asked about blocks of ours while no new tip comes.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The same while a node that is ready did not answer, or its tip moved meanwhile.
+pub const FOLLOW_AGAIN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Accepted templates that a start takes back from the store, the newest.
 pub const RECOVERED_TEMPLATES_MAX: usize = JOBS_TOTAL_MAX / 4;
