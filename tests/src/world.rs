@@ -40,6 +40,7 @@ pub struct World {
     pub nodes: Vec<Node>,
     /// What miners pin.
     pub authority: Secp256k1PublicKey,
+    data_dir: PathBuf,
     /// Configuration and key.
     files: TempDir,
 }
@@ -106,7 +107,9 @@ impl Setup {
         std::fs::write(&file, &text).expect("a configuration file");
         let server = serve(&file).await;
         let authority = public.to_string().parse().expect("the key that was just made");
-        World { server, nodes, authority, files }
+        // Joined to an absolute path, the result is that path.
+        let data_dir = files.path().join(self.data_dir.as_deref().unwrap_or(Path::new(DATA_DIR)));
+        World { server, nodes, authority, data_dir, files }
     }
 
     fn toml(&self, public_key: &str, nodes: &[Node]) -> String {
@@ -182,9 +185,9 @@ impl World {
         self.files.path().join(CONFIG)
     }
 
-    /// The server's data directory, unless the set-up put it elsewhere.
-    pub fn data_dir(&self) -> PathBuf {
-        self.files.path().join(DATA_DIR)
+    /// The server's data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// The server's store.
@@ -195,11 +198,11 @@ impl World {
     /// Ends the server in order, does something while it is down, and starts it again with the same
     /// files, on another port.
     pub async fn restart(self, meanwhile: impl FnOnce()) -> Self {
-        let Self { server, nodes, authority, files } = self;
+        let Self { server, nodes, authority, data_dir, files } = self;
         server.shutdown().await;
         meanwhile();
         let server = serve(&files.path().join(CONFIG)).await;
-        Self { server, nodes, authority, files }
+        Self { server, nodes, authority, data_dir, files }
     }
 
     /// What the first node would mine.

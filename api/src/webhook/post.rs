@@ -1,7 +1,7 @@
 //! One POST: signed, to an address that was looked up once and may be reached.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::Uri;
@@ -100,12 +100,28 @@ impl Resolver for CheckedResolver {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let addresses = self.inner.resolve(uri, config, timeout)?;
+        let addresses = match loopback(uri) {
+            Some(addresses) => {
+                let mut found = self.empty();
+                addresses.into_iter().for_each(|address| found.push(address));
+                found
+            }
+            None => self.inner.resolve(uri, config, timeout)?,
+        };
         match addresses.iter().find_map(|address| self.reach.refusal(*address)) {
             Some(refusal) => Err(ureq::Error::Other(Box::new(Refused(refusal)))),
             None => Ok(addresses),
         }
     }
+}
+
+/// `localhost` is this machine, whatever a resolver says or does not know of it (RFC 6761 6.3).
+fn loopback(uri: &Uri) -> Option<[SocketAddr; 2]> {
+    let host = uri.host()?.trim_end_matches('.').to_ascii_lowercase();
+    let local = host == "localhost" || host.ends_with(".localhost");
+    let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let port = uri.port_u16().unwrap_or(default_port);
+    local.then(|| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
 }
 
 /// Posts deliveries on threads of their own, so many at a time.

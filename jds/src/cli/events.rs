@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use store::{
     Cursor, EventFilter, EventKind, EventLog, EventLogError, EventPage, FilterError, Gone,
 };
