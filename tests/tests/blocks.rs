@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use signet::kinds::Kind;
 use signet::{Node, NodeOptions, wait};
 use store::{
-    BlockState, BlockSummary, EventData, EventKind, NodeSubmission, Store, SubmissionState,
+    BlockState, BlockSummary, EventData, EventKind, NodeSubmission, Status, Store, SubmissionState,
 };
 
 /// The kinds of events that tell of blocks.
@@ -354,7 +354,7 @@ async fn a_store_that_can_not_write_delays_no_block_and_a_file_keeps_it_meanwhil
     let world = world.restart(|| put_back(&copy)).await;
     wait_files(&world, 0);
     assert_eq!(told(&*world.store(), hash).len(), 3);
-    let data_dir = world.data_dir();
+    let data_dir = world.data_dir().to_owned();
     let world = world
         .restart(|| {
             for name in ["jds.sqlite", "jds.stream"] {
@@ -372,4 +372,41 @@ async fn a_store_that_can_not_write_delays_no_block_and_a_file_keeps_it_meanwhil
     assert_eq!(at(&block, world.node()).detail.as_deref(), Some("known already"));
     wait_files(&world, 0);
     wait_state(&*world.store(), hash, BlockState::Confirmed);
+}
+
+/// More blocks than a store that can not write holds in memory: all of them are recorded when it
+/// can again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_block_is_lost_to_a_store_that_was_stalled() {
+    let world = world_of(1).await;
+    let work = world.work();
+    let mut miner = world.miner("alice").await;
+    let template = miner.template(&work);
+    accepted(&miner.declare(&template).await);
+    let lock = lock_store(&world);
+    let count = store::limits::VOLATILE_BLOCKS_MAX + 2;
+    let mut hashes = Vec::new();
+    for number in 0..count {
+        let extranonce = vec![number as u8; template.extranonce_bytes];
+        let solved = template.solve(&extranonce, work.prev_hash, work.time, work.bits).unwrap();
+        miner.push(&solved).await;
+        hashes.push(solved.block.block_hash());
+    }
+    wait_files(&world, count);
+    let store = world.store();
+    let stalled = |status: &Status| matches!(status, Status::Stalled { .. });
+    kept::wait_status(&*store, "the store to be stalled", stalled);
+    let volatile = || store.metrics().volatile_total;
+    wait::until_true("all blocks and answers to be held in memory", PATIENCE, || {
+        volatile() >= 3 * count as u64
+    })
+    .unwrap();
+    assert_eq!(found_files(&world).len(), count, "memory is no reason to remove a file");
+    drop(lock);
+    wait_files(&world, 0);
+    for hash in hashes {
+        wait_at(&*store, hash, world.node(), SubmissionState::Accepted);
+        let lines = told(&*store, hash);
+        assert_eq!(lines.iter().filter(|line| *line == "found").count(), 1, "{lines:?}");
+    }
 }
