@@ -12,7 +12,7 @@ use super::apply::apply;
 use super::fault::Fault;
 use super::group::Pen;
 use super::housekeeping::Housekeeper;
-use super::migrate::{MIGRATIONS, MigrateError, migrate};
+use super::migrate::{MIGRATIONS, MigrateError, migrate, version};
 use super::readers::Readers;
 use super::shared::{Shared, now_ms};
 use super::state::{State, meta, set_meta};
@@ -93,13 +93,17 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
     };
     let failed = |error| OpenError::Database { path: path.clone(), error };
     let mut connection = connect::writer(&path).map_err(failed)?;
-    migrate(&mut connection, MIGRATIONS).map_err(|error| match error {
+    let refused = |error| match error {
         MigrateError::Foreign => OpenError::Foreign { path: path.clone() },
         MigrateError::TooNew { found, known } => {
             OpenError::TooNew { path: path.clone(), found, known }
         }
         MigrateError::Database(error) => failed(error),
-    })?;
+    };
+    // What is not ours to use stays as it is, to the last byte.
+    version(&connection, MIGRATIONS).map_err(refused)?;
+    connect::set_up(&connection).map_err(failed)?;
+    migrate(&mut connection, MIGRATIONS).map_err(refused)?;
     connect::set_max_bytes(&connection, settings.database_bytes_max).map_err(failed)?;
     let inode = inode(&path).map_err(|error| OpenError::File { path: path.clone(), error })?;
     let (state, epoch) =
