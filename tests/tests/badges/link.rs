@@ -1,9 +1,10 @@
-//! A connection between reader and server that breaks after so many bytes.
+//! The connection between reader and server: it breaks after so many bytes, and leads to the server
+//! under one address wherever that is.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use jds_tests::PATIENCE;
 use signet::wait;
@@ -15,6 +16,8 @@ pub(crate) struct Link {
 }
 
 struct State {
+    /// Where connections lead.
+    server: Mutex<SocketAddr>,
     /// Bytes of answers until the next cut, of all connections together.
     left: AtomicUsize,
     cuts: AtomicUsize,
@@ -27,6 +30,7 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
+            server: Mutex::new(server),
             left: AtomicUsize::new(usize::MAX),
             cuts: AtomicUsize::new(0),
             seen: AtomicUsize::new(0),
@@ -35,6 +39,7 @@ impl Link {
         // Ends with the process.
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
+                let server = *shared.server.lock().unwrap();
                 let Ok(server) = TcpStream::connect(server) else { continue };
                 let (questions, answers) =
                     (client.try_clone().unwrap(), server.try_clone().unwrap());
@@ -48,6 +53,11 @@ impl Link {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The server has another address from now on.
+    pub(crate) fn lead_to(&self, server: SocketAddr) {
+        *self.state.server.lock().unwrap() = server;
     }
 
     /// The next cut comes after so many bytes.

@@ -13,6 +13,7 @@ mod feed;
 mod gaps;
 mod kills;
 mod link;
+mod live;
 mod reader;
 mod site;
 

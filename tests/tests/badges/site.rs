@@ -12,9 +12,6 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Keeps everything.
-const FOREVER: Keep = Keep { age_ms: u64::MAX, bytes: u64::MAX };
-
 /// Age at which events go, milliseconds.
 pub(crate) const DAY_MS: u64 = 86_400_000;
 
@@ -88,15 +85,8 @@ impl Site {
 
     /// Opens the store, which must be closed.
     pub(crate) fn open(&mut self) {
-        let retention = Retention {
-            events: Keep { age_ms: DAY_MS, bytes: u64::MAX },
-            templates: FOREVER,
-            transactions: FOREVER,
-            rejected: FOREVER,
-            shares: FOREVER,
-            hourly_age_ms: u64::MAX,
-            user_daily_age_ms: u64::MAX,
-        };
+        let events = Keep { age_ms: DAY_MS, bytes: u64::MAX };
+        let retention = Retention { events, ..Retention::default() };
         let settings = Settings { retention, ..Settings::new(self.dir.path()) };
         self.store = Some(Arc::new(SqliteStore::open(settings).unwrap()));
     }
