@@ -116,6 +116,26 @@ fn lost_files_start_a_new_epoch() {
     assert_eq!(started.previous_epoch, second.to_string());
 }
 
+#[cfg(unix)]
+#[test]
+fn nobody_else_can_read_a_new_database() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+    let store = open(dir.path());
+    write(&store, 1);
+    for name in ["jds.sqlite", "jds.sqlite-wal", "jds.sqlite-shm"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    store.close();
+    // An operator who lets a group read it knows why.
+    fs::set_permissions(path("jds.sqlite"), fs::Permissions::from_mode(0o640)).unwrap();
+    let store = open(dir.path());
+    write(&store, 1);
+    assert_eq!((mode("jds.sqlite"), mode("jds.sqlite-wal")), (0o640, 0o640));
+}
+
 #[test]
 fn a_store_is_opened_once() {
     let dir = tempfile::tempdir().unwrap();
