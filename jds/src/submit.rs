@@ -280,11 +280,6 @@ impl Submitter {
         UnderWay::begin(&self.solving)
     }
 
-    /// Solutions that are being looked at or wait for it.
-    pub(crate) fn solutions(&self) -> usize {
-        *self.solving.borrow()
-    }
-
     /// Waits, no longer than `limit`, until every solution that came was looked at, and every
     /// block found is on the disk and has had its first answer from every node. Says which blocks
     /// no node has.
@@ -319,6 +314,11 @@ impl Submitter {
     /// while it is not zero.
     pub fn under_way(&self) -> watch::Receiver<usize> {
         self.at_ready_nodes.subscribe()
+    }
+
+    /// Solutions that are being looked at or wait for it.
+    pub(crate) fn solutions(&self) -> usize {
+        *self.solving.borrow()
     }
 
     fn remember(&self, hash: BlockHash) -> bool {
