@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, warn};
 use validation::rejection::{Reason, Rejection};
 
+pub use blocks::{Kept, Row};
 pub use case::{Case, Named, Timing};
 
 use crate::clock;

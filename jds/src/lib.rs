@@ -11,6 +11,7 @@ pub mod client;
 mod clock;
 mod connection;
 pub mod counts;
+pub mod follow;
 pub mod found;
 pub mod http;
 pub mod jobs;

@@ -180,6 +180,21 @@ pub const FOUND_BLOCKS_OPEN_MAX: usize = 256;
 /// A file of a found block, bytes: 4 MB as hex, and a line of facts.
 pub const FOUND_FILE_BYTES_MAX: u64 = 2 * 4_000_000 + 64 * 1024;
 
+/// A found block that the store has not written after this time goes to a file as well.
+pub const FOUND_RECORD_LIMIT: Duration = Duration::from_millis(500);
+
+/// What one submission tells while the store is slow: sent, unknown, the answer, the end.
+pub const NOTES_PER_SUBMISSION_MAX: usize = 4;
+
+/// How often the store is asked whether it has written a block that it only held in memory.
+pub const RECORD_AGAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often a block is recorded anew after the store has lost it.
+pub const RECORD_AGAIN_MAX: u32 = 10;
+
+/// Blocks of the past that a start remembers, so that an old solution does not make them new.
+pub const FINAL_BLOCKS_REMEMBERED_MAX: usize = FOUND_BLOCKS_REMEMBERED_MAX / 2;
+
 /// Time for connections to end by themselves at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(5_000);
 
@@ -216,8 +231,18 @@ pub const NODE_LOOK_INTERVAL: Duration = Duration::from_millis(5_000);
 /// Confirmations after which a block of ours counts as buried.
 pub const BURIED_CONFIRMATIONS: u32 = 6;
 
+/// Depth of a rival below the tip at which a block of ours counts as orphaned although not every
+/// node could be asked, or one still holds to it: that of a coinbase that may be spent.
+pub const ORPHANED_UNSURE_CONFIRMATIONS: u32 = 100;
+
+/// Blocks of ours that are followed at a time; the next start takes up the rest.
+pub const FOLLOWED_BLOCKS_MAX: usize = 4_096;
+
 /// How often the nodes are asked about blocks of ours while no new tip comes.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The same while a node that is ready did not answer, or its tip moved meanwhile.
+pub const FOLLOW_AGAIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Accepted templates that a start takes back from the store, the newest.
 pub const RECOVERED_TEMPLATES_MAX: usize = JOBS_TOTAL_MAX / 4;

@@ -20,6 +20,7 @@ use crate::accept;
 use crate::budget::ByteBudget;
 use crate::check::Checker;
 use crate::counts::Counts;
+use crate::follow::Follower;
 use crate::http::{self, Api};
 use crate::jobs::Jobs;
 use crate::journal::Journal;
@@ -164,14 +165,15 @@ impl Server {
         let (store, recovered) = kept.unzip();
         let journal = Journal::new(store);
         let shared = Arc::new(build(config, journal, &mut tasks)?);
-        if let Some(recovered) = recovered {
-            let shared = Arc::clone(&shared);
-            let restore = move || {
-                let Shared { session_deps, jobs, validator, .. } = &*shared;
-                recover::restore(recovered, &session_deps.spent, jobs, &validator.cache)
-            };
-            let _blocks = off_reactor(restore).await;
-        }
+        let mut recovered = recovered.unwrap_or_default();
+        // Before anything else: a block that no node has yet may still win.
+        shared.submitter.resume(std::mem::take(&mut recovered.blocks));
+        let restored = Arc::clone(&shared);
+        let restore = move || {
+            let Shared { session_deps, jobs, validator, .. } = &*restored;
+            recover::restore(recovered, &session_deps.spent, jobs, &validator.cache);
+        };
+        off_reactor(restore).await;
         let address = config.job_declaration.listen;
         let listener = TcpListener::bind(address)
             .await
@@ -257,7 +259,15 @@ fn build(
     let cache = Arc::new(TxCache::counted(cache_bytes, counts.metrics.clone()));
     let nodes = Nodes::follow(spawn_nodes(config, &cache)?, Arc::clone(&cache), tasks);
     let jobs = Arc::new(Jobs::default());
-    let submitter = Submitter::new(Arc::clone(&nodes), &config.data_dir);
+    let follower = Follower::new(Arc::clone(&nodes), Arc::clone(&journal));
+    tasks.spawn(Arc::clone(&follower).run());
+    let submitter = Submitter::new(
+        Arc::clone(&nodes),
+        &config.data_dir,
+        Arc::clone(&journal),
+        follower,
+        counts.metrics.clone(),
+    );
     let mode = match declaration.consensus_check {
         ConsensusCheck::Off => None,
         ConsensusCheck::AfterAccept => Some(CheckMode::After),
