@@ -40,7 +40,7 @@ pub(super) struct Registry {
     /// Connections that hold jobs of a user.
     by_user: HashMap<UserTag, BTreeSet<u64>>,
     /// Jobs by number, for whoever comes with a solution and without a name.
-    by_work: HashMap<Work, BTreeMap<u64, Arc<Job>>>,
+    by_work: HashMap<Work, BTreeMap<u64, Weak<Job>>>,
     count: usize,
 }
 
@@ -60,7 +60,7 @@ impl Registry {
     pub(super) fn insert(&mut self, job: Arc<Job>) -> Vec<Arc<Job>> {
         let connection = job.connection;
         self.by_user.entry(job.user.tag).or_default().insert(connection);
-        self.by_work.entry(work_of(&job)).or_default().insert(job.number, Arc::clone(&job));
+        self.by_work.entry(work_of(&job)).or_default().insert(job.number, Arc::downgrade(&job));
         let group = self.groups.entry(connection).or_insert_with(|| Group {
             declarer: Weak::clone(&job.declarer),
             jobs: VecDeque::new(),
@@ -141,8 +141,9 @@ impl Registry {
 
     /// Jobs of whomever, newest first, but for those with these numbers; at most `max`.
     fn of_work(&self, work: &Work, but: &[u64], max: usize) -> Vec<Arc<Job>> {
-        let jobs = self.by_work.get(work).into_iter().flat_map(|jobs| jobs.values().rev());
-        jobs.filter(|job| !but.contains(&job.number)).take(max).cloned().collect()
+        let jobs = self.by_work.get(work).into_iter().flatten().rev();
+        let others = jobs.filter(|(number, _)| !but.contains(number));
+        others.filter_map(|(_, job)| job.upgrade()).take(max).collect()
     }
 
     fn pop_oldest(&mut self, connection: u64) -> Option<Arc<Job>> {
