@@ -69,6 +69,7 @@ pub(crate) async fn serve<S>(
 {
     let span = info_span!("conn", id = number, %remote);
     async move {
+        let counted = shared.counts.handshakes.part(1);
         let handshake =
             accept_handshake(&mut stream, &shared.authority, shared.cert_validity, clock::unix_s);
         let transport = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
@@ -76,6 +77,8 @@ pub(crate) async fn serve<S>(
             Ok(Err(error)) => return debug!(reason = %error, "no handshake"),
             Err(_) => return debug!(reason = %Ended::HandshakeTimeout, "no handshake"),
         };
+        drop(counted);
+        let _counted = shared.counts.connections.part(1);
         let peer: Arc<str> = remote.ip().to_canonical().to_string().into();
         let declarer = Declarer::new(number, Arc::clone(&peer));
         let (read, write) = tokio::io::split(stream);
@@ -289,6 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             // With a user there is a token too, and the verdict is recorded with it.
             DeclaredResult::Rejected(rejection) if declared.user.is_none() => {
+                self.shared.counts.observe_refused(rejection);
                 self.shared.journal.refused(&self.peer, None, rejection);
             }
             DeclaredResult::Rejected(_) => {}

@@ -68,6 +68,11 @@ impl Journal {
         self.store.as_ref()
     }
 
+    /// Events that wait for room in the store's queue, at most [`EVENTS_OVERFLOW_MAX`].
+    pub(crate) fn waiting(&self) -> usize {
+        EVENTS_OVERFLOW_MAX.saturating_sub(self.overflow.available_permits())
+    }
+
     /// Records an accepted template, its token and its events; returns when they are durable.
     ///
     /// # Errors

@@ -208,6 +208,26 @@ pub const FLOOD_INTERVAL: Duration = Duration::from_secs(60);
 /// Events that wait for room in the store's queue while nobody waits for them.
 pub const EVENTS_OVERFLOW_MAX: usize = 65_536;
 
+/// Threads of the HTTP API that read the store; as many reads as [`api::limits`] lets run, and room
+/// for a look-up of a name.
+pub const API_BLOCKING_THREADS_MAX: usize = api::limits::STORE_READS_MAX + 2;
+
+/// How long the end of the HTTP API waits for reads that are under way, beside
+/// [`api::limits::SHUTDOWN_WAIT`].
+pub const API_SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+
+/// How long the start looks for the addresses of all nodes, which webhooks must not reach.
+pub const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(5_000);
+
+/// Addresses that the name of one node may stand for.
+pub const NODE_ADDRESSES_MAX: usize = 64;
+
+/// A node is behind when another node of ours has had a higher tip for this long.
+pub const NODE_BEHIND_AFTER: Duration = Duration::from_millis(30_000);
+
+/// How often a node is looked at for having fallen behind.
+pub const NODE_LOOK_INTERVAL: Duration = Duration::from_millis(5_000);
+
 /// Confirmations after which a block of ours counts as buried.
 pub const BURIED_CONFIRMATIONS: u32 = 6;
 

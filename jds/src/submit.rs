@@ -243,6 +243,11 @@ impl Submitter {
         UnderWay::begin(&self.solving)
     }
 
+    /// Solutions that are being looked at or wait for it.
+    pub(crate) fn solutions(&self) -> usize {
+        *self.solving.borrow()
+    }
+
     /// Waits, no longer than `limit`, until every solution that came was looked at, every block
     /// found is on the disk and has had its first answer from every node, and every answer is
     /// recorded. Then no node is asked any more. Says which blocks no node has.

@@ -17,6 +17,7 @@ use validation::tx::Tx;
 pub struct TxCache {
     inner: RwLock<Inner>,
     bytes_max: usize,
+    metrics: api::Metrics,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +48,12 @@ pub struct CacheSize {
 impl TxCache {
     /// A cache that holds at most `bytes_max` bytes of memory.
     pub fn new(bytes_max: usize) -> Self {
-        Self { inner: RwLock::default(), bytes_max }
+        Self::counted(bytes_max, api::Metrics::new())
+    }
+
+    /// As [`Self::new`], with the look-ups of lists counted.
+    pub fn counted(bytes_max: usize, metrics: api::Metrics) -> Self {
+        Self { inner: RwLock::default(), bytes_max, metrics }
     }
 
     /// The transaction with this wtxid, if known.
@@ -59,7 +65,12 @@ impl TxCache {
     /// All of a list at once, in its order, under one lock.
     pub fn get_all(&self, wtxids: &[Wtxid]) -> Vec<Option<Arc<Tx>>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        wtxids.iter().map(|wtxid| inner.entries.get(wtxid).map(Entry::touch)).collect()
+        let found: Vec<_> =
+            wtxids.iter().map(|wtxid| inner.entries.get(wtxid).map(Entry::touch)).collect();
+        drop(inner);
+        let hits = found.iter().flatten().count();
+        self.metrics.cache("transactions", hits as u64, (found.len() - hits) as u64);
+        found
     }
 
     /// Adds transactions that the node knows or that an accepted job holds.

@@ -50,7 +50,7 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 /// A megabyte is 10^6 bytes everywhere.
 const MB: u64 = 1_000_000;
 
-/// What is kept for how long, a megabyte (MB) being 10^6 bytes. The defaults add up to less than 1.4 GB with all tables full, which
+/// What is kept for how long, a megabyte (MB) being 10^6 bytes. The defaults add up to less than 1.5 GB with all tables full, which
 /// suits the card of a Raspberry Pi; with a handful of miners it stays below 700 MB. Blocks (without
 /// their bytes), aggregates of all users by day, and the totals of users are kept for ever: they
 /// are small. `[store]` of the configuration has the same defaults; a test of the server compares
@@ -75,6 +75,9 @@ pub struct Retention {
     pub hourly_age_ms: u64,
     /// Age from which aggregates by day of single users go, milliseconds: 800 days.
     pub user_daily_age_ms: u64,
+    /// Bytes of all aggregates above which those of single users go, by hour before by day: 128 MB,
+    /// which is a year of a few hundred users. Those of all users together are not many.
+    pub aggregates_bytes: u64,
 }
 
 impl Default for Retention {
@@ -87,6 +90,7 @@ impl Default for Retention {
             shares: Keep { age_ms: 7 * DAY_MS, bytes: 256 * MB },
             hourly_age_ms: 90 * DAY_MS,
             user_daily_age_ms: 800 * DAY_MS,
+            aggregates_bytes: 128 * MB,
         }
     }
 }

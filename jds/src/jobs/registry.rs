@@ -141,7 +141,7 @@ impl Registry {
 
     /// Jobs of whomever, newest first, but for those with these numbers; at most `max`.
     fn of_work(&self, work: &Work, but: &[u64], max: usize) -> Vec<Arc<Job>> {
-        let jobs = self.by_work.get(work).into_iter().flatten().rev();
+        let jobs = self.by_work.get(work).into_iter().flat_map(|jobs| jobs.iter().rev());
         let others = jobs.filter(|(number, _)| !but.contains(number));
         others.filter_map(|(_, job)| job.upgrade()).take(max).collect()
     }
