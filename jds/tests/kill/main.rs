@@ -29,6 +29,8 @@ const ROUNDS_DEFAULT: u32 = 50;
 const SEED: &str = "SERVER_KILL_SEED";
 /// Rounds of one node and one data directory: a chain of a regtest can not grow for ever.
 const ROUNDS_PER_WORLD: u32 = 100;
+/// In fewer rounds it may be that nothing much happens.
+const ROUNDS_JUDGED_MIN: u32 = 10;
 
 #[expect(clippy::unwrap_used, reason = "a variable that is no number")]
 fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(variable: &str) -> Option<T> {
@@ -67,6 +69,7 @@ async fn nothing_acknowledged_is_lost_by_a_kill() {
         let happened =
             [stats.accepted, stats.rejected, stats.late_blocks, stats.tokens_tried_again];
         let enough = happened.iter().all(|count| *count >= rounds_here);
+        let enough = enough || rounds_here < ROUNDS_JUDGED_MIN;
         assert!(enough, "{SEED}={seed}: too little happened in {rounds_here} rounds: {stats:?}");
     }
 }
