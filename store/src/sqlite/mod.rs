@@ -2,6 +2,7 @@
 
 mod apply;
 mod backlog;
+mod carry;
 mod connect;
 mod event_log;
 mod fault;

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::apply::apply;
+use super::carry::Passage;
 use super::fault::Fault;
 use super::group::Pen;
 use super::housekeeping::Housekeeper;
@@ -187,6 +188,10 @@ fn begin_stream(
     let next_event_id = last_id.max(seen_id) + 1;
     let mut state = State::load(&transaction, next_event_id, source.to_owned())?;
     set_meta(&transaction, EPOCH, &new.to_string())?;
+    if let Some(from) = epoch {
+        let passage = Passage { from, to: new, kept_last_id: last_id, first_id: next_event_id };
+        passage.carry_webhooks(&transaction)?;
+    }
     if let Some(reason) = lost {
         let previous = epoch.or(seen.map(|seen| StreamEpoch(seen.epoch)));
         let started = StreamEpochStarted {
