@@ -14,6 +14,7 @@ mod live;
 mod metrics;
 mod net;
 mod problem;
+mod refusal;
 mod router;
 mod routes;
 mod serve;

@@ -95,6 +95,9 @@ pub const WEBHOOK_RETRY_MAX: Duration = Duration::from_millis(600_000);
 /// Failures in a row from which a webhook counts as dead. It is still tried, at the longest pause.
 pub const WEBHOOK_DEAD_FAILURES: u32 = 15;
 
+/// Pause between looks at whether the store holds other webhooks than those that run.
+pub const WEBHOOK_TAKE_UP_PAUSE: Duration = Duration::from_millis(60_000);
+
 /// Events that a webhook does not want may pass before its cursor is written down.
 pub const WEBHOOK_SKIPPED_EVENTS_MAX: u64 = 10_000;
 

@@ -43,6 +43,8 @@ kinds! {
     BadParameter = BAD_REQUEST, "bad-parameter", "A parameter can not be used";
     /// The body is no JSON.
     BadBody = BAD_REQUEST, "bad-body", "The body can not be read";
+    /// What came is no request, and was never seen by a handler.
+    BadRequest = BAD_REQUEST, "bad-request", "This is no request of HTTP/1";
     /// No token, or another one.
     Unauthorized = UNAUTHORIZED, "unauthorized", "A token is needed";
     /// No token is configured, so nobody may write.
@@ -65,6 +67,10 @@ kinds! {
     CursorGone = GONE, "cursor-gone", "The cursor points at events that are gone";
     /// The body is too large.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
+    /// The address is too long.
+    AddressTooLong = URI_TOO_LONG, "address-too-long", "The address is too long";
+    /// The head is too large.
+    HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The head is too large";
     /// The body is not declared to be JSON.
     MediaType = UNSUPPORTED_MEDIA_TYPE, "media-type", "The body must be application/json";
     /// The body is JSON, but not what is expected.
@@ -137,6 +143,11 @@ impl Problem {
         Self { gone: Some(gone), ..Self::new(Kind::CursorGone, detail) }
     }
 
+    /// Seconds after which it is worth trying again, if it is.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        (self.kind.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_S)
+    }
+
     /// As it is sent.
     pub(crate) fn view(&self) -> ProblemView {
         let before =
@@ -180,8 +191,8 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

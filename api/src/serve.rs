@@ -22,15 +22,14 @@ use crate::backend::Backend;
 use crate::io::WatchedIo;
 use crate::limits;
 use crate::metrics::{Metrics, Traffic};
+use crate::problem::{Kind, Problem};
+use crate::refusal::{self, RefusingIo};
 use crate::router::router;
 use crate::settings::{Settings, StartError};
 use crate::webhook::{Deliverer, Poster, Reach};
 
 /// Pause after a connection could not be accepted: most likely the process is out of files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 2\r\n\
-    Connection: close\r\n\r\n";
 
 /// Listens where the settings say.
 ///
@@ -80,8 +79,8 @@ pub async fn serve(
     let router = router(app.clone());
 
     let mut connections = JoinSet::new();
-    let starting = Arc::clone(&app);
-    connections.spawn(async move { starting.deliverer.start().await });
+    let keeping = Arc::clone(&app);
+    let webhooks = tokio::spawn(async move { keeping.deliverer.keep_up().await });
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
@@ -109,6 +108,9 @@ pub async fn serve(
         tracing::debug!("requests to the API were cut off at the end");
     }
     connections.shutdown().await;
+    // It must take up nothing more; that it was ended is no fault.
+    webhooks.abort();
+    let _ = webhooks.await;
     app.deliverer.stop().await;
     Ok(())
 }
@@ -116,7 +118,8 @@ pub async fn serve(
 /// Says that there is no room, as far as the socket takes it without waiting.
 fn refuse(stream: TcpStream) {
     if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write(FULL);
+        let detail = format!("{} connections are open already", limits::CONNECTIONS_MAX);
+        let _ = stream.write(&refusal::answer(&Problem::new(Kind::Busy, detail)));
     }
 }
 
@@ -129,7 +132,8 @@ async fn connection(
 ) {
     // Small events must not wait for company.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(WatchedIo::new(stream, traffic, limits::WRITE_TIMEOUT));
+    let io = WatchedIo::new(stream, traffic, limits::WRITE_TIMEOUT);
+    let io = TokioIo::new(RefusingIo::new(io));
     let service = TowerToHyperService::new(router);
     let mut connection = pin!(
         http1::Builder::new()

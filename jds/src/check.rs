@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use self::budget::Budget;
 use crate::jobs::Job;
+use crate::journal::Journal;
 use crate::limits::{
     CHECK_PAUSE_MAX, CHECK_PROBE_PAUSE_MAX, CHECK_PROBE_PAUSE_MIN, CHECK_TIP_SETTLED,
     CHECKS_AGAIN_MAX, CHECKS_QUEUED_MAX,
@@ -49,6 +50,7 @@ pub struct Checker {
     wake: Notify,
     nodes: Arc<Nodes>,
     check_node: Option<RpcNode>,
+    journal: Arc<Journal>,
     /// Places for jobs that are asked about once more.
     again: Arc<Semaphore>,
 }
@@ -96,11 +98,12 @@ impl Checker {
         nodes: Arc<Nodes>,
         check_node: Option<RpcNode>,
         submissions: watch::Receiver<usize>,
+        journal: Arc<Journal>,
         tasks: &mut JoinSet<()>,
     ) -> Arc<Self> {
         let again = Arc::new(Semaphore::new(CHECKS_AGAIN_MAX));
         let (queue, wake) = (Mutex::default(), Notify::new());
-        let checker = Arc::new(Self { queue, wake, nodes, check_node, again });
+        let checker = Arc::new(Self { queue, wake, nodes, check_node, journal, again });
         let worker = Worker { submissions, spent: Budget::default(), overdue: HashMap::default() };
         tasks.spawn(worker.run(Arc::clone(&checker)));
         checker
@@ -159,6 +162,13 @@ impl Checker {
         same.then(|| tip.seen_at.elapsed())
     }
 
+    /// Takes back an accepted job.
+    fn withdraw(&self, job: &Job, reason: &str) {
+        job.withdraw(reason.to_owned());
+        let node = self.node();
+        self.journal.invalidated(job, node.as_ref().map_or("", RpcNode::name), reason);
+    }
+
     /// What follows when a job that was answered already does not fit the node's chain. Two blocks
     /// of one height may be around for a while after either came: only a tip that stayed speaks
     /// for itself.
@@ -168,7 +178,7 @@ impl Checker {
         match self.tip_age(job) {
             Some(age) if age >= CHECK_TIP_SETTLED => {
                 warn!(%template, user, reason, "template INVALID on this tip, withdrawn");
-                job.withdraw(reason.to_owned());
+                self.withdraw(job, reason);
             }
             Some(age) if !waiting.again => {
                 let Ok(place) = Arc::clone(&self.again).try_acquire_owned() else {
@@ -222,7 +232,11 @@ impl Worker {
                 Checked::Valid => debug!(%template, user, "check passed"),
                 Checked::Invalid(reason) => {
                     warn!(%template, user, reason, "template INVALID by consensus, withdrawn");
-                    job.withdraw(reason.clone());
+                    match waiting.mode {
+                        CheckMode::After => checker.withdraw(job, reason),
+                        // It is refused, so there is nothing to take back.
+                        CheckMode::Before => job.withdraw(reason.clone()),
+                    }
                 }
                 Checked::ChainState(reason) if waiting.mode == CheckMode::After => {
                     let reason = reason.clone();

@@ -16,13 +16,15 @@ use validation::rejection::{Reason, Rejection};
 
 use crate::budget::{ConnectionBudget, Permit, Taking};
 use crate::clock;
+use crate::jobs::Declarer;
 use crate::limits::{
     FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
     REPLIES_QUEUED_PER_CONNECTION_MAX, WRITE_TIMEOUT,
 };
 use crate::noise_io::{FrameReader, FrameWriter, IoError, accept_handshake};
+use crate::presence::Presence;
 use crate::server::Shared;
-use crate::session::{Action, CloseReason, Input, Now, Record, Session};
+use crate::session::{Action, CloseReason, Declared, DeclaredResult, Input, Now, Record, Session};
 use crate::solve::{SolutionTurns, Solvers};
 use crate::validator::Outcome;
 
@@ -74,6 +76,8 @@ pub(crate) async fn serve<S>(
             Ok(Err(error)) => return debug!(reason = %error, "no handshake"),
             Err(_) => return debug!(reason = %Ended::HandshakeTimeout, "no handshake"),
         };
+        let peer: Arc<str> = remote.ip().to_canonical().to_string().into();
+        let declarer = Declarer::new(number, Arc::clone(&peer));
         let (read, write) = tokio::io::split(stream);
         let mut connection = Connection {
             reader: Incoming {
@@ -84,7 +88,9 @@ pub(crate) async fn serve<S>(
             writer: FrameWriter::new(write, transport.encoder),
             queued: 0,
             write_deadline: None,
-            session: Session::new(Arc::clone(&shared.session_deps), number, Instant::now()),
+            session: Session::new(Arc::clone(&shared.session_deps), declarer, Instant::now()),
+            presence: Presence::new(Arc::clone(&shared.journal), remote, Arc::clone(&peer), number),
+            peer,
             work: JoinSet::new(),
             work_for: HashMap::new(),
             draining: false,
@@ -92,6 +98,7 @@ pub(crate) async fn serve<S>(
             shared,
         };
         let ended = connection.run(shutdown).await;
+        connection.presence.ended(&ended.to_string());
         connection.finish(&ended).await;
         info!(reason = %ended, "connection ended");
     }
@@ -107,6 +114,9 @@ struct Connection<S> {
     /// When the oldest of them must have left.
     write_deadline: Option<tokio::time::Instant>,
     session: Session,
+    presence: Presence,
+    /// Address of the peer without the port.
+    peer: Arc<str>,
     /// Validations under way, at most as many as the session has pending declarations.
     work: JoinSet<Outcome>,
     /// The declarations that they are for.
@@ -224,6 +234,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let (id, shared) = (draft.request_id(), Arc::clone(&self.shared));
                     self.work_on(id, async move { shared.validator.complete(draft, answer).await });
                 }
+                Action::GiveUp(draft, rejection) => {
+                    let (id, shared) = (draft.request_id(), Arc::clone(&self.shared));
+                    self.work_on(
+                        id,
+                        async move { shared.validator.give_up(draft, rejection).await },
+                    );
+                }
                 Action::Solve(request) => {
                     let received = Instant::now();
                     // A found block outlives its connection.
@@ -248,15 +265,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn on_record(&self, record: Record) {
-        if let Record::Declared(declared) = &record
-            && let crate::session::DeclaredResult::Accepted { job, .. } = &declared.result
-        {
-            // After the answer, and before a solution can come.
-            let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
-            tokio::spawn(async move { shared.jobs.make_ready(job).await });
+    fn on_record(&mut self, record: Record) {
+        match &record {
+            Record::SetUp { flags, .. } => self.presence.set_up(*flags),
+            Record::TokenAllocated { user, first, sequence } => {
+                self.presence.token_allocated(user, *first, *sequence);
+            }
+            Record::Declared(declared) => self.on_declared(declared),
+            Record::TxsAsked { .. } | Record::Ignored(_) => {}
         }
         crate::report::log(record);
+    }
+
+    fn on_declared(&self, declared: &Declared) {
+        match &declared.result {
+            DeclaredResult::Accepted { job, .. } => {
+                // After the answer, and before a solution can come.
+                let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
+                tokio::spawn(async move {
+                    shared.validator.answered(&job);
+                    shared.jobs.make_ready(job).await;
+                });
+            }
+            // With a user there is a token too, and the verdict is recorded with it.
+            DeclaredResult::Rejected(rejection) if declared.user.is_none() => {
+                self.shared.journal.refused(&self.peer, None, rejection);
+            }
+            DeclaredResult::Rejected(_) => {}
+        }
     }
 
     /// Lets what was answered reach the peer before the socket closes.

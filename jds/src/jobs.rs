@@ -43,17 +43,25 @@ impl User {
 /// The connection that declares jobs. While its session holds this, the connection counts as
 /// alive; its jobs outlive it.
 #[derive(Debug, Clone)]
-pub struct Declarer(Arc<u64>);
+pub struct Declarer {
+    connection: Arc<u64>,
+    peer: Arc<str>,
+}
 
 impl Declarer {
-    /// For the connection with this number, unique in this process.
-    pub fn new(connection: u64) -> Self {
-        Self(Arc::new(connection))
+    /// For the connection with this number, unique in this process, from that address.
+    pub fn new(connection: u64, peer: impl Into<Arc<str>>) -> Self {
+        Self { connection: Arc::new(connection), peer: peer.into() }
     }
 
     /// Number of the connection.
     pub fn connection(&self) -> u64 {
-        *self.0
+        *self.connection
+    }
+
+    /// Address that it comes from, without the port.
+    pub fn peer(&self) -> &Arc<str> {
+        &self.peer
     }
 }
 
@@ -145,7 +153,7 @@ impl Jobs {
             user,
             number: self.next_number.fetch_add(1, Ordering::Relaxed),
             connection: declarer.connection(),
-            declarer: Arc::downgrade(&declarer.0),
+            declarer: Arc::downgrade(&declarer.connection),
             base_bytes: base_bytes(&accepted) + made_up.len() * MadeUp::BYTES_PER_TX,
             own_bytes: 0,
             made_up,

@@ -182,3 +182,22 @@ pub const FOUND_FILE_BYTES_MAX: u64 = 2 * 4_000_000 + 64 * 1024;
 
 /// Time for connections to end by themselves at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(5_000);
+
+/// Events of one kind that one peer may cause in each [`FLOOD_INTERVAL`]; more are counted, and
+/// told as one event.
+pub const FLOOD_EVENTS_PER_INTERVAL: u32 = 600;
+
+/// See [`FLOOD_EVENTS_PER_INTERVAL`].
+pub const FLOOD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Events that wait for room in the store's queue while nobody waits for them.
+pub const EVENTS_OVERFLOW_MAX: usize = 65_536;
+
+/// Confirmations after which a block of ours counts as buried.
+pub const BURIED_CONFIRMATIONS: u32 = 6;
+
+/// How often the nodes are asked about blocks of ours while no new tip comes.
+pub const FOLLOW_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Accepted templates that a start takes back from the store, the newest.
+pub const RECOVERED_TEMPLATES_MAX: usize = JOBS_TOTAL_MAX / 4;

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
             {
                 eprintln!("error: {error:#}");
             }
-            ExitCode::FAILURE
+            cli::exit_code(&error)
         }
     }
 }

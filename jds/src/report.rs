@@ -7,11 +7,11 @@ use crate::session::{Declared, DeclaredResult, Record};
 /// Writes the line.
 pub(crate) fn log(record: Record) {
     match record {
-        Record::SetUp { full_template, vendor, firmware } => {
+        Record::SetUp { full_template, vendor, firmware, .. } => {
             let mode = if full_template { "full-template" } else { "coinbase-only" };
             info!(mode, vendor, firmware, "connection set up");
         }
-        Record::TokenAllocated { user } => debug!(user = user.name, "token allocated"),
+        Record::TokenAllocated { user, .. } => debug!(user = user.name, "token allocated"),
         Record::TxsAsked { request_id, count } => {
             debug!(request_id, count, "asking for transactions");
         }

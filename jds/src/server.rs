@@ -3,11 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Checked, ConsensusCheck, RpcAuth, Source};
 use jds_wire::AuthorityKeys;
+use store::{Recovered, SqliteStore, Store};
 use tdp_client::{Auth, NodeSettings, RpcNode};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -18,12 +20,15 @@ use crate::accept;
 use crate::budget::ByteBudget;
 use crate::check::Checker;
 use crate::jobs::Jobs;
+use crate::journal::Journal;
 use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
+use crate::recover;
 use crate::session::SessionDeps;
 use crate::solve::Solvers;
 use crate::spent::SpentTokens;
+use crate::store_settings::store_settings;
 use crate::submit::Submitter;
 use crate::token::TokenMint;
 use crate::tx_cache::TxCache;
@@ -38,6 +43,8 @@ pub struct Shared {
     pub cert_validity: Duration,
     /// What all sessions share.
     pub session_deps: Arc<SessionDeps>,
+    /// What becomes durable.
+    pub journal: Arc<Journal>,
     /// Runs the rules.
     pub validator: Arc<Validator>,
     /// Submits found blocks.
@@ -63,6 +70,20 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The data directory.
+    #[error("data_dir: can not make {}: {source}", dir.display())]
+    DataDir {
+        /// As configured.
+        dir: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The store can not be opened.
+    #[error("data_dir: {0}")]
+    Store(store::OpenError),
+    /// The store can not be read.
+    #[error("data_dir: what an earlier run left can not be read: {0}")]
+    Recover(store::ReadError),
     /// The system gives us no threads.
     #[error("no threads for solutions: {0}")]
     Threads(io::Error),
@@ -99,13 +120,50 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds and starts everything. A node that is down does not stop it.
+    /// Opens the store, takes back what an earlier run left, binds and starts everything. A node
+    /// that is down does not stop it.
     ///
     /// # Errors
     /// [`StartError`] names the setting.
     pub async fn start(config: &Checked) -> Result<Self, StartError> {
+        let settings = store_settings(config);
+        let dir = config.data_dir.clone();
+        let open = move || {
+            std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir { dir, source })?;
+            let store: Arc<dyn Store> =
+                Arc::new(SqliteStore::open(settings).map_err(StartError::Store)?);
+            let recovered = recover::read(&*store).map_err(StartError::Recover)?;
+            Ok((store, recovered))
+        };
+        let (store, recovered) = off_reactor(open).await?;
+        Self::start_with(config, Some((store, recovered))).await
+    }
+
+    /// As [`Self::start`], without a store: nothing outlives the process but found blocks. For
+    /// measuring what the store costs.
+    ///
+    /// # Errors
+    /// [`StartError`] names the setting.
+    pub async fn start_without_store(config: &Checked) -> Result<Self, StartError> {
+        Self::start_with(config, None).await
+    }
+
+    async fn start_with(
+        config: &Checked,
+        kept: Option<(Arc<dyn Store>, Recovered)>,
+    ) -> Result<Self, StartError> {
         let mut tasks = JoinSet::new();
-        let shared = Arc::new(build(config, &mut tasks)?);
+        let (store, recovered) = kept.unzip();
+        let journal = Journal::new(store);
+        let shared = Arc::new(build(config, journal, &mut tasks)?);
+        if let Some(recovered) = recovered {
+            let shared = Arc::clone(&shared);
+            let restore = move || {
+                let Shared { session_deps, jobs, validator, .. } = &*shared;
+                recover::restore(recovered, &session_deps.spent, jobs, &validator.cache)
+            };
+            let _blocks = off_reactor(restore).await;
+        }
         let address = config.job_declaration.listen;
         let listener = TcpListener::bind(address)
             .await
@@ -116,6 +174,7 @@ impl Server {
         let max = accept::connections_possible(config.job_declaration.max_connections);
         info!(%local_addr, authority = %shared.authority.public(), "job declaration server listening");
         tasks.spawn(follow_tip(Arc::clone(&shared)));
+        tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());
         let accepting = accept::accept(listener, Arc::clone(&shared), max, down);
         let accepting = tokio::spawn(accepting);
         Ok(Self { local_addr, shared, shutdown, accepting, _tasks: tasks })
@@ -145,11 +204,26 @@ impl Server {
             warn!("some connections did not end in time");
         }
         self.shared.submitter.finish(SHUTDOWN_GRACE).await;
+        if !self.shared.journal.finish(SHUTDOWN_GRACE).await {
+            warn!("the store did not write everything in time");
+        }
         info!("stopped");
     }
 }
 
-fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError> {
+/// Runs what blocks its thread.
+async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+fn build(
+    config: &Checked,
+    journal: Arc<Journal>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Shared, StartError> {
     let authority = authority_keys(&config.authority)?;
     let declaration = &config.job_declaration;
     let cache =
@@ -165,13 +239,16 @@ fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError
     let check_node =
         declaration.check_node.as_deref().and_then(|name| nodes.by_name(name)).cloned();
     let submissions = submitter.under_way();
-    let checker =
-        mode.map(|mode| (Checker::spawn(Arc::clone(&nodes), check_node, submissions, tasks), mode));
+    let checker = mode.map(|mode| {
+        let nodes = Arc::clone(&nodes);
+        (Checker::spawn(nodes, check_node, submissions, Arc::clone(&journal), tasks), mode)
+    });
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let validator = Arc::new(Validator {
         nodes: Arc::clone(&nodes),
         cache,
         jobs: Arc::clone(&jobs),
+        journal: Arc::clone(&journal),
         checker,
         tip_grace: declaration.tip_grace,
         cpu: Arc::new(Semaphore::new(cores)),
@@ -188,6 +265,7 @@ fn build(config: &Checked, tasks: &mut JoinSet<()>) -> Result<Shared, StartError
         authority,
         cert_validity: config.authority.cert_validity,
         session_deps,
+        journal,
         validator,
         submitter,
         solvers: Solvers::spawn(cores).map_err(StartError::Threads)?,

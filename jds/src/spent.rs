@@ -28,6 +28,17 @@ impl SpentTokens {
         Self { inner: Mutex::default(), capacity, lifetime_us: lifetime.as_micros() as u64 }
     }
 
+    /// Takes back what an earlier run remembered.
+    pub fn restore(&self, sequences: impl Iterator<Item = u64>) {
+        let mut inner = self.lock();
+        inner.sequences.extend(sequences);
+        while inner.sequences.len() > self.capacity
+            && let Some(oldest) = inner.sequences.pop_first()
+        {
+            inner.floor = inner.floor.max(oldest);
+        }
+    }
+
     /// Marks a token as used that the connection itself gave out and never saw used. No flood of
     /// other tokens and no step of the clock makes it expire.
     ///
@@ -122,6 +133,16 @@ mod tests {
         assert_eq!(spent.spend(1_000, 1_000), Ok(()));
         assert_eq!(spent.spend(9_000, 9_000), Ok(()), "the clock steps on, 1,000 is forgotten");
         assert_eq!(spent.spend(1_000, 1_000), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn tokens_of_an_earlier_run_stay_spent() {
+        let spent = SpentTokens::new(2, Duration::from_secs(60));
+        spent.restore([1, 2, 3].into_iter());
+        assert_eq!(spent.spend(3, 4), Err(TokenError::Spent));
+        assert_eq!(spent.spend(2, 4), Err(TokenError::Spent));
+        assert_eq!(spent.spend(1, 4), Err(TokenError::Expired), "beyond the capacity");
+        assert_eq!(spent.spend(4, 4), Ok(()));
     }
 
     #[test]

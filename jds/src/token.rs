@@ -32,6 +32,16 @@ impl UserTag {
         // The digest is longer than the tag, so the tag is always there.
         Self(digest.first_chunk().copied().unwrap_or_default())
     }
+
+    /// As it is stored.
+    pub fn to_bytes(self) -> [u8; USER_TAG_BYTES] {
+        self.0
+    }
+
+    /// From the store.
+    pub fn from_bytes(bytes: [u8; USER_TAG_BYTES]) -> Self {
+        Self(bytes)
+    }
 }
 
 impl std::fmt::Display for UserTag {

@@ -17,6 +17,7 @@ use validation::verdict::{TxSlots, judge, missing, supplied};
 use crate::budget::Permit;
 use crate::check::{Checked, Checker};
 use crate::jobs::{Declarer, Job, Jobs, User};
+use crate::journal::{Case, Journal, Named, Timing};
 use crate::limits::CHECK_WAIT_MAX;
 use crate::nodes::Nodes;
 use crate::tx_cache::TxCache;
@@ -30,6 +31,10 @@ pub struct Declaration {
     pub user: Arc<User>,
     /// On which connection.
     pub declarer: Declarer,
+    /// Number of the token that it used up.
+    pub token_sequence: u64,
+    /// Size of the message, bytes.
+    pub bytes: u64,
     /// The terms stated to that user.
     pub rules: Arc<Rules>,
     /// Header version.
@@ -54,6 +59,9 @@ pub struct Draft {
     slots: TxSlots,
     /// What was asked for: positions in the list, ascending.
     pub asked: Vec<u16>,
+    /// Time that the rules took so far.
+    verdict: Duration,
+    asked_at: Instant,
 }
 
 /// How validation went on.
@@ -83,6 +91,8 @@ pub struct Validator {
     pub cache: Arc<TxCache>,
     /// Accepted jobs.
     pub jobs: Arc<Jobs>,
+    /// Where verdicts become durable.
+    pub journal: Arc<Journal>,
     /// Consensus checks, unless they are off.
     pub checker: Option<(Arc<Checker>, CheckMode)>,
     /// How long a job one block ahead waits for our node.
@@ -100,22 +110,69 @@ pub enum CheckMode {
     Before,
 }
 
+/// What the rules made of a declaration.
+struct Verdict {
+    /// Unless the rules ended before it had a name.
+    named: Option<Named>,
+    timing: Timing,
+    result: Result<Arc<Job>, Rejection>,
+}
+
+impl Verdict {
+    /// Without asking the rules.
+    fn refused(rejection: Rejection) -> Self {
+        Self { named: None, timing: Timing::default(), result: Err(rejection) }
+    }
+}
+
 enum Pass {
     Draft(Box<Draft>),
-    Judged(Result<Arc<Job>, Rejection>),
+    Judged(Verdict),
     Ahead(Box<Declaration>),
 }
 
 enum FirstPass {
     Draft(Box<Draft>),
-    Judged(Box<(Declaration, Result<AcceptedJob, Rejection>)>),
+    Judged(Box<Judged>),
     Ahead(Box<Declaration>),
+}
+
+struct Judged {
+    declaration: Declaration,
+    named: Option<Named>,
+    result: Result<AcceptedJob, Rejection>,
 }
 
 impl Validator {
     /// First look at a declaration. A job one block ahead waits here for our node; so does any
-    /// job while no node has told us a tip.
-    pub async fn validate(&self, mut declaration: Declaration) -> Outcome {
+    /// job while no node has told us a tip. A verdict is durable when this returns.
+    pub async fn validate(&self, declaration: Declaration) -> Outcome {
+        let case = declaration.case();
+        match self.look(declaration).await {
+            Ok(draft) => Outcome::NeedTxs(draft),
+            Err(verdict) => self.conclude(&case, *verdict).await,
+        }
+    }
+
+    /// Second look, with the transactions that the peer supplied.
+    pub async fn complete(&self, draft: Box<Draft>, answer: Vec<Vec<u8>>) -> Outcome {
+        let case = draft.declaration.case();
+        let verdict = self.look_again(draft, answer).await;
+        self.conclude(&case, verdict).await
+    }
+
+    /// Ends a declaration whose transactions did not come as they should.
+    pub async fn give_up(&self, draft: Box<Draft>, rejection: Rejection) -> Outcome {
+        let verdict = Verdict {
+            named: Some(named(&draft.prechecked)),
+            timing: draft.timing(),
+            result: Err(rejection),
+        };
+        self.conclude(&draft.declaration.case(), verdict).await
+    }
+
+    async fn look(&self, mut declaration: Declaration) -> Result<Box<Draft>, Box<Verdict>> {
+        let refused = |rejection| Err(Box::new(Verdict::refused(rejection)));
         let deadline = tokio::time::Instant::now() + self.tip_grace;
         let mut tips = self.nodes.watch_tip();
         loop {
@@ -123,31 +180,20 @@ impl Validator {
             let mut grace_over = tokio::time::Instant::now() >= deadline;
             if let Some(tip) = tip {
                 let keep = self.keeping();
-                let pass =
-                    on_cpu(&self.cpu, move || match first_pass(declaration, &tip, &keep.cache) {
-                        FirstPass::Judged(judged) => {
-                            let (declaration, verdict) = *judged;
-                            Pass::Judged(keep.judged(declaration, verdict, 0))
-                        }
-                        FirstPass::Draft(draft) => Pass::Draft(draft),
-                        FirstPass::Ahead(back) => Pass::Ahead(back),
-                    });
+                let pass = on_cpu(&self.cpu, move || keep.first_pass(declaration, &tip));
                 match pass.await {
-                    Err(failed) => return failed,
-                    Ok(Pass::Draft(draft)) => return Outcome::NeedTxs(draft),
-                    Ok(Pass::Judged(verdict)) => return self.conclude(verdict, 0).await,
+                    Err(rejection) => return refused(rejection),
+                    Ok(Pass::Draft(draft)) => return Ok(draft),
+                    Ok(Pass::Judged(verdict)) => return Err(Box::new(verdict)),
                     Ok(Pass::Ahead(back)) if grace_over => {
                         drop(back);
                         let next = tip.next_height();
-                        return Outcome::Rejected(Rejection::ahead_of_tip(
-                            next,
-                            next.saturating_add(1),
-                        ));
+                        return refused(Rejection::ahead_of_tip(next, next.saturating_add(1)));
                     }
                     Ok(Pass::Ahead(back)) => declaration = *back,
                 }
             } else if grace_over {
-                return no_tip();
+                return refused(no_tip());
             }
             while !grace_over && *tips.borrow() == tip {
                 tokio::select! {
@@ -158,58 +204,70 @@ impl Validator {
         }
     }
 
-    /// Second look, with the transactions that the peer supplied.
-    pub async fn complete(&self, draft: Box<Draft>, answer: Vec<Vec<u8>>) -> Outcome {
-        let Some(tip) = self.nodes.tip() else { return no_tip() };
+    async fn look_again(&self, draft: Box<Draft>, answer: Vec<Vec<u8>>) -> Verdict {
+        let (named, timing) = (named(&draft.prechecked), draft.timing());
+        let refused = |rejection| Verdict { named: Some(named), timing, result: Err(rejection) };
+        let Some(tip) = self.nodes.tip() else { return refused(no_tip()) };
         // Before the transactions: a miner whose own tip moved may no longer have them.
-        let (next, height) = (tip.next_height(), draft.prechecked.height());
+        let (next, height) = (tip.next_height(), named.height);
         if height != next {
             let stale = Rejection::new(Reason::CoinbaseHeight).expected(next).actual(height);
-            return Outcome::Rejected(stale);
+            return refused(stale);
         }
         let keep = self.keeping();
-        let judged = on_cpu(&self.cpu, move || {
-            let Draft { declaration, prechecked, mut slots, asked } = *draft;
-            let verdict =
-                supplied(&prechecked, &mut slots, &asked, answer.iter().map(Vec::as_slice))
-                    .and_then(|()| judge(*prechecked, slots, &tip, &declaration.rules));
-            (keep.judged(declaration, verdict, asked.len()), asked.len())
-        });
-        match judged.await {
-            Err(failed) => failed,
-            Ok((verdict, missing)) => self.conclude(verdict, missing).await,
-        }
+        let judged = on_cpu(&self.cpu, move || keep.second_pass(*draft, &answer, &tip, timing));
+        judged.await.unwrap_or_else(refused)
     }
 
-    async fn conclude(&self, verdict: Result<Arc<Job>, Rejection>, missing: usize) -> Outcome {
-        let job = match verdict {
-            Ok(job) => job,
-            Err(rejection) => return Outcome::Rejected(rejection),
-        };
-        match &self.checker {
-            None => Outcome::Accepted { job, missing, checked: None },
-            Some((checker, CheckMode::After)) => {
-                // Asked after the reply is on its way: the caller's answer comes first.
-                drop(checker.enqueue(Arc::clone(&job), CheckMode::After));
-                Outcome::Accepted { job, missing, checked: None }
-            }
-            Some((checker, CheckMode::Before)) => {
-                let checked = check_before(checker, &job).await;
-                let refusal = match &checked {
-                    Checked::Valid | Checked::NotJudged(_) => None,
-                    Checked::Invalid(reason) => Some((Reason::ConsensusCheck, reason.as_str())),
-                    Checked::ChainState(reason) => Some((Reason::ChainState, reason.as_str())),
-                    Checked::Superseded => Some((Reason::Superseded, "a-newer-declaration")),
+    /// Makes a verdict durable, after the node's word where the answer waits for that.
+    async fn conclude(&self, case: &Case, verdict: Verdict) -> Outcome {
+        let Verdict { named, timing, result } = verdict;
+        let (missing, mut checked) = (timing.missing, None);
+        let refusal = match result {
+            Err(rejection) => rejection,
+            Ok(job) => {
+                let refusal = match &self.checker {
+                    Some((checker, CheckMode::Before)) => {
+                        let answer = check_before(checker, &job).await;
+                        let refusal = refusal(&answer);
+                        checked = Some(answer);
+                        refusal
+                    }
+                    Some((_, CheckMode::After)) | None => None,
                 };
-                if let Some((reason, actual)) = refusal {
-                    return Outcome::Rejected(Rejection::new(reason).actual(actual));
-                }
-                let (keep, kept) = (self.keeping(), Arc::clone(&job));
-                match on_cpu(&self.cpu, move || keep.keep(&kept, missing)).await {
-                    Err(failed) => failed,
-                    Ok(()) => Outcome::Accepted { job, missing, checked: Some(checked) },
+                match refusal {
+                    Some(rejection) => rejection,
+                    None => match self.accept(case, &job, timing).await {
+                        Ok(()) => return Outcome::Accepted { job, missing, checked },
+                        Err(rejection) => {
+                            job.withdraw(rejection.reason.as_str().to_owned());
+                            return Outcome::Rejected(rejection);
+                        }
+                    },
                 }
             }
+        };
+        self.journal.rejected(case, named, &refusal, timing).await;
+        Outcome::Rejected(refusal)
+    }
+
+    /// Makes an acceptance durable, and keeps the job if that was not done with the verdict.
+    async fn accept(&self, case: &Case, job: &Arc<Job>, timing: Timing) -> Result<(), Rejection> {
+        let keep = self.keeping();
+        let kept = keep.at_once;
+        self.journal.accepted(case, job, timing).await?;
+        if !kept {
+            let job = Arc::clone(job);
+            on_cpu(&self.cpu, move || keep.keep(&job, timing.missing)).await?;
+        }
+        Ok(())
+    }
+
+    /// To be called when the answer to an accepted declaration is on its way: has the node check
+    /// the job, where it is not waited for.
+    pub fn answered(&self, job: &Arc<Job>) {
+        if let Some((checker, CheckMode::After)) = &self.checker {
+            drop(checker.enqueue(Arc::clone(job), CheckMode::After));
         }
     }
 
@@ -242,6 +300,40 @@ struct Keeping {
 }
 
 impl Keeping {
+    fn first_pass(&self, declaration: Declaration, tip: &ChainTip) -> Pass {
+        let start = Instant::now();
+        match first_pass(declaration, tip, &self.cache) {
+            FirstPass::Judged(judged) => {
+                let Judged { declaration, named, result } = *judged;
+                let timing = Timing { verdict: start.elapsed(), ..Timing::default() };
+                let result = self.judged(declaration, result, 0);
+                Pass::Judged(Verdict { named, timing, result })
+            }
+            FirstPass::Draft(mut draft) => {
+                draft.verdict = start.elapsed();
+                Pass::Draft(draft)
+            }
+            FirstPass::Ahead(back) => Pass::Ahead(back),
+        }
+    }
+
+    fn second_pass(
+        &self,
+        draft: Draft,
+        answer: &[Vec<u8>],
+        tip: &ChainTip,
+        mut timing: Timing,
+    ) -> Verdict {
+        let start = Instant::now();
+        let Draft { declaration, prechecked, mut slots, asked, .. } = draft;
+        let named = named(&prechecked);
+        let verdict = supplied(&prechecked, &mut slots, &asked, answer.iter().map(Vec::as_slice))
+            .and_then(|()| judge(*prechecked, slots, tip, &declaration.rules));
+        timing.verdict += start.elapsed();
+        let result = self.judged(declaration, verdict, asked.len());
+        Verdict { named: Some(named), timing, result }
+    }
+
     fn judged(
         &self,
         declaration: Declaration,
@@ -267,7 +359,7 @@ impl Keeping {
 async fn on_cpu<T: Send + 'static>(
     cpu: &Arc<Semaphore>,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Outcome> {
+) -> Result<T, Rejection> {
     // Of the work, not of who waits for it: a connection that ends leaves the work running.
     let permit = Arc::clone(cpu).acquire_owned().await;
     let work = move || {
@@ -277,12 +369,27 @@ async fn on_cpu<T: Send + 'static>(
     };
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| Outcome::Rejected(Rejection::new(Reason::Internal).actual(error)))
+        .map_err(|error| Rejection::new(Reason::Internal).actual(error))
 }
 
 /// The answer while no node has told us a tip: the one code on which clients try again.
-fn no_tip() -> Outcome {
-    Outcome::Rejected(Rejection::new(Reason::NoTip))
+fn no_tip() -> Rejection {
+    Rejection::new(Reason::NoTip)
+}
+
+/// What follows from the node's word on a job whose answer waits for it.
+fn refusal(checked: &Checked) -> Option<Rejection> {
+    let (reason, actual) = match checked {
+        Checked::Valid | Checked::NotJudged(_) => return None,
+        Checked::Invalid(reason) => (Reason::ConsensusCheck, reason.as_str()),
+        Checked::ChainState(reason) => (Reason::ChainState, reason.as_str()),
+        Checked::Superseded => (Reason::Superseded, "a-newer-declaration"),
+    };
+    Some(Rejection::new(reason).actual(actual))
+}
+
+fn named(prechecked: &Prechecked) -> Named {
+    Named { template_hash: prechecked.template_hash(), height: prechecked.height() }
 }
 
 fn first_pass(declaration: Declaration, tip: &ChainTip, cache: &TxCache) -> FirstPass {
@@ -293,21 +400,47 @@ fn first_pass(declaration: Declaration, tip: &ChainTip, cache: &TxCache) -> Firs
         wtxids: &declaration.wtxids,
     };
     match precheck(&declared, tip, &declaration.rules) {
-        Precheck::Reject(rejection) => FirstPass::Judged(Box::new((declaration, Err(rejection)))),
+        Precheck::Reject(rejection) => {
+            FirstPass::Judged(Box::new(Judged { declaration, named: None, result: Err(rejection) }))
+        }
         Precheck::WaitForTip { .. } => FirstPass::Ahead(Box::new(declaration)),
         Precheck::Ok(prechecked) => {
             let slots = cache.get_all(&declaration.wtxids);
             let asked = missing(&prechecked, &slots);
             if asked.is_empty() {
-                let verdict = judge(*prechecked, slots, tip, &declaration.rules);
-                return FirstPass::Judged(Box::new((declaration, verdict)));
+                let named = Some(named(&prechecked));
+                let result = judge(*prechecked, slots, tip, &declaration.rules);
+                return FirstPass::Judged(Box::new(Judged { declaration, named, result }));
             }
-            FirstPass::Draft(Box::new(Draft { declaration, prechecked, slots, asked }))
+            let (verdict, asked_at) = (Duration::ZERO, Instant::now());
+            let draft = Draft { declaration, prechecked, slots, asked, verdict, asked_at };
+            FirstPass::Draft(Box::new(draft))
+        }
+    }
+}
+
+impl Declaration {
+    fn case(&self) -> Case {
+        Case {
+            user: Arc::clone(&self.user),
+            peer: Arc::clone(self.declarer.peer()),
+            token_sequence: self.token_sequence,
+            // A frame holds fewer wtxids than 2^32.
+            tx_count: self.wtxids.len() as u32 + 1,
+            bytes: self.bytes,
         }
     }
 }
 
 impl Draft {
+    fn timing(&self) -> Timing {
+        Timing {
+            verdict: self.verdict,
+            missing: self.asked.len(),
+            fetch: Some(self.asked_at.elapsed()),
+        }
+    }
+
     /// The request that this answers.
     pub fn request_id(&self) -> u32 {
         self.declaration.request_id
@@ -330,7 +463,7 @@ impl Draft {
 pub(crate) fn draft(declaration: Declaration, tip: &ChainTip) -> Box<Draft> {
     match first_pass(declaration, tip, &TxCache::new(0)) {
         FirstPass::Draft(draft) => draft,
-        FirstPass::Judged(judged) => panic!("judged: {:?}", judged.1),
+        FirstPass::Judged(judged) => panic!("judged: {:?}", judged.result),
         FirstPass::Ahead(_) => panic!("ahead of the tip"),
     }
 }

@@ -41,7 +41,7 @@ pub use query::{
 };
 pub use report::{Metrics, Sizes, Status, TableSize};
 pub use settings::{Keep, Retention, STORE_STALL_MS_DEFAULT, Settings};
-pub use sqlite::{OpenError, SqliteStore};
+pub use sqlite::{EventLog, EventLogError, OpenError, SqliteStore};
 pub use types::{
     BlockState, Cursor, CursorError, Period, StreamEpoch, SubmissionState, TemplateSource,
     UnknownName, UserTag, ValidationResult,

@@ -45,6 +45,9 @@ pub(crate) const READERS_MAX: usize = 4;
 /// How long a reader waits for a connection.
 pub(crate) const READER_WAIT: Duration = Duration::from_secs(2);
 
+/// How long a reader of another process tries again while the files of the database change.
+pub(crate) const EVENT_LOG_WAIT: Duration = Duration::from_secs(2);
+
 /// How long one attempt waits for a lock that another process holds.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
 
@@ -53,6 +56,9 @@ pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Pause between attempts to write in volatile mode.
 pub(crate) const VOLATILE_PROBE: Duration = Duration::from_millis(250);
+
+/// How long closing waits for readers, so that everything is in the database file.
+pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// Batches kept in memory in volatile mode.
 pub const VOLATILE_BATCHES_MAX: usize = 20_000;

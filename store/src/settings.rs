@@ -47,7 +47,8 @@ pub struct Keep {
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
-const MB: u64 = 1 << 20;
+/// A megabyte is 10^6 bytes everywhere.
+const MB: u64 = 1_000_000;
 
 /// What is kept for how long. The defaults add up to less than 1.4 GB with all tables full, which
 /// suits the card of a Raspberry Pi; with a handful of miners it stays below 700 MB. Blocks (without

@@ -2,15 +2,24 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
 use bitcoin::{BlockHash, Transaction};
-use jds::server::Server;
+use jds::server::{Server, StartError};
 use jds_wire::Secp256k1PublicKey;
 use signet::kinds::COIN_VALUE_SAT_MIN;
 use signet::{Coin, Node, wait};
+use store::Store;
 use tempfile::TempDir;
 
 use crate::{Miner, PATIENCE, Work, accepted};
+
+/// Configuration of the server.
+const CONFIG: &str = "jds.toml";
+/// Data directory of the server.
+const DATA_DIR: &str = "data";
 
 /// How a [`World`] is set up.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +27,8 @@ pub struct Setup {
     job_declaration: String,
     payout: Option<String>,
     node: Vec<(usize, String)>,
+    tables: String,
+    data_dir: Option<PathBuf>,
 }
 
 /// Nodes and a server. Dropped, all of it ends.
@@ -29,6 +40,7 @@ pub struct World {
     pub nodes: Vec<Node>,
     /// What miners pin.
     pub authority: Secp256k1PublicKey,
+    data_dir: PathBuf,
     /// Configuration and key.
     files: TempDir,
 }
@@ -61,6 +73,21 @@ impl Setup {
         self
     }
 
+    /// With these lines as another table of the configuration, such as `store`.
+    #[must_use]
+    pub fn table(mut self, name: &str, lines: &str) -> Self {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.tables, "[{name}]\n{lines}\n");
+        self
+    }
+
+    /// With the data directory there, instead of beside the configuration.
+    #[must_use]
+    pub fn data_dir(mut self, dir: &Path) -> Self {
+        self.data_dir = Some(dir.to_owned());
+        self
+    }
+
     /// Starts a regtest node and the server, and waits until the server knows the node's tip.
     pub async fn start(self) -> World {
         let node = Node::regtest().expect("a node");
@@ -75,14 +102,14 @@ impl Setup {
         let files = TempDir::with_prefix("jds-test-").expect("a temporary directory");
         let (secret, public) = config::keys::generate().expect("a key");
         config::keys::write_new(&files.path().join("authority.key"), &secret).expect("a key file");
-        let file = files.path().join("jds.toml");
+        let file = files.path().join(CONFIG);
         let text = self.toml(&public.to_string(), &nodes);
         std::fs::write(&file, &text).expect("a configuration file");
-        let checked = config::load(&file, std::iter::empty())
-            .unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let server = Server::start(&checked).await.expect("a server");
+        let server = serve(&file).await;
         let authority = public.to_string().parse().expect("the key that was just made");
-        World { server, nodes, authority, files }
+        // Joined to an absolute path, the result is that path.
+        let data_dir = files.path().join(self.data_dir.as_deref().unwrap_or(Path::new(DATA_DIR)));
+        World { server, nodes, authority, data_dir, files }
     }
 
     fn toml(&self, public_key: &str, nodes: &[Node]) -> String {
@@ -94,12 +121,13 @@ impl Setup {
             (None, []) => panic!("a world without a node"),
         };
         let network = nodes.first().map_or("regtest", |node| node.chain().name());
+        let data_dir = self.data_dir.as_deref().unwrap_or(Path::new(DATA_DIR));
         let mut text = format!(
-            "network = \"{network}\"\ndata_dir = \"data\"\n\n\
+            "network = \"{network}\"\ndata_dir = {data_dir:?}\n\n\
              [authority]\npublic_key = \"{public_key}\"\nsecret_key_file = \"authority.key\"\n\n\
              [payout]\n{payout}\n\n\
-             [job_declaration]\nlisten = \"127.0.0.1:0\"\n{}\n",
-            self.job_declaration
+             [job_declaration]\nlisten = \"127.0.0.1:0\"\n{}\n{}",
+            self.job_declaration, self.tables
         );
         for (index, node) in nodes.iter().enumerate() {
             let (url, cookie) = (node.rpc_url(), node.cookie_file());
@@ -116,6 +144,22 @@ impl Setup {
             }
         }
         text
+    }
+}
+
+/// Starts the server of this configuration, once the server before has let go of its store.
+async fn serve(file: &Path) -> Server {
+    let checked = config::load(file, std::iter::empty()).unwrap_or_else(|error| {
+        panic!("{error}\n{}", std::fs::read_to_string(file).unwrap_or_default())
+    });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Server::start(&checked).await {
+            Err(StartError::Store(store::OpenError::InUse { .. })) if Instant::now() < deadline => {
+                tokio::time::sleep(wait::POLL_INTERVAL).await;
+            }
+            started => return started.expect("a server"),
+        }
     }
 }
 
@@ -137,8 +181,28 @@ impl World {
     }
 
     /// The server's configuration file, its key file beside it.
-    pub fn config_file(&self) -> std::path::PathBuf {
-        self.files.path().join("jds.toml")
+    pub fn config_file(&self) -> PathBuf {
+        self.files.path().join(CONFIG)
+    }
+
+    /// The server's data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The server's store.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(self.server.shared().journal.store().expect("a server with a store"))
+    }
+
+    /// Ends the server in order, does something while it is down, and starts it again with the same
+    /// files, on another port.
+    pub async fn restart(self, meanwhile: impl FnOnce()) -> Self {
+        let Self { server, nodes, authority, data_dir, files } = self;
+        server.shutdown().await;
+        meanwhile();
+        let server = serve(&files.path().join(CONFIG)).await;
+        Self { server, nodes, authority, data_dir, files }
     }
 
     /// What the first node would mine.

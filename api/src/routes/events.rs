@@ -32,9 +32,10 @@ pub(crate) struct EventsQuery {
     /// Cursor of the last event that was read: `EPOCH-ID` as answers give it, or an id alone, which
     /// is taken to be of the current epoch. `0` or nothing for the first that is kept, `latest` for
     /// those to come.
+    #[param(pattern = "^(latest|([0-9a-fA-F]{16}-)?[0-9]{1,19})?$")]
     after: Option<String>,
     /// Types, with commas between them; `*` at the end of one stands for anything. Nothing for all.
-    #[param(example = "template_*,block_found")]
+    #[param(example = "template_*,block_found", pattern = "^[a-z_*, ]*$")]
     types: Option<String>,
     /// Most events in the answer.
     #[param(minimum = 1, maximum = 1000, default = 100)]
@@ -163,10 +164,15 @@ impl Follow {
     get, path = "/v1/events", tag = "events",
     params(EventsQuery),
     responses(
-        (status = 200, description = "Events", content(
-            (EventsView = "application/json"),
-            (String = "application/x-ndjson"),
-        )),
+        (status = 200, description = "Events",
+            content(
+                (EventsView = "application/json"),
+                (String = "application/x-ndjson"),
+            ),
+            headers(
+                ("Next-Cursor" = String, description = "With NDJSON: cursor to ask with next"),
+                ("More-Events" = bool, description = "With NDJSON: whether there is more at once"),
+            )),
         (status = 410, description = "The cursor is older than what is kept, or of another epoch",
             body = ProblemView, content_type = "application/problem+json"),
         (status = "default", description = "An error", body = ProblemView,

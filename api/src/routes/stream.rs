@@ -38,9 +38,10 @@ const RETRY_MS: u32 = 2_000;
 pub(crate) struct StreamQuery {
     /// Cursor, as for `/v1/events`. `Last-Event-ID` goes before it: browsers send that when they
     /// come back.
+    #[param(pattern = "^(latest|([0-9a-fA-F]{16}-)?[0-9]{1,19})?$")]
     after: Option<String>,
     /// Types, as for `/v1/events`.
-    #[param(example = "template_*,block_found")]
+    #[param(example = "template_*,block_found", pattern = "^[a-z_*, ]*$")]
     types: Option<String>,
 }
 

@@ -22,11 +22,15 @@ use crate::webhook::{check_url, is_lost};
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewWebhook {
     /// Where to post to: http or https, at a public address unless the configuration allows others.
-    #[schema(example = "https://badges.example/hook", max_length = 2048)]
+    #[schema(
+        example = "https://badges.example/hook",
+        max_length = 2048,
+        pattern = "^https?://[^/?#@ ]+"
+    )]
     url: String,
     /// Types of events, with commas between them; `*` at the end of one stands for anything.
     /// Nothing for all.
-    #[schema(example = "template_accepted,share_submitted")]
+    #[schema(example = "template_accepted,share_submitted", pattern = "^[a-z_*, ]*$")]
     types: Option<String>,
     /// Cursor to begin after. Nothing for events to come; `0` for all that are kept.
     #[schema(pattern = "^(latest|([0-9a-fA-F]{16}-)?[0-9]{1,19})$")]
@@ -197,6 +201,10 @@ pub(crate) async fn webhooks(State(app): State<App>) -> Result<Json<WebhooksView
     responses(
         (status = 201, description = "It was created", body = CreatedWebhook,
             headers(("Location" = String, description = "Where it is"))),
+        (status = 409, description = "There are too many", body = ProblemView,
+            content_type = "application/problem+json"),
+        (status = 410, description = "The cursor is older than what is kept, or of another epoch",
+            body = ProblemView, content_type = "application/problem+json"),
         (status = 422, description = "It can not be", body = ProblemView,
             content_type = "application/problem+json"),
         (status = "default", description = "An error", body = ProblemView,
@@ -275,6 +283,8 @@ pub(crate) async fn webhook(
         (status = 200, description = "The webhook as it is now", body = WebhookView),
         (status = 404, description = "There is no such webhook", body = ProblemView,
             content_type = "application/problem+json"),
+        (status = 410, description = "The cursor is older than what is kept, or of another epoch",
+            body = ProblemView, content_type = "application/problem+json"),
         (status = "default", description = "An error", body = ProblemView,
             content_type = "application/problem+json"),
     ),

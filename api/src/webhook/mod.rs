@@ -9,7 +9,7 @@ mod task;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use store::{Batch, Change, Cursor, Webhook};
+use store::{Batch, Change, Cursor, Status, Webhook};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 
@@ -86,30 +86,46 @@ impl Deliverer {
         Self { shared: Arc::new(shared), tasks: AsyncMutex::default() }
     }
 
-    /// Takes up every webhook that the store knows. Tries until the store can be read.
-    pub(crate) async fn start(&self) {
+    /// Keeps to what the store holds, until the server stops: at the start all of it is taken up,
+    /// later what the store wrote after nobody waited for it any more.
+    pub(crate) async fn keep_up(&self) {
         let mut stopping = self.shared.stopping.clone();
         loop {
-            // Held over the read: what is created meanwhile must not be taken up twice.
-            let mut tasks = self.tasks.lock().await;
-            match self.shared.reader.read(|store| store.webhooks()).await {
-                Ok(hooks) => {
-                    for hook in hooks {
-                        if !tasks.contains_key(&hook.id) {
-                            self.run(&mut tasks, hook);
-                        }
-                    }
-                    return;
+            let pause = match self.take_up().await {
+                Ok(()) => limits::WEBHOOK_TAKE_UP_PAUSE,
+                Err(problem) => {
+                    tracing::warn!(error = problem.detail, "webhooks wait");
+                    limits::WEBHOOK_RETRY_MIN
                 }
-                Err(problem) => tracing::warn!(error = problem.detail, "webhooks wait"),
-            }
-            drop(tasks);
+            };
             let stop = async { stopping.wait_for(|stop| *stop).await.is_ok() };
             tokio::select! {
-                () = tokio::time::sleep(limits::WEBHOOK_RETRY_MIN) => {}
+                () = tokio::time::sleep(pause) => {}
                 _ = stop => return,
             }
         }
+    }
+
+    /// Runs every webhook that the store holds, and none that it does not.
+    async fn take_up(&self) -> Result<(), Problem> {
+        // Held over the read: what is created meanwhile must not be taken up twice.
+        let mut tasks = self.tasks.lock().await;
+        let hooks = self.shared.reader.read(|store| store.webhooks()).await?;
+        // While it can not write, the store may have acknowledged more than it can read.
+        if self.shared.reader.store.status() == Status::Healthy {
+            let held = |id: &String| hooks.iter().any(|hook| hook.id == *id);
+            let gone: Vec<_> = tasks.keys().filter(|id| !held(id)).cloned().collect();
+            for id in gone {
+                stop(&mut tasks, &id).await;
+                self.shared.forget(&id);
+            }
+        }
+        for hook in hooks {
+            if !tasks.contains_key(&hook.id) {
+                self.run(&mut tasks, hook);
+            }
+        }
+        Ok(())
     }
 
     /// How far each webhook is.
@@ -210,17 +226,18 @@ async fn stop(tasks: &mut HashMap<String, JoinHandle<()>>, id: &str) {
 mod tests {
     use super::*;
     use bitcoin::Network;
+    use std::path::Path;
     use store::SqliteStore;
 
-    #[tokio::test]
-    async fn a_webhook_made_before_the_others_are_taken_up_has_one_task() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(SqliteStore::open(store::Settings::new(dir.path())).unwrap());
+    fn deliverer(dir: &Path, stopping: watch::Receiver<bool>) -> Deliverer {
+        let store = Arc::new(SqliteStore::open(store::Settings::new(dir)).unwrap());
         let settings = crate::Settings::new("127.0.0.1:0".parse().unwrap(), Network::Regtest);
-        let (_stop, stopping) = watch::channel(false);
         let poster = Poster::new(Reach::new(&settings));
-        let deliverer = Deliverer::new(Reader::new(store), Metrics::new(), poster, stopping);
-        let hook = Webhook {
+        Deliverer::new(Reader::new(store), Metrics::new(), poster, stopping)
+    }
+
+    fn hook() -> Webhook {
+        Webhook {
             id: "hook".to_owned(),
             url: "http://127.0.0.1:9/".to_owned(),
             secret: "0123456789abcdef".to_owned(),
@@ -231,11 +248,34 @@ mod tests {
             last_error: None,
             created_at: 1,
             delivered_at: None,
-        };
-        deliverer.create(hook).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_webhook_made_before_the_others_are_taken_up_has_one_task() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let deliverer = deliverer(dir.path(), stopping);
+        deliverer.create(hook()).await.unwrap();
         let task = deliverer.tasks.lock().await["hook"].id();
-        deliverer.start().await;
+        deliverer.take_up().await.unwrap();
         let tasks = deliverer.tasks.lock().await;
         assert_eq!((tasks.len(), tasks["hook"].id()), (1, task));
+    }
+
+    #[tokio::test]
+    async fn what_the_store_wrote_after_nobody_waited_is_taken_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let deliverer = deliverer(dir.path(), stopping);
+        let write = |change| deliverer.shared.reader.commit(Batch::new(1).change(change));
+        write(Change::PutWebhook(hook())).await.unwrap();
+        deliverer.take_up().await.unwrap();
+        assert!(deliverer.tasks.lock().await.contains_key("hook"));
+        assert_eq!(deliverer.progress().len(), 1);
+        write(Change::DeleteWebhook { id: "hook".to_owned() }).await.unwrap();
+        deliverer.take_up().await.unwrap();
+        assert!(deliverer.tasks.lock().await.is_empty());
+        assert_eq!(deliverer.progress(), []);
     }
 }

@@ -1,7 +1,7 @@
 //! One POST: signed, to an address that was looked up once and may be reached.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::Uri;
@@ -47,9 +47,11 @@ impl Reach {
 
     /// Why the address must not be reached.
     fn refusal(&self, address: SocketAddr) -> Option<String> {
+        // A node on this machine is reached by every name of this machine.
         let same = |denied: &SocketAddr| {
+            let (denied_ip, ip) = (denied.ip().to_canonical(), address.ip().to_canonical());
             denied.port() == address.port()
-                && denied.ip().to_canonical() == address.ip().to_canonical()
+                && (denied_ip == ip || (is_this_machine(denied_ip) && is_this_machine(ip)))
         };
         if self.deny.iter().any(same) {
             return Some(format!("{address} is one of the nodes"));
@@ -64,6 +66,11 @@ impl Reach {
             address.ip()
         ))
     }
+}
+
+/// True for loopback and for the unspecified address, which connects to loopback too.
+fn is_this_machine(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified()
 }
 
 /// Looks a name up and refuses when any of its addresses must not be reached. What it returns is
@@ -93,12 +100,28 @@ impl Resolver for CheckedResolver {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let addresses = self.inner.resolve(uri, config, timeout)?;
+        let addresses = match loopback(uri) {
+            Some(addresses) => {
+                let mut found = self.empty();
+                addresses.into_iter().for_each(|address| found.push(address));
+                found
+            }
+            None => self.inner.resolve(uri, config, timeout)?,
+        };
         match addresses.iter().find_map(|address| self.reach.refusal(*address)) {
             Some(refusal) => Err(ureq::Error::Other(Box::new(Refused(refusal)))),
             None => Ok(addresses),
         }
     }
+}
+
+/// `localhost` is this machine, whatever a resolver says or does not know of it (RFC 6761 6.3).
+fn loopback(uri: &Uri) -> Option<[SocketAddr; 2]> {
+    let host = uri.host()?.trim_end_matches('.').to_ascii_lowercase();
+    let local = host == "localhost" || host.ends_with(".localhost");
+    let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let port = uri.port_u16().unwrap_or(default_port);
+    local.then(|| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
 }
 
 /// Posts deliveries on threads of their own, so many at a time.
@@ -234,8 +257,12 @@ mod tests {
         ] {
             assert!(check_url(url, &none).is_err(), "{url}");
         }
-        let node = reach(&["127.0.0.0/8"], &["127.0.0.1:8332"]);
+        let node = reach(&["127.0.0.0/8", "::/0", "0.0.0.0/0"], &["127.0.0.1:8332"]);
         assert_eq!(check_url("http://127.0.0.1:9000/", &node), Ok(()));
-        assert!(check_url("http://127.0.0.1:8332/", &node).unwrap_err().contains("nodes"));
+        for host in ["127.0.0.1", "127.0.0.2", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"] {
+            let refusal = check_url(&format!("http://{host}:8332/"), &node).unwrap_err();
+            assert!(refusal.contains("nodes"), "{host}: {refusal}");
+        }
+        assert_eq!(check_url("http://10.0.0.1:8332/", &node), Ok(()));
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use api::{Backend, Metrics, Settings, StartError, Token};
 use bitcoin::Network;
 use store::Store;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::client::{get, request, send};
+use crate::client::{get, request, send, within};
 use crate::world::{READ_TOKEN, Server, TOKEN, World};
 
 const HOOK: &str = r#"{"url":"http://127.0.0.1:9/"}"#;
@@ -171,4 +172,63 @@ async fn errors_of_the_framework_are_problems_too() {
             assert!(answer.header("allow").is_some(), "{method} {path}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_answered_with_a_problem_too() {
+    let world = World::start().await;
+    let host = format!("Host: {}\r\n", world.address);
+    let many: String = (0..200).map(|number| format!("X-{number}: 1\r\n")).collect();
+    // As much as the server reads, so that nothing is left unread when it closes.
+    let mut large = format!("GET /healthz HTTP/1.1\r\n{host}X: ");
+    large.push_str(&"x".repeat(api::limits::CONNECTION_BUFFER_BYTES - large.len()));
+    for (request, status, problem) in [
+        ("nonsense\r\n\r\n".to_owned(), 400, "bad-request"),
+        ("GET /healthz HTTP/9.9\r\n\r\n".to_owned(), 400, "bad-request"),
+        (format!("GET /healthz HTTP/1.1\r\n{host}no colon\r\n\r\n"), 400, "bad-request"),
+        (format!("GET /healthz HTTP/1.1\r\n{host}{many}\r\n"), 431, "head-too-large"),
+        (large, 431, "head-too-large"),
+    ] {
+        let answer = send(world.address, &request).await;
+        let start: String = request.chars().take(60).collect();
+        assert_eq!((answer.status, answer.problem().as_str()), (status, problem), "{start}");
+        let length = answer.header("content-length").unwrap();
+        assert_eq!(length, answer.body.len().to_string(), "{start}");
+    }
+    // Each of them is explained.
+    let page = get(world.address, "/docs").await;
+    for problem in ["bad-request", "address-too-long", "head-too-large"] {
+        assert!(page.text().contains(&format!("id=\"problem-{problem}\"")), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_to_come_back() {
+    let world = World::start().await;
+    let mut open = Vec::new();
+    for _ in 0..api::limits::CONNECTIONS_MAX {
+        open.push(TcpStream::connect(world.address).await.unwrap());
+    }
+    // They count from when they are accepted, which the last of them tells by answering.
+    let last = open.last_mut().unwrap();
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", world.address);
+    last.write_all(request.as_bytes()).await.unwrap();
+    assert_ne!(within("an answer", last.read(&mut [0; 1_000])).await.unwrap(), 0);
+    let mut one_more = TcpStream::connect(world.address).await.unwrap();
+    let mut text = String::new();
+    within("a refusal", one_more.read_to_string(&mut text)).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+    assert!(text.contains("\r\nRetry-After: ") && text.contains("problem-busy"), "{text}");
+    drop(open);
+    within("room", async {
+        loop {
+            let mut stream = TcpStream::connect(world.address).await.unwrap();
+            let mut start = [0; 12];
+            stream.write_all(request.as_bytes()).await.unwrap();
+            if stream.read_exact(&mut start).await.is_ok() && start.ends_with(b"200") {
+                return;
+            }
+        }
+    })
+    .await;
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 
 use api::{OwnTemplate, OwnTx};
 use serde_json::{Value, json};
+use store::Store;
 
+use crate::client::within;
 use crate::samples::{self, FEES_SAT, NOW_MS};
 use crate::world::World;
 
@@ -133,6 +135,34 @@ async fn a_template_is_compared_with_our_nodes() {
 }
 
 #[tokio::test]
+async fn a_transaction_with_another_witness_is_in_both_and_differs() {
+    let world = World::start().await;
+    let job = samples::job(200, [1, 2]);
+    let path = format!("/v1/templates/{}", job.template_hash());
+    world.commit(samples::accepted("alice", job)).await;
+    let mut own = own_template(200, &[1, 2]);
+    own.txs[0].wtxid = samples::tx(9).wtxid();
+    *world.server.template.lock().unwrap() = Some(Arc::new(own));
+    let difference = world.read(&path).await["difference"].take();
+    assert_eq!(difference["other_witness_count"], 1);
+    assert_eq!(difference["in_both"], 1);
+    assert_eq!(difference["only_in_declared"][0]["txid"], difference["only_in_node"][0]["txid"]);
+}
+
+#[tokio::test]
+async fn a_rejected_template_is_there_without_its_content() {
+    let world = World::start().await;
+    *world.server.template.lock().unwrap() = Some(Arc::new(own_template(200, &[1])));
+    let hash = samples::job(200, [1]).template_hash();
+    world.commit(samples::rejected_as("bob", Some(hash))).await;
+    let detail = world.read(&format!("/v1/templates/{hash}")).await;
+    assert_eq!(detail["template"]["result"], "rejected");
+    assert_eq!(detail["template"]["reason"], "coinbase_height");
+    assert_eq!(detail["content"], Value::Null);
+    assert_eq!(detail["difference"], json!({"state": "not_kept"}));
+}
+
+#[tokio::test]
 async fn blocks_come_with_what_nodes_made_of_them() {
     let world = World::start().await;
     let (hash, batch) = samples::block(1);
@@ -218,6 +248,37 @@ async fn readiness_names_the_part_that_is_not() {
 }
 
 #[tokio::test]
+async fn a_store_that_can_not_write_is_named_and_reads_go_on() {
+    let world =
+        World::with(|_| {}, |store| store.stall_after = std::time::Duration::from_millis(50)).await;
+    // The file may not grow: what SQLite says of a full disk.
+    world.store.set_database_bytes_max(1);
+    let filling = async {
+        for number in 0.. {
+            let job = samples::job(200, number * 1_000..number * 1_000 + 1_000);
+            let commit = world.store.commit(samples::accepted("alice", job));
+            if within("a commit", commit).await.unwrap().volatile {
+                return;
+            }
+        }
+    };
+    within("the file to be full", filling).await;
+    let answer = world.get("/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["not_ready"], json!(["store"]));
+    assert!(answer.text().contains("can not write since"), "{}", answer.text());
+    let metrics = world.get("/metrics").await;
+    assert!(metrics.text().contains("\njds_store_writes 0.0\n"), "{}", metrics.text());
+    world.read("/v1/events").await;
+    world.read("/v1/templates").await;
+
+    world.store.set_database_bytes_max(u64::MAX);
+    world.until_status("the store to write again", "/readyz", 200).await;
+    let healed = world.read("/v1/events?types=store_recovered").await;
+    assert_eq!(healed["events"].as_array().unwrap().len(), 1, "{healed}");
+}
+
+#[tokio::test]
 async fn metrics_count_what_happened() {
     let world = World::start().await;
     world.events(1..=2).await;
@@ -228,12 +289,15 @@ async fn metrics_count_what_happened() {
         bytes: 5_000,
         txs: 100,
         missing_txs: 3,
-        fetch: None,
+        fetch: Some(std::time::Duration::from_millis(20)),
     };
     world.metrics.declaration(&declaration);
     world.metrics.cache("transactions", 97, 3);
     world.metrics.submission("local", "accepted", std::time::Duration::from_millis(5));
     world.metrics.traffic("job_declaration").received(5_000);
+    world.metrics.traffic("job_declaration").sent(70);
+    world.metrics.solution("block");
+    world.metrics.share("miner", "accepted");
     world.read("/v1/nodes").await;
     let answer = world.get("/metrics").await;
     assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
@@ -248,6 +312,18 @@ async fn metrics_count_what_happened() {
         "jds_cache_lookups_total{cache=\"transactions\",result=\"hit\"} 97",
         "jds_submissions_total{node=\"local\",result=\"accepted\"} 1",
         "jds_protocol_bytes_total{protocol=\"job_declaration\",direction=\"in\"} 5000",
+        "jds_protocol_bytes_total{protocol=\"job_declaration\",direction=\"out\"} 70",
+        "jds_solutions_total{result=\"block\"} 1",
+        "jds_shares_total{template_source=\"miner\",result=\"accepted\"} 1",
+        "jds_missing_txs_wait_seconds_count 1",
+        "jds_submission_seconds_count{node=\"local\"} 1",
+        "jds_jobs_live 2.0",
+        "jds_queue_capacity{queue=\"validation\"} 64.0",
+        "jds_part_ready{part=\"node:local\"} 1.0",
+        "jds_node_ready{node=\"local\"} 1.0",
+        "jds_node_height{node=\"local\"} 199.0",
+        "jds_store_queue_depth 0.0",
+        "jds_store_volatile_batches 0.0",
         "jds_http_requests_total{method=\"GET\",route=\"/v1/nodes\",status=\"200\"} 1",
         "jds_tokens_live 7.0",
         "jds_connections{role=\"job_declaration\"} 3.0",

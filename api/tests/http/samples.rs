@@ -123,10 +123,14 @@ pub(crate) fn accepted(user: &str, job: AcceptedJob) -> Batch {
 }
 
 pub(crate) fn rejected(user: &str) -> Batch {
+    rejected_as(user, None)
+}
+
+pub(crate) fn rejected_as(user: &str, template_hash: Option<TemplateHash>) -> Batch {
     Batch::new(NOW_MS).change(Change::RejectTemplate(RejectedTemplate {
         user: user.into(),
         user_tag: UserTag([1; 16]),
-        template_hash: None,
+        template_hash,
         tx_count: 3,
         height: Some(200),
         error_code: "invalid-job-param-value".into(),

@@ -173,4 +173,14 @@ impl World {
         })
         .await
     }
+
+    /// Asks again until the answer has that status.
+    pub(crate) async fn until_status(&self, what: &str, path: &str, status: u16) {
+        within(what, async {
+            while self.get(path).await.status != status {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
 }

@@ -319,7 +319,7 @@ const STORE: &[Key] = &[
     key(
         "templates_days",
         Kind::Integer { min: 1, max: DAYS_MAX },
-        Need::Default("7"),
+        Need::Default("30"),
         "How long declared templates are kept.",
     )
     .unit("days"),

@@ -2,11 +2,13 @@
 #![expect(clippy::print_stdout, reason = "commands print their results")]
 
 mod demo;
+mod events;
 mod logging;
 mod node;
 mod run;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -18,6 +20,7 @@ First steps:
   jds config-reference > jds.toml     every setting with its default; keep what you change
   jds check-config --config jds.toml  say what is wrong before it matters
   jds run --config jds.toml           serve
+  jds events tail --config jds.toml   see what happens
 
 Any setting can come from the environment: JDS_ and the key's path, two underscores between
 levels, as in JDS_JOB_DECLARATION__LISTEN=0.0.0.0:34264 or JDS_NODE__0__RPC_PASSWORD=...";
@@ -44,6 +47,9 @@ enum Command {
     CheckConfig(ConfigFile),
     /// Print every setting with its default, unit and meaning, as a TOML file.
     ConfigReference,
+    /// Print the events that the server has written, as NDJSON.
+    #[command(subcommand)]
+    Events(events::EventsCommand),
     /// Find or get a Bitcoin Core for private chains and tests.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -103,9 +109,18 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
             print!("{}", config::reference());
             Ok(())
         }
+        Command::Events(command) => events::run(command),
         Command::Node(NodeCommand::Install) => node::install(),
         Command::Node(NodeCommand::Path) => node::path(),
         Command::Demo(args) => demo::run(&args),
+    }
+}
+
+/// What a command that failed ends with.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<events::CursorGone>() {
+        Some(_) => ExitCode::from(events::EXIT_CURSOR_GONE),
+        None => ExitCode::FAILURE,
     }
 }
 

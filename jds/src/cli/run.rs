@@ -21,8 +21,6 @@ pub(super) fn run(config: &config::Checked) -> anyhow::Result<()> {
     if config.api.is_some() {
         warn!("[api] is set, but this version has no HTTP API: nothing listens there");
     }
-    std::fs::create_dir_all(&config.data_dir)
-        .with_context(|| format!("data_dir: can not make {}", config.data_dir.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config))
 }

@@ -92,7 +92,7 @@ impl Miner {
         Self {
             jobs: Arc::clone(jobs),
             user: Arc::new(User::new(name.as_bytes())),
-            declarer: Declarer::new(NEXT.fetch_add(1, Ordering::Relaxed)),
+            declarer: Declarer::new(NEXT.fetch_add(1, Ordering::Relaxed), "peer"),
         }
     }
 

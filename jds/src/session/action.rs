@@ -41,6 +41,9 @@ pub enum Action {
     Validate(Box<Declaration>),
     /// Run the rules with the transactions supplied; the answer comes as [`Input::Validated`].
     Complete(Box<Draft>, Vec<Vec<u8>>),
+    /// End a declaration whose transactions did not come as they should; the answer comes as
+    /// [`Input::Validated`].
+    GiveUp(Box<Draft>, Rejection),
     /// Make a block of it. Nothing may wait in front of this.
     Solve(Solve),
     /// Tell the operator.
@@ -81,6 +84,8 @@ pub struct OwnedSolution {
 pub enum Record {
     /// The connection is set up.
     SetUp {
+        /// Flags of the message.
+        flags: u32,
         /// The peer will reveal its transactions (full-template mode).
         full_template: bool,
         /// What it calls itself, escaped.
@@ -92,6 +97,10 @@ pub enum Record {
     TokenAllocated {
         /// To whom.
         user: Arc<User>,
+        /// It is the first one of that user on this connection.
+        first: bool,
+        /// Number of the token.
+        sequence: u64,
     },
     /// A declaration has its answer.
     Declared(Declared),

@@ -26,7 +26,7 @@ impl Session {
         allocate: &message::AllocateMiningJobToken<'_>,
         now: Now,
     ) -> Result<(), Violation> {
-        let holder = self.users.hold(allocate.user_identifier, &self.deps.payout)?;
+        let (holder, first) = self.users.hold(allocate.user_identifier, &self.deps.payout)?;
         let (sequence, token) = self.deps.mint.allocate(holder.user.tag, now.unix_us);
         holder.gave(sequence);
         let user = Arc::clone(&holder.user);
@@ -36,7 +36,7 @@ impl Session {
             coinbase_outputs: holder.terms.coinbase_outputs.clone(),
         };
         self.send(ServerMessage::AllocateMiningJobTokenSuccess(success));
-        self.record(Record::TokenAllocated { user });
+        self.record(Record::TokenAllocated { user, first, sequence });
         Ok(())
     }
 
@@ -44,7 +44,7 @@ impl Session {
         &mut self,
         declare: &message::DeclareMiningJob<'_>,
         full_template: bool,
-        permit: Permit,
+        (bytes, permit): (u64, Permit),
         now: Now,
     ) {
         let request_id = declare.request_id;
@@ -71,9 +71,9 @@ impl Session {
                 self.deps.mint.check_age(token, now.unix_us)?;
                 self.deps.spent.spend(token.sequence, now.unix_us)?;
             }
-            Ok((Arc::clone(&holder.user), Arc::clone(&holder.terms.rules)))
+            Ok((token.sequence, Arc::clone(&holder.user), Arc::clone(&holder.terms.rules)))
         });
-        let (user, rules) = match opened {
+        let (token_sequence, user, rules) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 let rejection = Rejection::new(Reason::from(error));
@@ -87,6 +87,8 @@ impl Session {
             request_id,
             user,
             declarer: self.declarer.clone(),
+            token_sequence,
+            bytes,
             rules,
             version: declare.version,
             coinbase_prefix: declare.coinbase_tx_prefix.to_vec(),
@@ -156,6 +158,14 @@ impl Session {
             received: pending.received,
             result: DeclaredResult::Accepted { job, missing, checked },
         }));
+    }
+
+    /// Ends a declaration that waits for transactions. Its answer comes when that is recorded.
+    pub(super) fn give_up(&mut self, request_id: u32, rejection: Rejection) {
+        let pending = self.pending.get_mut(&request_id);
+        if let Some(awaiting) = pending.and_then(|pending| pending.awaiting.take()) {
+            self.actions.push_back(Action::GiveUp(awaiting.draft, rejection));
+        }
     }
 
     pub(super) fn refuse_pending(&mut self, request_id: u32, rejection: Rejection) {

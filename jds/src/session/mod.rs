@@ -103,14 +103,14 @@ pub struct Now {
 }
 
 impl Session {
-    /// A session right after the handshake. `connection` is a number of its own in this process.
-    pub fn new(deps: Arc<SessionDeps>, connection: u64, now: Instant) -> Self {
+    /// A session right after the handshake.
+    pub fn new(deps: Arc<SessionDeps>, declarer: Declarer, now: Instant) -> Self {
         Self {
             deps,
             phase: Phase::BeforeSetup { deadline: now + SETUP_TIMEOUT },
             users: Users::default(),
             pending: HashMap::new(),
-            declarer: Declarer::new(connection),
+            declarer,
             early: VecDeque::new(),
             actions: VecDeque::new(),
         }
@@ -203,7 +203,7 @@ impl Session {
         for request_id in late {
             let rejection = Rejection::new(Reason::NoAnswerInTime)
                 .expected(format_args!("within-{}-ms", MISSING_TXS_TIMEOUT.as_millis()));
-            self.refuse_pending(request_id, rejection);
+            self.give_up(request_id, rejection);
         }
         Ok(())
     }
@@ -232,7 +232,8 @@ impl Session {
             }
             ClientMessage::DeclareMiningJob(declare) => {
                 self.phase = Phase::Open { full_template };
-                self.on_declare(&declare, full_template, permit, now);
+                let bytes = frame.payload.len() as u64;
+                self.on_declare(&declare, full_template, (bytes, permit), now);
             }
             ClientMessage::ProvideMissingTransactionsSuccess(supplied) => {
                 self.on_supplied(&supplied, permit);
@@ -284,12 +285,10 @@ impl Session {
             }
             c::MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS => {
                 let max = PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX;
-                if self.pending.get(&request_id).is_some_and(|p| p.awaiting.is_some()) {
-                    let rejection = Rejection::new(Reason::AnswerTooLarge)
-                        .expected(format_args!("at-most-{max}"))
-                        .actual(actual);
-                    self.refuse_pending(request_id, rejection);
-                }
+                let rejection = Rejection::new(Reason::AnswerTooLarge)
+                    .expected(format_args!("at-most-{max}"))
+                    .actual(actual);
+                self.give_up(request_id, rejection);
             }
             _ => self.record(Record::Ignored("message too large to read")),
         }

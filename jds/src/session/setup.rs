@@ -40,6 +40,7 @@ impl Session {
         self.send(ServerMessage::SetupConnectionSuccess(success));
         let printable = |bytes| String::from_utf8_lossy(bytes).escape_debug().to_string();
         self.record(Record::SetUp {
+            flags: setup.flags,
             full_template,
             vendor: printable(setup.vendor),
             firmware: printable(setup.firmware),

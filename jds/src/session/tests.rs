@@ -51,7 +51,11 @@ impl Peer {
     fn new(deps: Arc<SessionDeps>) -> Self {
         let now = Now { instant: Instant::now(), unix_us: 1_700_000_000_000_000 };
         Self {
-            session: Session::new(deps, CONNECTION.fetch_add(1, Ordering::Relaxed), now.instant),
+            session: Session::new(
+                deps,
+                Declarer::new(CONNECTION.fetch_add(1, Ordering::Relaxed), "peer"),
+                now.instant,
+            ),
             now,
         }
     }
@@ -123,6 +127,15 @@ impl Peer {
             actions[..],
             [Action::Send(ServerMessage::ProvideMissingTransactions(_)), Action::Record(_)]
         ));
+    }
+
+    /// Plays the validator for a declaration that is given up.
+    fn given_up(&mut self, mut actions: Vec<Action>) -> Vec<Action> {
+        let (Some(Action::GiveUp(draft, rejection)), []) = (actions.pop(), &actions[..]) else {
+            panic!("not given up");
+        };
+        let outcome = Box::new(Outcome::Rejected(rejection));
+        self.input(Input::Validated { request_id: draft.request_id(), outcome })
     }
 
     fn push(&mut self, nonce: u32) -> Vec<Action> {
@@ -446,7 +459,8 @@ fn transactions_that_do_not_come_are_given_up() {
     peer.declare_unknown(7);
     assert_eq!(peer.session.poll_timeout(), Some(peer.now.instant + MISSING_TXS_TIMEOUT));
     assert!(peer.after(MISSING_TXS_TIMEOUT - Duration::from_millis(1)).is_empty());
-    let (request_id, code, details) = error_of(&peer.after(Duration::from_millis(1)));
+    let actions = peer.after(Duration::from_millis(1));
+    let (request_id, code, details) = error_of(&peer.given_up(actions));
     assert_eq!((request_id, &*code), (7, c::ERROR_CODE_DECLARE_MINING_JOB_MISSING_TXS));
     assert!(details.starts_with("reason=no-answer-in-time"), "{details}");
     assert_eq!(peer.session.poll_timeout(), None);
@@ -468,7 +482,7 @@ fn transactions_that_are_arriving_are_waited_for_but_not_for_ever() {
         }
         assert!(waited < MISSING_TXS_TIMEOUT * 10, "waits for ever");
     };
-    assert_eq!(error_of(&actions).0, 7);
+    assert_eq!(error_of(&peer.given_up(actions)).0, 7);
     assert_eq!(waited, MISSING_TXS_TIMEOUT + answer_time_max());
 
     peer.declare_unknown(8);

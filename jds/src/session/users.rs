@@ -26,15 +26,17 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// The holder for an identifier, made when it is new; becomes the most recent one.
+    /// The holder for an identifier, and whether it is new; it becomes the most recent one.
     pub(super) fn hold(
         &mut self,
         identifier: &[u8],
         payout: &PayoutTerms,
-    ) -> Result<&mut Holder, TermsError> {
+    ) -> Result<(&mut Holder, bool), TermsError> {
         let tag = UserTag::of(identifier);
         let found = self.holders.iter().position(|holder| holder.user.tag == tag);
-        let holder = match found.and_then(|index| self.holders.remove(index)) {
+        let known = found.and_then(|index| self.holders.remove(index));
+        let first = known.is_none();
+        let holder = match known {
             Some(holder) => holder,
             None => Holder {
                 user: Arc::new(User::new(identifier)),
@@ -46,7 +48,7 @@ impl Users {
         self.holders.push_front(holder);
         self.holders.truncate(USERS_PER_CONNECTION_MAX);
         #[expect(clippy::indexing_slicing, reason = "pushed above")]
-        Ok(&mut self.holders[0])
+        Ok((&mut self.holders[0], first))
     }
 
     /// The holder whose token this is.

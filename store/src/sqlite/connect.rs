@@ -1,6 +1,6 @@
 //! Connections to the database file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -38,6 +38,33 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
+}
+
+/// A connection that reads through the `-wal` and `-shm` files that are there, and writes to
+/// neither.
+pub(super) fn beside(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    open(&uri(path, "readonly_shm=1"), flags)
+}
+
+/// A connection that takes the database file as one that nobody changes: no locks, no other files.
+pub(super) fn alone(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    open(&uri(path, "immutable=1"), flags)
+}
+
+/// <https://sqlite.org/uri.html>
+fn uri(path: &Path, parameter: &str) -> PathBuf {
+    let mut uri = String::from(if path.is_absolute() { "file://" } else { "file:" });
+    for byte in path.as_os_str().as_encoded_bytes() {
+        let plain = byte.is_ascii_alphanumeric() || b"/-._~".contains(byte);
+        if plain {
+            uri.push(char::from(*byte));
+        } else {
+            uri.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    PathBuf::from(format!("{uri}?{parameter}"))
 }
 
 fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

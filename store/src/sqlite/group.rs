@@ -14,6 +14,7 @@ use super::stream::{Seen, StreamFile};
 use super::tally::Tally;
 use crate::batch::Batch;
 use crate::commit::{CommitError, Committed};
+use crate::limits::{CLOSE_WAIT, RETRY_PAUSE};
 
 /// Outcome of each batch of a transaction that was committed.
 pub(super) type Outcomes = Vec<Result<Committed, CommitError>>;
@@ -154,8 +155,16 @@ impl Pen {
     /// Brings everything to the disk and says so beside the database.
     pub(super) fn finish(mut self) {
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
-        let busy = self.connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0));
-        self.seen.clean = matches!(busy, Ok(0));
+        let deadline = Instant::now() + CLOSE_WAIT;
+        // A reader, perhaps of another process, may be in the middle of a page.
+        loop {
+            let busy = self.connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0));
+            self.seen.clean = matches!(busy, Ok(0));
+            if self.seen.clean || Instant::now() >= deadline {
+                break;
+            }
+            std::thread::sleep(RETRY_PAUSE);
+        }
         self.stream.write(&self.seen, true);
     }
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod backlog;
 mod connect;
+mod event_log;
 mod fault;
 mod group;
 mod housekeeping;
@@ -31,6 +32,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use event_log::{EventLog, EventLogError};
 pub use open::OpenError;
 
 use crate::batch::{Batch, Webhook};

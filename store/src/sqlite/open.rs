@@ -26,13 +26,13 @@ use crate::settings::Settings;
 use crate::types::StreamEpoch;
 
 /// Name of the database file in the data directory.
-const DATABASE: &str = "jds.sqlite";
+pub(super) const DATABASE: &str = "jds.sqlite";
 
 /// Name of the file that is locked, and says what readers have seen.
 const STREAM: &str = "jds.stream";
 
 /// Name of the epoch in the table `meta`.
-const EPOCH: &str = "stream_epoch";
+pub(super) const EPOCH: &str = "stream_epoch";
 
 /// Why a store can not be opened.
 #[derive(Debug, thiserror::Error)]

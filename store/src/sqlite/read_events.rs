@@ -19,7 +19,18 @@ pub(super) fn after(
 ) -> Result<EventPage, ReadError> {
     // One snapshot for the bounds and the rows: retention may run in between.
     let snapshot = connection.unchecked_transaction()?;
-    let (first, last) = bounds(&snapshot)?;
+    page(&snapshot, epoch, cursor, filter, limit)
+}
+
+/// As [`after`], within a transaction.
+pub(super) fn page(
+    snapshot: &Connection,
+    epoch: StreamEpoch,
+    cursor: Cursor,
+    filter: &EventFilter,
+    limit: usize,
+) -> Result<EventPage, ReadError> {
+    let (first, last) = bounds(snapshot)?;
     let gone = Gone { epoch, earliest: first.unwrap_or(last + 1) };
     let other_epoch = cursor.epoch.is_some_and(|of| of != epoch);
     let too_old = cursor.id != 0 && cursor.id + 1 < gone.earliest;
@@ -49,6 +60,41 @@ pub(super) fn after(
         next = scan_end.min(last);
     }
     Ok(EventPage { events, next: Cursor { epoch: Some(epoch), id: next }, more: next < last })
+}
+
+/// What a look backwards found.
+pub(super) struct Back {
+    /// Wanted events, as many as were asked for at most.
+    pub(super) wanted: usize,
+    /// Id of the earliest event that was looked at; at least 1.
+    pub(super) id: u64,
+    /// True when there is none before it.
+    pub(super) first: bool,
+}
+
+/// Looks for `count` wanted events, newest first, before the id `below` (`None`: from the end), at
+/// [`SCAN_EVENTS_MAX`] events at most. Within a transaction.
+pub(super) fn back(
+    snapshot: &Connection,
+    filter: &EventFilter,
+    count: usize,
+    below: Option<u64>,
+) -> Result<Back, ReadError> {
+    let (first, last) = bounds(snapshot)?;
+    let below = below.map_or(last + 1, |below| below.min(last + 1));
+    let earliest = first.unwrap_or(last + 1);
+    let mut back = Back { wanted: 0, id: below, first: below <= earliest };
+    let mut statement = snapshot
+        .prepare_cached("SELECT id, kind FROM events WHERE id < ?1 ORDER BY id DESC LIMIT ?2")?;
+    let mut rows = statement.query(params![below, SCAN_EVENTS_MAX])?;
+    while back.wanted < count
+        && let Some(row) = rows.next()?
+    {
+        back.id = row.get(0)?;
+        back.first = back.id <= earliest;
+        back.wanted += usize::from(filter.wants(parsed(row, "kind")?));
+    }
+    Ok(back)
 }
 
 /// Smallest and largest id that are kept; the largest is 0 when there is none.

@@ -1,0 +1,283 @@
+//! What becomes durable, and the events that tell of it.
+//!
+//! Every change of state and its events go to the store in one batch. Where a promise hangs on it
+//! (a verdict, a spent token), the caller waits for the commit before the peer gets its answer;
+//! everything else is handed over without waiting, so that nothing here holds up a connection.
+
+mod blocks;
+mod case;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use store::{
+    Batch, Change, CommitError, EventData, FloodGate, RejectedTemplate, Store, TemplateInvalidated,
+    TemplateProposed, TemplateRejected,
+};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tracing::{error, warn};
+use validation::rejection::{Reason, Rejection};
+
+pub use case::{Case, Named, Timing};
+
+use crate::clock;
+use crate::jobs::{Job, User};
+use crate::limits::{
+    EVENTS_OVERFLOW_MAX, FLOOD_EVENTS_PER_INTERVAL, FLOOD_INTERVAL, TOKEN_LIFETIME,
+};
+
+/// Peer that events count for which come from nobody in particular.
+const OURSELVES: &str = "server";
+
+/// The way to the store.
+pub struct Journal {
+    store: Option<Arc<dyn Store>>,
+    /// Whoever records need not be a task of the runtime.
+    runtime: Handle,
+    flood: Mutex<FloodGate>,
+    /// Places for batches that wait for room in the store's queue while nobody waits for them.
+    overflow: Arc<Semaphore>,
+}
+
+impl store::HoldsJob for Job {
+    fn accepted_job(&self) -> &validation::job::AcceptedJob {
+        &self.accepted
+    }
+}
+
+impl Journal {
+    /// Over this store. Without one nothing is kept: that is for measuring what keeping costs.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn new(store: Option<Arc<dyn Store>>) -> Arc<Self> {
+        let interval_ms = FLOOD_INTERVAL.as_millis() as u64;
+        Arc::new(Self {
+            store,
+            runtime: Handle::current(),
+            flood: Mutex::new(FloodGate::new(FLOOD_EVENTS_PER_INTERVAL, interval_ms)),
+            overflow: Arc::new(Semaphore::new(EVENTS_OVERFLOW_MAX)),
+        })
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.store.as_ref()
+    }
+
+    /// Records an accepted template, its token and its events; returns when they are durable.
+    ///
+    /// # Errors
+    /// The token was used up before, by another connection or before a restart; or the store is
+    /// closed. Nothing is recorded then.
+    pub async fn accepted(
+        &self,
+        case: &Case,
+        job: &Arc<Job>,
+        timing: Timing,
+    ) -> Result<(), Rejection> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let accepted = &job.accepted;
+        let named = Named { template_hash: accepted.template_hash(), height: accepted.height() };
+        let template = store::AcceptedTemplate {
+            user: name(&case.user),
+            user_tag: store::UserTag(case.user.tag.to_bytes()),
+            job: Arc::clone(job) as Arc<dyn store::HoldsJob>,
+            validation_ms: timing.verdict_ms(),
+            fetch_ms: timing.fetch_ms(),
+            txs_unknown: timing.missing as u32,
+            request_bytes: case.bytes,
+        };
+        let batch = spending(case).event(proposed(case, named, timing)).accept_template(template);
+        match store.commit(batch).await {
+            Ok(_) => Ok(()),
+            // The batch can only contradict the store by its token.
+            Err(CommitError::Refused(_)) => Err(Rejection::new(Reason::TokenSpent)),
+            Err(error @ CommitError::Closed) => Err(Rejection::new(Reason::Internal).actual(error)),
+        }
+    }
+
+    /// Records a rejected template, its token and its events; returns when they are durable. Of a
+    /// peer that floods only the tokens are recorded, the rest is counted.
+    pub async fn rejected(
+        &self,
+        case: &Case,
+        named: Option<Named>,
+        rejection: &Rejection,
+        timing: Timing,
+    ) {
+        let Some(store) = &self.store else { return };
+        let mut batch = spending(case);
+        let event = rejected_event(&case.user.name, named, rejection, timing);
+        if self.admits(&case.peer, store::EventKind::TemplateRejected) {
+            if let Some(named) = named {
+                batch = batch.event(proposed(case, named, timing));
+            }
+            let row = rejected_row(case, named, rejection, timing);
+            batch = batch.change(Change::RejectTemplate(row)).event(event);
+        }
+        if let Err(error) = store.commit(batch).await {
+            warn!(%error, user = case.user.name, "a rejection could not be recorded");
+        }
+    }
+
+    /// Records a refusal that came before the rules were asked, and spent no token.
+    pub fn refused(&self, peer: &str, user: Option<&User>, rejection: &Rejection) {
+        let user = user.map_or("", |user| user.name.as_str());
+        self.of_peer(peer, rejected_event(user, None, rejection, Timing::default()));
+    }
+
+    /// Records that a node found an accepted template invalid.
+    pub fn invalidated(&self, job: &Job, node: &str, reason: &str) {
+        let template_hash = job.accepted.template_hash();
+        let event = TemplateInvalidated {
+            user: job.user.name.clone(),
+            template_hash: template_hash.to_string(),
+            node: node.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let change = Change::InvalidateTemplate { template_hash, reason: reason.to_owned() };
+        self.hand_over(OURSELVES, Batch::new(now_ms()).change(change).event(event));
+    }
+
+    /// Records an event that no peer can cause at will.
+    pub fn event(&self, data: impl Into<EventData>) {
+        self.hand_over(OURSELVES, Batch::of_event(now_ms(), data));
+    }
+
+    /// Records an event that `peer` can cause at will; above its rate such events are counted.
+    pub fn of_peer(&self, peer: &str, data: impl Into<EventData>) {
+        let data = data.into();
+        if self.admits(peer, data.kind()) {
+            self.hand_over(peer, Batch::of_event(now_ms(), data));
+        }
+    }
+
+    /// Writes what was counted instead of recorded, for as long as it is polled.
+    pub async fn tell_of_floods(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(FLOOD_INTERVAL / 4);
+        loop {
+            interval.tick().await;
+            self.flush_floods(now_ms());
+        }
+    }
+
+    /// Waits, no longer than `limit`, until everything that was handed over is written. False
+    /// when the time was over.
+    pub async fn finish(&self, limit: Duration) -> bool {
+        // Also what is still being counted.
+        self.flush_floods(u64::MAX);
+        let Some(store) = &self.store else { return true };
+        let all = async {
+            // All places free: nobody waits for room any more. The semaphore is never closed.
+            let _ = self.overflow.acquire_many(EVENTS_OVERFLOW_MAX as u32).await;
+            // Batches are written in order, so this one is the last.
+            store.commit(Batch::new(now_ms())).await
+        };
+        tokio::time::timeout(limit, all).await.is_ok_and(|last| last.is_ok())
+    }
+
+    fn flush_floods(&self, until_ms: u64) {
+        let due = self.flood.lock().unwrap_or_else(PoisonError::into_inner).due(until_ms);
+        for aggregate in due {
+            self.event(aggregate);
+        }
+    }
+
+    fn admits(&self, peer: &str, kind: store::EventKind) -> bool {
+        self.flood.lock().unwrap_or_else(PoisonError::into_inner).admit(peer, kind, now_ms())
+    }
+
+    /// With room in the queue the batch is the store's already; without, it waits by itself.
+    fn hand_over(&self, peer: &str, batch: Batch) {
+        let Some(store) = &self.store else { return };
+        let Err(full) = store.try_commit(batch).map(drop) else { return };
+        let Ok(place) = Arc::clone(&self.overflow).try_acquire_owned() else {
+            error!(
+                peer,
+                "the store has no room for an event, which is lost: its queue is full, and \
+                {EVENTS_OVERFLOW_MAX} more wait"
+            );
+            return;
+        };
+        let store = Arc::clone(store);
+        self.runtime.spawn(async move {
+            if let Err(error) = store.commit(full.0).await {
+                warn!(%error, "an event could not be recorded");
+            }
+            drop(place);
+        });
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("keeps", &self.store.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn spending(case: &Case) -> Batch {
+    let expires_at_ms = case.token_sequence / 1_000 + TOKEN_LIFETIME.as_millis() as u64;
+    Batch::new(now_ms()).spend_token(case.token_sequence, expires_at_ms, name(&case.user))
+}
+
+fn proposed(case: &Case, named: Named, timing: Timing) -> TemplateProposed {
+    TemplateProposed {
+        user: case.user.name.clone(),
+        template_hash: named.template_hash.to_string(),
+        tx_count: case.tx_count,
+        wtxids_unknown: timing.missing as u32,
+        height: named.height,
+        bytes: case.bytes,
+    }
+}
+
+fn rejected_row(
+    case: &Case,
+    named: Option<Named>,
+    rejection: &Rejection,
+    timing: Timing,
+) -> RejectedTemplate {
+    RejectedTemplate {
+        user: name(&case.user),
+        user_tag: store::UserTag(case.user.tag.to_bytes()),
+        template_hash: named.map(|named| named.template_hash),
+        tx_count: case.tx_count,
+        height: named.map(|named| named.height),
+        error_code: rejection.code.as_str().to_owned(),
+        reason: rejection.reason.as_str().to_owned(),
+        index: rejection.index.map(|index| index as u64),
+        expected: rejection.expected.clone(),
+        actual: rejection.actual.clone(),
+        validation_ms: timing.verdict_ms(),
+        request_bytes: case.bytes,
+    }
+}
+
+fn rejected_event(
+    user: &str,
+    named: Option<Named>,
+    rejection: &Rejection,
+    timing: Timing,
+) -> TemplateRejected {
+    TemplateRejected {
+        user: user.to_owned(),
+        template_hash: named.map(|named| named.template_hash.to_string()),
+        error_code: rejection.code.as_str().to_owned(),
+        reason: rejection.reason.as_str().to_owned(),
+        index: rejection.index.map(|index| index as u64),
+        expected: rejection.expected.clone(),
+        actual: rejection.actual.clone(),
+        validation_ms: timing.verdict_ms(),
+    }
+}
+
+fn name(user: &User) -> Arc<str> {
+    user.name.as_str().into()
+}
+
+fn now_ms() -> u64 {
+    clock::unix_us() / 1_000
+}

@@ -1,0 +1,96 @@
+//! What `[store]`, `[events]` and `data_dir` mean for the store.
+
+use std::time::Duration;
+
+use store::{Keep, Retention, Settings};
+
+/// The settings of the store that the configuration asks for. What has no key keeps the store's
+/// default.
+pub(crate) fn store_settings(config: &config::Checked) -> Settings {
+    let kept = &config.store;
+    let default = Retention::default();
+    let retention = Retention {
+        events: Keep { age_ms: age_ms(kept.events_age), ..default.events },
+        templates: Keep { age_ms: age_ms(kept.templates_age), ..default.templates },
+        transactions: Keep { bytes: kept.transactions_bytes, ..default.transactions },
+        // Never longer than accepted ones, and they are of use to nobody for long.
+        rejected: Keep {
+            age_ms: default.rejected.age_ms.min(age_ms(kept.templates_age)),
+            ..default.rejected
+        },
+        shares: Keep { age_ms: age_ms(kept.shares_age), ..default.shares },
+        ..default
+    };
+    Settings {
+        dir: config.data_dir.clone(),
+        source: config.events.source.clone(),
+        stall_after: kept.stall_after,
+        retention,
+        database_bytes_max: kept.database_bytes_max,
+    }
+}
+
+/// Ages come from whole days of ten years at most.
+fn age_ms(age: Duration) -> u64 {
+    age.as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const DAY_MS: u64 = 86_400_000;
+    const MB: u64 = 1_000_000;
+
+    fn settings(tables: &str) -> Settings {
+        let (secret, _) = config::keys::generate().unwrap();
+        let text = format!(
+            "network = \"regtest\"\ndata_dir = \"/somewhere\"\n[authority]\nsecret_key = {:?}\n\
+             [payout]\nmode = \"pool\"\n\
+             script = \"raw(0014751e76e8199196d454941c45d1b3a323f1433bd6)\"\n\
+             [[node]]\nname = \"main\"\nrpc_cookie_file = \"cookie\"\n{tables}",
+            &*secret.expose_text()
+        );
+        let checked = config::parse(&text, Path::new("/x/jds.toml"), std::iter::empty());
+        store_settings(&checked.unwrap())
+    }
+
+    /// The figures of the reference are those of the store.
+    #[test]
+    fn the_defaults_of_the_configuration_are_those_of_the_store() {
+        assert_eq!(settings(""), Settings::new("/somewhere"));
+    }
+
+    #[test]
+    fn every_key_arrives() {
+        let settings = settings(
+            "[store]\nstall_ms = 1234\ndatabase_mb_max = 3\nevents_days = 4\ntemplates_days = 5\n\
+             transactions_mb = 6\nshares_days = 8\n[events]\nsource = \"here\"\n",
+        );
+        let default = Retention::default();
+        let expected = Settings {
+            dir: "/somewhere".into(),
+            source: "here".to_owned(),
+            stall_after: Duration::from_millis(1_234),
+            database_bytes_max: 3 * MB,
+            retention: Retention {
+                events: Keep { age_ms: 4 * DAY_MS, ..default.events },
+                templates: Keep { age_ms: 5 * DAY_MS, ..default.templates },
+                transactions: Keep { bytes: 6 * MB, ..default.transactions },
+                rejected: Keep { age_ms: 5 * DAY_MS, ..default.rejected },
+                shares: Keep { age_ms: 8 * DAY_MS, ..default.shares },
+                ..default
+            },
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn rejected_templates_go_before_accepted_ones() {
+        let settings = settings("[store]\ntemplates_days = 365\n");
+        assert_eq!(settings.retention.templates.age_ms, 365 * DAY_MS);
+        assert_eq!(settings.retention.rejected, Retention::default().rejected);
+    }
+}

@@ -1,0 +1,8 @@
+//! A full disk, a locked database, readers and webhooks that hang: mining goes on, what the guide
+//! to operations says is what is seen meanwhile, and everything heals.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what it expected")]
+
+mod full_disk;
+mod locked;
+mod outage;
+mod small_disk;
