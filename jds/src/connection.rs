@@ -16,7 +16,7 @@ use validation::rejection::{Reason, Rejection};
 
 use crate::budget::{ConnectionBudget, Permit, Taking};
 use crate::clock;
-use crate::jobs::Declarer;
+use crate::jobs::{Declarer, Job};
 use crate::limits::{
     FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
     REPLIES_QUEUED_PER_CONNECTION_MAX, WRITE_TIMEOUT,
@@ -87,6 +87,7 @@ pub(crate) async fn serve<S>(
             },
             writer: FrameWriter::new(write, transport.encoder),
             queued: 0,
+            answered: Vec::new(),
             write_deadline: None,
             session: Session::new(Arc::clone(&shared.session_deps), declarer, Instant::now()),
             presence: Presence::new(Arc::clone(&shared.journal), remote, Arc::clone(&peer), number),
@@ -111,6 +112,8 @@ struct Connection<S> {
     writer: FrameWriter<tokio::io::WriteHalf<S>>,
     /// Answers encrypted and not yet written.
     queued: usize,
+    /// Accepted jobs whose answer is among them.
+    answered: Vec<Arc<Job>>,
     /// When the oldest of them must have left.
     write_deadline: Option<tokio::time::Instant>,
     session: Session,
@@ -166,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Wake::Flushed(Ok(())) => {
                     self.queued = 0;
                     self.write_deadline = None;
+                    self.after_answers();
                 }
                 Wake::Tick => {
                     let receiving = !self.reader.frames.is_idle();
@@ -277,16 +281,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         crate::report::log(record);
     }
 
-    fn on_declared(&self, declared: &Declared) {
+    fn on_declared(&mut self, declared: &Declared) {
         match &declared.result {
-            DeclaredResult::Accepted { job, .. } => {
-                // After the answer, and before a solution can come.
-                let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
-                tokio::spawn(async move {
-                    shared.validator.answered(&job);
-                    shared.jobs.make_ready(job).await;
-                });
-            }
+            DeclaredResult::Accepted { job, .. } => self.answered.push(Arc::clone(job)),
             // With a user there is a token too, and the verdict is recorded with it.
             DeclaredResult::Rejected(rejection) if declared.user.is_none() => {
                 self.shared.journal.refused(&self.peer, None, rejection);
@@ -295,8 +292,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// What an accepted job still needs. It would hold up the answer, which has left now, and must
+    /// be there before a solution is.
+    fn after_answers(&mut self) {
+        for job in self.answered.drain(..) {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move {
+                shared.validator.answered(&job);
+                shared.jobs.make_ready(job).await;
+            });
+        }
+    }
+
     /// Lets what was answered reach the peer before the socket closes.
     async fn finish(&mut self, ended: &Ended) {
+        // Jobs outlive the connection, and answers that did not leave.
+        self.after_answers();
         // A peer that has shown that it does not read keeps its place no longer for it.
         let peer_may_read =
             !matches!(ended, Ended::Io(_) | Ended::WriteTimeout | Ended::RepliesUnread);

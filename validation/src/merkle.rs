@@ -7,7 +7,21 @@ use bitcoin::hashes::Hash;
 use sha2::block_api::compress256;
 
 /// Root over the wtxids of a block, the coinbase's counted as zero (BIP 141).
-pub(crate) fn witness_root(wtxids: &[Wtxid]) -> [u8; 32] {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WitnessRoot([u8; 32]);
+
+impl WitnessRoot {
+    /// Of all transactions but the coinbase, in block order.
+    pub fn of(wtxids: &[Wtxid]) -> Self {
+        Self(witness_root(wtxids))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+fn witness_root(wtxids: &[Wtxid]) -> [u8; 32] {
     let mut level = Vec::with_capacity(wtxids.len() + 2);
     level.push([0; 32]);
     level.extend(wtxids.iter().map(|wtxid| wtxid.to_byte_array()));

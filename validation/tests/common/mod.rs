@@ -252,7 +252,7 @@ impl Wire {
                 *slot = Some(Arc::new(tx));
             }
         }
-        let asked = missing(&pre, &slots);
+        let asked = missing(pre.wtxids(), &slots);
         let answer = asked.iter().filter_map(|at| self.raw.get(usize::from(*at)));
         supplied(&pre, &mut slots, &asked, answer.map(Vec::as_slice))?;
         judge(*pre, slots, &self.tip, &self.rules)
