@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source signet/setup.sh
+need_python
 
 say "node: looking for a Bitcoin Core, getting one if there is none"
 cargo build --locked --quiet -p jds

@@ -17,6 +17,25 @@ as_root() {
   fi
 }
 
+# Installs packages on Debian and its relatives: apt_install "gcc libc6-dev"
+apt_install() {
+  install="apt-get install -y -qq -o DPkg::Lock::Timeout=120 $1"
+  as_root "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; $install" >&2
+}
+
+# For the tests alone: one of them runs the guide's example of an event reader.
+need_python() {
+  if have python3; then return; fi
+  if have apt-get; then
+    say "installing Python (a test runs the guide's event reader)"
+    apt_install python3
+  else
+    echo "Python 3 is missing (a test runs the guide's event reader). Install it, for example with" >&2
+    echo "  dnf install python3    or    pacman -S python    or    xcode-select --install" >&2
+    return 1
+  fi
+}
+
 # The workspace's own word on the oldest compiler, such as 1.95.
 rust_wanted=$(sed -n 's/^rust-version *= *"\([0-9.]*\)".*/\1/p' Cargo.toml)
 
@@ -72,8 +91,7 @@ fi
 if ! have cc; then
   if have apt-get; then
     say "installing a C compiler (some Rust crates contain C); a minute or two"
-    install="apt-get install -y -qq -o DPkg::Lock::Timeout=120 gcc libc6-dev"
-    as_root "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; $install" >&2
+    apt_install "gcc libc6-dev"
   else
     echo "A C compiler is missing (some Rust crates contain C). Install one, for example with" >&2
     echo "  dnf install gcc    or    pacman -S gcc    or    xcode-select --install" >&2

@@ -142,6 +142,13 @@ impl Metrics {
         }
     }
 
+    /// Counts a declaration that was refused before it was looked at, for instance for its token: it
+    /// is a rejected one, and says nothing about times and sizes.
+    pub fn refused(&self, code: &str) {
+        let labels = [("result", "rejected".to_owned()), ("code", code.to_owned())];
+        self.inner.declarations.get_or_create(&labels).inc();
+    }
+
     /// Counts look-ups in a cache.
     pub fn cache(&self, name: &'static str, hits: u64, misses: u64) {
         for (result, count) in [("hit", hits), ("miss", misses)] {

@@ -28,7 +28,8 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// Ranges that webhooks may reach although they are private.
     pub webhook_allow: Vec<IpRange>,
-    /// Addresses that webhooks never reach, whatever `webhook_allow` says: the nodes.
+    /// Addresses that webhooks never reach, whatever `webhook_allow` says: the nodes, and where the
+    /// server itself listens.
     pub webhook_deny: Vec<SocketAddr>,
     /// The network, for addresses in decoded coinbases.
     pub network: Network,

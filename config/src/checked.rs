@@ -172,7 +172,8 @@ pub enum ConsensusCheck {
     BeforeAccept,
 }
 
-/// What is kept, and for how long.
+/// What is kept, and for how long: what is older *or* more goes, the oldest first. Bytes are those
+/// of the rows, without what the database adds (about a fifth).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreSettings {
     /// How long commits wait for a failing disk before they are acknowledged as volatile.
@@ -181,12 +182,20 @@ pub struct StoreSettings {
     pub database_bytes_max: u64,
     /// Age from which events go.
     pub events_age: Duration,
+    /// Events that are kept, bytes.
+    pub events_bytes: u64,
     /// Age from which declared templates go.
     pub templates_age: Duration,
+    /// Accepted templates that are kept, bytes without their transactions.
+    pub templates_bytes: u64,
+    /// Age of a template from which its transactions go.
+    pub transactions_age: Duration,
     /// Transactions of accepted templates that are kept, bytes.
     pub transactions_bytes: u64,
     /// Age from which shares go.
     pub shares_age: Duration,
+    /// Shares that are kept, bytes.
+    pub shares_bytes: u64,
 }
 
 /// What events say of this server.
@@ -201,8 +210,16 @@ pub struct Events {
 pub struct Api {
     /// TCP address to listen on; of this machine alone where `token_file` is `None`.
     pub listen: SocketAddr,
-    /// Private file with the bearer token. It could be opened, its content was not read.
+    /// File with the bearer token, which not everybody can read. It could be opened, its content was
+    /// not read.
     pub token_file: Option<PathBuf>,
+    /// The same for the token that may read and not write; another file.
+    pub read_token_file: Option<PathBuf>,
+    /// Reads need no token, whoever can connect.
+    pub open_reads: bool,
+    /// Names, besides those of this machine, under which an API on loopback may be asked: host names
+    /// and addresses in lower case, IPv6 in brackets, without a port.
+    pub hosts: Vec<String>,
     /// What webhooks may reach although it is private, as `10.8.0.0/16` or `192.168.1.10`: each
     /// parses, and no range has bits after its prefix.
     pub webhook_allow: Vec<String>,

@@ -189,6 +189,7 @@ fn unknown(path: &str, value: &Value, index: usize) -> Problem {
 fn check_type(key: &Key, value: &Value, path: &str) -> Result<(), Problem> {
     let fits = match key.kind {
         Kind::Text | Kind::Path | Kind::Choice(_) => value.is_str(),
+        Kind::Bool => value.is_bool(),
         Kind::Integer { .. } => value.is_integer(),
         Kind::Number { .. } => value.is_integer() || value.is_float(),
         Kind::Choices(_) | Kind::Texts { .. } => {

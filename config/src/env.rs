@@ -83,6 +83,10 @@ fn convert(key: &Key, text: String, place: Place) -> Result<Value, Problem> {
     }
     match key.kind {
         Kind::Text | Kind::Path | Kind::Choice(_) => Ok(Value::String(text)),
+        Kind::Bool => match text.trim().parse() {
+            Ok(yes) => Ok(Value::Boolean(yes)),
+            Err(_) => wrong(place, "some other text"),
+        },
         Kind::Integer { .. } => match text.trim().parse() {
             Ok(number) => Ok(Value::Integer(number)),
             Err(_) => wrong(place, "some other text"),

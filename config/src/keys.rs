@@ -168,6 +168,14 @@ pub enum KeyFileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Everybody can read the file.
+    #[error("{path} can be read by everybody (mode {mode:03o}); run: chmod o-r {path}")]
+    Public {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// More bytes than a key file has.
     #[error("{path} is longer than {KEY_FILE_BYTES_MAX} bytes; it is not a key file")]
     TooLong {
@@ -270,27 +278,33 @@ pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
         .map_err(|source| KeyFileError::Text { path: path.to_owned(), source })
 }
 
-/// That a file with a secret can be opened and is private, without a look into it.
-pub(crate) fn check_private(path: &Path) -> Result<(), KeyFileError> {
+/// That a file with a token can be opened and that not everybody can read it, without a look into
+/// it. A group may: that is how secrets are handed to a service, and to those who use it.
+pub(crate) fn check_not_public(path: &Path) -> Result<(), KeyFileError> {
     let io_error = |source| KeyFileError::Io { action: "read", path: path.to_owned(), source };
     let file = File::open(path).map_err(io_error)?;
-    match exposed_mode(&file).map_err(io_error)? {
-        Some(mode) => Err(KeyFileError::Exposed { path: path.to_owned(), mode }),
+    match mode_within(&file, 0o004).map_err(io_error)? {
+        Some(mode) => Err(KeyFileError::Public { path: path.to_owned(), mode }),
         None => Ok(()),
     }
 }
 
-/// The permission bits, when they let anybody but the owner read the file.
+/// The permission bits, when they let anybody but the owner use the file.
 pub(crate) fn exposed_mode(file: &File) -> io::Result<Option<u32>> {
+    mode_within(file, 0o077)
+}
+
+/// The permission bits, when there are some of `bits` among them.
+fn mode_within(file: &File, bits: u32) -> io::Result<Option<u32>> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = file.metadata()?.permissions().mode() & 0o777;
-        Ok((mode & 0o077 != 0).then_some(mode))
+        Ok((mode & bits != 0).then_some(mode))
     }
     #[cfg(not(unix))]
     {
-        let _ = file;
+        let _ = (file, bits);
         Ok(None)
     }
 }

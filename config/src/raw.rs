@@ -96,9 +96,13 @@ pub(crate) struct RawStore {
     pub(crate) stall_ms: u32,
     pub(crate) database_mb_max: u32,
     pub(crate) events_days: u32,
+    pub(crate) events_mb: u32,
     pub(crate) templates_days: u32,
+    pub(crate) templates_mb: u32,
+    pub(crate) transactions_days: u32,
     pub(crate) transactions_mb: u32,
     pub(crate) shares_days: u32,
+    pub(crate) shares_mb: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +116,10 @@ pub(crate) struct RawEvents {
 pub(crate) struct RawApi {
     pub(crate) listen: String,
     pub(crate) token_file: Option<PathBuf>,
+    pub(crate) read_token_file: Option<PathBuf>,
+    pub(crate) open_reads: bool,
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
     #[serde(default)]
     pub(crate) webhook_allow: Vec<String>,
 }

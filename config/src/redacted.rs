@@ -99,20 +99,31 @@ fn write_store(settings: &StoreSettings, out: &mut Writer) {
     out.header("[store]");
     out.integer("stall_ms", settings.stall_after.as_millis());
     out.integer("database_mb_max", settings.database_bytes_max / BYTES_PER_MB);
-    out.integer("events_days", days(settings.events_age));
-    out.integer("templates_days", days(settings.templates_age));
-    out.integer("transactions_mb", settings.transactions_bytes / BYTES_PER_MB);
-    out.integer("shares_days", days(settings.shares_age));
+    for (table, age, bytes) in [
+        ("events", settings.events_age, settings.events_bytes),
+        ("templates", settings.templates_age, settings.templates_bytes),
+        ("transactions", settings.transactions_age, settings.transactions_bytes),
+        ("shares", settings.shares_age, settings.shares_bytes),
+    ] {
+        out.integer(&format!("{table}_days"), days(age));
+        out.integer(&format!("{table}_mb"), bytes / BYTES_PER_MB);
+    }
 }
 
 fn write_api(api: &Api, out: &mut Writer) {
     out.header("[api]");
     out.text("listen", &api.listen.to_string());
-    if let Some(path) = &api.token_file {
-        out.path("token_file", path);
+    for (key, path) in [("token_file", &api.token_file), ("read_token_file", &api.read_token_file)]
+    {
+        if let Some(path) = path {
+            out.path(key, path);
+        }
     }
-    let allow = api.webhook_allow.iter().map(|range| Value::from(range.as_str()));
-    out.value("webhook_allow", &Value::Array(allow.collect()));
+    out.value("open_reads", &Value::from(api.open_reads));
+    for (key, texts) in [("hosts", &api.hosts), ("webhook_allow", &api.webhook_allow)] {
+        let texts = texts.iter().map(|text| Value::from(text.as_str()));
+        out.value(key, &Value::Array(texts.collect()));
+    }
 }
 
 #[derive(Default)]

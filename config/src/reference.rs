@@ -126,6 +126,7 @@ impl Kind {
         match self {
             Self::Text => "text".to_owned(),
             Self::Path => "path".to_owned(),
+            Self::Bool => "true or false".to_owned(),
             Self::Integer { min, max } => format!("integer, {min} to {max}"),
             Self::Number { min, max } => format!("number, {min} to {max}"),
             Self::Choice(words) => format!("one of {}", known::quoted(words)),

@@ -18,22 +18,29 @@ pub(crate) fn check(
     warnings: &mut Vec<String>,
 ) -> StoreSettings {
     let days = |days: u32| Duration::from_secs(u64::from(days) * SECONDS_PER_DAY);
-    if raw.database_mb_max != 0 && raw.database_mb_max <= raw.transactions_mb {
+    let bytes = |megabytes: u32| u64::from(megabytes) * BYTES_PER_MB;
+    let tables = [raw.events_mb, raw.templates_mb, raw.transactions_mb, raw.shares_mb];
+    let sum_mb: u64 = tables.map(u64::from).iter().sum();
+    if raw.database_mb_max != 0 && u64::from(raw.database_mb_max) <= sum_mb {
         warnings.push(format!(
-            "{} = {} is not more than `store.transactions_mb` = {}: before anything is cleared \
-             away, the store counts as full and keeps nothing new",
+            "{} = {} is not more than {sum_mb}, the sum of `events_mb`, `templates_mb`, \
+             `transactions_mb` and `shares_mb`: before anything is cleared away, the store may count \
+             as full and keep nothing new",
             context.places.of("store.database_mb_max"),
             raw.database_mb_max,
-            raw.transactions_mb
         ));
     }
     StoreSettings {
         stall_after: Duration::from_millis(raw.stall_ms.into()),
-        database_bytes_max: u64::from(raw.database_mb_max) * BYTES_PER_MB,
+        database_bytes_max: bytes(raw.database_mb_max),
         events_age: days(raw.events_days),
+        events_bytes: bytes(raw.events_mb),
         templates_age: days(raw.templates_days),
-        transactions_bytes: u64::from(raw.transactions_mb) * BYTES_PER_MB,
+        templates_bytes: bytes(raw.templates_mb),
+        transactions_age: days(raw.transactions_days),
+        transactions_bytes: bytes(raw.transactions_mb),
         shares_age: days(raw.shares_days),
+        shares_bytes: bytes(raw.shares_mb),
     }
 }
 

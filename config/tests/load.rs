@@ -271,8 +271,10 @@ fn the_redacted_settings_are_a_configuration_but_for_the_secrets() {
         .plus("source = \"ipc\"\nipc_socket = \"s\"\n[[node]]\nname = \"b\"\nrpc_user = \"u\"\nrpc_password = \"pw-7\"\n")
         .plus("[job_declaration]\nmodes = [\"coinbase-only\"]\ncheck_node = \"b\"\nlisten = \"[::1]:5\"\n")
         .plus("[store]\nstall_ms = 101\ndatabase_mb_max = 9000\nevents_days = 3\ntemplates_days = 4\n")
+        .plus("events_mb = 11\ntemplates_mb = 12\ntransactions_days = 13\nshares_mb = 14\n")
         .plus("transactions_mb = 5\nshares_days = 6\n[events]\nsource = \"a \\\" b\"\n")
-        .plus("[api]\nlisten = \"127.0.0.1:6\"\nwebhook_allow = [\"10.0.0.0/8\", \"::1\"]\n");
+        .plus("[api]\nlisten = \"127.0.0.1:6\"\nwebhook_allow = [\"10.0.0.0/8\", \"::1\"]\n")
+        .plus("open_reads = true\nhosts = [\"a.example\"]\n");
     let printed = text.ok().to_redacted_toml();
     assert!(
         !printed.contains("pw-7") && !printed.contains(secret.expose_text().as_str()),
@@ -290,6 +292,8 @@ fn the_redacted_settings_are_a_configuration_but_for_the_secrets() {
         ["stall_ms = 101", "database_mb_max = 9000", "events_days = 3", "templates_days = 4"]
             .into_iter()
             .chain(["transactions_mb = 5", "shares_days = 6", "[api]", "listen = \"127.0.0.1:6\""])
+            .chain(["events_mb = 11", "templates_mb = 12", "transactions_days = 13"])
+            .chain(["shares_mb = 14", "open_reads = true", "hosts = [\"a.example\"]"])
             .chain(["webhook_allow = [\"10.0.0.0/8\", \"::1\"]"])
     {
         assert!(printed.lines().any(|printed| printed == line), "{line} is not in\n{printed}");

@@ -17,33 +17,45 @@ fn what_is_kept_has_defaults_and_bounds() {
         stall_after: Duration::from_secs(2),
         database_bytes_max: 0,
         events_age: 30 * DAY,
-        templates_age: 7 * DAY,
+        events_bytes: 256_000_000,
+        templates_age: 30 * DAY,
+        templates_bytes: 64_000_000,
+        transactions_age: 2 * DAY,
         transactions_bytes: 512_000_000,
         shares_age: 7 * DAY,
+        shares_bytes: 256_000_000,
     };
     let checked = Setup::new().ok();
     assert_eq!(checked.store, expected);
     assert_eq!(checked.events.source, "hosted");
     let lines = "[store]\nstall_ms = 100\ndatabase_mb_max = 1000000\nevents_days = 1\n\
-                 templates_days = 2\ntransactions_mb = 3\nshares_days = 3650\n";
+                 events_mb = 4\ntemplates_days = 2\ntemplates_mb = 5\ntransactions_days = 6\n\
+                 transactions_mb = 3\nshares_days = 3650\nshares_mb = 1000000\n";
     let expected = StoreSettings {
         stall_after: Duration::from_millis(100),
         database_bytes_max: 1_000_000_000_000,
         events_age: DAY,
+        events_bytes: 4_000_000,
         templates_age: 2 * DAY,
+        templates_bytes: 5_000_000,
+        transactions_age: 6 * DAY,
         transactions_bytes: 3_000_000,
         shares_age: 3650 * DAY,
+        shares_bytes: 1_000_000_000_000,
     };
     let checked = Setup::new().plus(lines).ok();
     assert_eq!(checked.store, expected);
-    assert_eq!(checked.warnings, Vec::<String>::new());
     for (line, range) in [
         ("stall_ms = 99", "100 to 60000"),
         ("stall_ms = 60001", "100 to 60000"),
         ("database_mb_max = -1", "0 to 1000000"),
         ("events_days = 0", "1 to 3650"),
         ("templates_days = 3651", "1 to 3650"),
+        ("events_mb = 0", "1 to 1000000"),
+        ("templates_mb = 1000001", "1 to 1000000"),
+        ("transactions_days = 0", "1 to 3650"),
         ("transactions_mb = 0", "1 to 1000000"),
+        ("shares_mb = 0", "1 to 1000000"),
         ("shares_days = 0", "1 to 3650"),
     ] {
         let (key, _) = line.split_once(' ').unwrap();
@@ -56,14 +68,17 @@ fn what_is_kept_has_defaults_and_bounds() {
 #[test]
 fn a_fuse_that_blows_before_anything_is_cleared_is_worth_a_warning() {
     let with = |mb: u32| {
-        let lines = format!("[store]\ntransactions_mb = 100\ndatabase_mb_max = {mb}\n");
+        let lines = format!(
+            "[store]\nevents_mb = 10\ntemplates_mb = 20\ntransactions_mb = 30\nshares_mb = 40\n\
+             database_mb_max = {mb}\n"
+        );
         Setup::new().plus(&lines).ok().warnings
     };
     let warnings = with(100);
     assert!(
-        warnings
-            .iter()
-            .any(|w| w.contains("database_mb_max` = 100 ") && w.contains("transactions_mb")),
+        warnings.iter().any(|w| w.contains("database_mb_max` = 100 ")
+            && w.contains("transactions_mb")
+            && w.contains(" 100, the sum")),
         "{warnings:?}"
     );
     assert_eq!(with(101), Vec::<String>::new());
@@ -139,13 +154,89 @@ fn the_token_file_is_there_and_private() {
     let path = setup.write_token("api.token");
     setup.ok();
     #[cfg(unix)]
-    for mode in [0o640, 0o604, 0o644] {
+    for (mode, refused) in
+        [(0o640, false), (0o660, false), (0o400, false), (0o604, true), (0o644, true)]
+    {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        setup.refused(&["`api.token_file`", "api.token", "chmod 600"]);
+        let mode = format!("mode {mode:03o}");
+        if refused {
+            setup.refused(&["`api.token_file`", "api.token", "everybody", &mode, "chmod o-r"]);
+        } else {
+            setup.ok();
+        }
     }
     fs::remove_file(&path).unwrap();
     setup.refused(&["`api.token_file`", "cannot read"]);
+}
+
+#[test]
+fn readers_may_have_a_token_of_their_own_or_none() {
+    let public = |lines: &str| {
+        let setup = Setup::new().plus("[api]\nlisten = \"0.0.0.0:1\"\n");
+        let setup = setup.plus(&format!("token_file = \"api.token\"\n{lines}"));
+        setup.write_token("api.token");
+        setup
+    };
+    let api = public("").ok().api.unwrap();
+    assert_eq!((api.read_token_file, api.open_reads), (None, false));
+    let setup = public("read_token_file = \"read.token\"\n");
+    setup.refused(&["`api.read_token_file`", "cannot read", "read.token"]);
+    let path = setup.write_token("read.token");
+    let checked = setup.ok();
+    assert_eq!(checked.api.unwrap().read_token_file, Some(path.clone()));
+    assert_eq!(checked.warnings, Vec::<String>::new());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        setup.refused(&["`api.read_token_file`", "everybody", "chmod o-r"]);
+    }
+    public("read_token_file = \"api.token\"\n")
+        .refused(&["`api.read_token_file`", "`api.token_file`, the same file"]);
+    let checked = public("open_reads = true\n").ok();
+    assert!(checked.api.unwrap().open_reads);
+    assert_eq!(checked.warnings, Vec::<String>::new());
+    let both = public("open_reads = true\nread_token_file = \"read.token\"\n");
+    both.write_token("read.token");
+    both.refused(&["`api.read_token_file`", "`api.open_reads` = true"]);
+    public("open_reads = \"yes\"\n").refused(&["`api.open_reads`", "true or false"]);
+    let by_variable = public("").load_with(&[("JDS_API__OPEN_READS", "true")]).unwrap();
+    assert!(by_variable.api.unwrap().open_reads);
+    public("").refused_with(&[("JDS_API__OPEN_READS", "1")], &["JDS_API__OPEN_READS"]);
+    // A token for readers is none for those who write.
+    let only =
+        Setup::new().plus("[api]\nlisten = \"0.0.0.0:1\"\nread_token_file = \"read.token\"\n");
+    only.write_token("read.token");
+    only.refused(&["`api.listen`", "`api.token_file` (not set)"]);
+}
+
+#[test]
+fn what_has_no_effect_on_that_address_is_worth_a_warning() {
+    let warns = |lines: &str, key: &str| {
+        let setup = Setup::new().plus(&format!("[api]\n{lines}\n"));
+        setup.write_token("api.token");
+        let warnings = setup.ok().warnings;
+        let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(warning.contains(key) && warning.contains("no effect"), "{warning}");
+    };
+    warns("open_reads = true", "`api.open_reads`");
+    warns("read_token_file = \"api.token\"", "`api.read_token_file`");
+    let public = "listen = \"0.0.0.0:1\"\ntoken_file = \"api.token\"\nhosts = [\"a.example\"]";
+    warns(public, "`api.hosts`");
+}
+
+#[test]
+fn an_api_on_loopback_may_have_more_names() {
+    let with = |list: &str| Setup::new().plus(&format!("[api]\nhosts = {list}\n"));
+    let checked = with(r#"["JDS.example.org", "[fd00::1]"]"#).ok();
+    assert_eq!(checked.warnings, Vec::<String>::new());
+    assert_eq!(checked.api.unwrap().hosts, ["jds.example.org", "[fd00::1]"]);
+    assert_eq!(with("[]").ok().api.unwrap().hosts, Vec::<String>::new());
+    with(r#"["a:80"]"#).refused(&["`api.hosts`", "\"a:80\"", "without scheme, port and path"]);
+    with(&format!("[{}]", "\"a\",".repeat(17))).refused(&["`api.hosts`", "17 entries"]);
+    let by_variable = Setup::new().load_with(&[("JDS_API__HOSTS", "a.example,b.example")]);
+    assert_eq!(by_variable.unwrap().api.unwrap().hosts, ["a.example", "b.example"]);
 }
 
 #[test]

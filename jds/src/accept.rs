@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::connection;
+use crate::counts::CountedStream;
 use crate::limits::{
     ACCEPT_BACKOFF_MAX, DESCRIPTORS_RESERVED, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES,
     PLACES_PER_ADDRESS_DIVISOR, REFUSED_LOG_INTERVAL,
@@ -31,6 +32,8 @@ pub(crate) async fn accept(
     let mut down = shutdown.clone();
     let mut backoff = Backoff::default();
     let mut refused = Refused::default();
+    let listening = &shared.counts.listener;
+    listening.up(max_connections);
     for number in 1u64.. {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -40,11 +43,15 @@ pub(crate) async fn accept(
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
+                listening.down(format!("can not accept connections: {error}"));
                 backoff.rest(&error).await;
                 continue;
             }
         };
-        backoff = Backoff::default();
+        if backoff.is_trouble() {
+            backoff = Backoff::default();
+            listening.up(max_connections);
+        }
         let place = match Places::take(&places, remote.ip()) {
             Ok(place) => place,
             Err(full) => {
@@ -53,6 +60,7 @@ pub(crate) async fn accept(
             }
         };
         prepare(&stream);
+        let stream = CountedStream::new(stream, shared.counts.traffic.clone());
         let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
         connections.spawn(async move {
             connection::serve(stream, remote, number, shared, shutdown).await;
@@ -60,6 +68,7 @@ pub(crate) async fn accept(
         });
     }
     drop(listener);
+    listening.down("the server shuts down");
     while connections.join_next().await.is_some() {}
 }
 
@@ -193,6 +202,10 @@ struct Backoff {
 }
 
 impl Backoff {
+    fn is_trouble(&self) -> bool {
+        !self.pause.is_zero()
+    }
+
     async fn rest(&mut self, error: &io::Error) {
         if self.pause.is_zero() {
             warn!(%error, "can not accept connections; trying again with pauses");

@@ -67,6 +67,11 @@ impl ByteBudget {
         Self { units: Arc::new(Semaphore::new(capacity_units)), capacity_units }
     }
 
+    /// All of it, bytes.
+    pub fn capacity_bytes(&self) -> usize {
+        self.capacity_units * PEER_BYTES_UNIT
+    }
+
     /// Bytes that are free now.
     pub fn free_bytes(&self) -> usize {
         self.units.available_permits() * PEER_BYTES_UNIT

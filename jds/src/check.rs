@@ -109,6 +109,11 @@ impl Checker {
         checker
     }
 
+    /// Jobs in line.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue().waiting.len()
+    }
+
     /// The node that judges now.
     fn node(&self) -> Option<RpcNode> {
         self.check_node.clone().or_else(|| self.nodes.active())

@@ -10,16 +10,16 @@ use jds_wire::{Admit, Event, FrameHeader, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
-use tokio::time::{sleep_until, timeout, timeout_at};
+use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 use tracing::{Instrument, debug, info, info_span};
 use validation::rejection::{Reason, Rejection};
 
 use crate::budget::{ConnectionBudget, Permit, Taking};
 use crate::clock;
-use crate::jobs::{Declarer, Job};
+use crate::jobs::Declarer;
 use crate::limits::{
-    FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
-    REPLIES_QUEUED_PER_CONNECTION_MAX, WRITE_TIMEOUT,
+    AFTER_ANSWER_PAUSE, FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT,
+    HANDSHAKE_TIMEOUT, REPLIES_QUEUED_PER_CONNECTION_MAX, WRITE_TIMEOUT,
 };
 use crate::noise_io::{FrameReader, FrameWriter, IoError, accept_handshake};
 use crate::presence::Presence;
@@ -69,6 +69,7 @@ pub(crate) async fn serve<S>(
 {
     let span = info_span!("conn", id = number, %remote);
     async move {
+        let counted = shared.counts.handshakes.part(1);
         let handshake =
             accept_handshake(&mut stream, &shared.authority, shared.cert_validity, clock::unix_s);
         let transport = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
@@ -76,6 +77,8 @@ pub(crate) async fn serve<S>(
             Ok(Err(error)) => return debug!(reason = %error, "no handshake"),
             Err(_) => return debug!(reason = %Ended::HandshakeTimeout, "no handshake"),
         };
+        drop(counted);
+        let _counted = shared.counts.connections.part(1);
         let peer: Arc<str> = remote.ip().to_canonical().to_string().into();
         let declarer = Declarer::new(number, Arc::clone(&peer));
         let (read, write) = tokio::io::split(stream);
@@ -87,7 +90,6 @@ pub(crate) async fn serve<S>(
             },
             writer: FrameWriter::new(write, transport.encoder),
             queued: 0,
-            answered: Vec::new(),
             write_deadline: None,
             session: Session::new(Arc::clone(&shared.session_deps), declarer, Instant::now()),
             presence: Presence::new(Arc::clone(&shared.journal), remote, Arc::clone(&peer), number),
@@ -112,8 +114,6 @@ struct Connection<S> {
     writer: FrameWriter<tokio::io::WriteHalf<S>>,
     /// Answers encrypted and not yet written.
     queued: usize,
-    /// Accepted jobs whose answer is among them.
-    answered: Vec<Arc<Job>>,
     /// When the oldest of them must have left.
     write_deadline: Option<tokio::time::Instant>,
     session: Session,
@@ -169,7 +169,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Wake::Flushed(Ok(())) => {
                     self.queued = 0;
                     self.write_deadline = None;
-                    self.after_answers();
                 }
                 Wake::Tick => {
                     let receiving = !self.reader.frames.is_idle();
@@ -281,33 +280,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         crate::report::log(record);
     }
 
-    fn on_declared(&mut self, declared: &Declared) {
+    fn on_declared(&self, declared: &Declared) {
         match &declared.result {
-            DeclaredResult::Accepted { job, .. } => self.answered.push(Arc::clone(job)),
+            DeclaredResult::Accepted { job, .. } => {
+                // After this answer and those that others wait for, and before a solution can come.
+                let (shared, job) = (Arc::clone(&self.shared), Arc::downgrade(job));
+                tokio::spawn(async move {
+                    sleep(AFTER_ANSWER_PAUSE).await;
+                    let Some(job) = job.upgrade() else { return };
+                    shared.validator.answered(&job);
+                    shared.jobs.make_ready(job).await;
+                });
+            }
             // With a user there is a token too, and the verdict is recorded with it.
             DeclaredResult::Rejected(rejection) if declared.user.is_none() => {
+                self.shared.counts.observe_refused(rejection);
                 self.shared.journal.refused(&self.peer, None, rejection);
             }
             DeclaredResult::Rejected(_) => {}
         }
     }
 
-    /// What an accepted job still needs. It would hold up the answer, which has left now, and must
-    /// be there before a solution is.
-    fn after_answers(&mut self) {
-        for job in self.answered.drain(..) {
-            let shared = Arc::clone(&self.shared);
-            tokio::spawn(async move {
-                shared.validator.answered(&job);
-                shared.jobs.make_ready(job).await;
-            });
-        }
-    }
-
     /// Lets what was answered reach the peer before the socket closes.
     async fn finish(&mut self, ended: &Ended) {
-        // Jobs outlive the connection, and answers that did not leave.
-        self.after_answers();
         // A peer that has shown that it does not read keeps its place no longer for it.
         let peer_may_read =
             !matches!(ended, Ended::Io(_) | Ended::WriteTimeout | Ended::RepliesUnread);

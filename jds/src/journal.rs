@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, warn};
 use validation::rejection::{Reason, Rejection};
 
+pub use blocks::{Kept, Row};
 pub use case::{Case, Named, Timing};
 
 use crate::clock;
@@ -65,6 +66,11 @@ impl Journal {
     /// The store behind it.
     pub fn store(&self) -> Option<&Arc<dyn Store>> {
         self.store.as_ref()
+    }
+
+    /// Events that wait for room in the store's queue, at most [`EVENTS_OVERFLOW_MAX`].
+    pub(crate) fn waiting(&self) -> usize {
+        EVENTS_OVERFLOW_MAX.saturating_sub(self.overflow.available_permits())
     }
 
     /// Records an accepted template, its token and its events; returns when they are durable.

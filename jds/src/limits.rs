@@ -159,6 +159,11 @@ pub const CHECK_PROBE_PAUSE_MIN: Duration = Duration::from_millis(1_000);
 /// See [`CHECK_PROBE_PAUSE_MIN`].
 pub const CHECK_PROBE_PAUSE_MAX: Duration = Duration::from_millis(60_000);
 
+/// How long a job that was just accepted waits until its block is made ready and checked: that takes
+/// milliseconds of two cores, which the client and others who declare meanwhile need more. A solution
+/// that comes earlier makes its block ready by itself.
+pub const AFTER_ANSWER_PAUSE: Duration = Duration::from_millis(10);
+
 /// Least number of wtxids whose witness root is worth a second thread: fewer take less time than to
 /// wake one up.
 pub const BESIDE_WTXIDS_MIN: usize = 1_000;
@@ -184,6 +189,21 @@ pub const FOUND_BLOCKS_OPEN_MAX: usize = 256;
 /// A file of a found block, bytes: 4 MB as hex, and a line of facts.
 pub const FOUND_FILE_BYTES_MAX: u64 = 2 * 4_000_000 + 64 * 1024;
 
+/// A found block that the store has not written after this time goes to a file as well.
+pub const FOUND_RECORD_LIMIT: Duration = Duration::from_millis(500);
+
+/// What one submission tells while the store is slow: sent, unknown, the answer, the end.
+pub const NOTES_PER_SUBMISSION_MAX: usize = 4;
+
+/// How often the store is asked whether it has written a block that it only held in memory.
+pub const RECORD_AGAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often a block is recorded anew after the store has lost it.
+pub const RECORD_AGAIN_MAX: u32 = 10;
+
+/// Blocks of the past that a start remembers, so that an old solution does not make them new.
+pub const FINAL_BLOCKS_REMEMBERED_MAX: usize = FOUND_BLOCKS_REMEMBERED_MAX / 2;
+
 /// Time for connections to end by themselves at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(5_000);
 
@@ -197,11 +217,41 @@ pub const FLOOD_INTERVAL: Duration = Duration::from_secs(60);
 /// Events that wait for room in the store's queue while nobody waits for them.
 pub const EVENTS_OVERFLOW_MAX: usize = 65_536;
 
+/// Threads of the HTTP API that read the store; as many reads as [`api::limits`] lets run, and room
+/// for a look-up of a name.
+pub const API_BLOCKING_THREADS_MAX: usize = api::limits::STORE_READS_MAX + 2;
+
+/// How long the end of the HTTP API waits for reads that are under way, beside
+/// [`api::limits::SHUTDOWN_WAIT`].
+pub const API_SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+
+/// How long the start looks for the addresses of all nodes, which webhooks must not reach.
+pub const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(5_000);
+
+/// Addresses that the name of one node may stand for.
+pub const NODE_ADDRESSES_MAX: usize = 64;
+
+/// A node is behind when another node of ours has had a higher tip for this long.
+pub const NODE_BEHIND_AFTER: Duration = Duration::from_millis(30_000);
+
+/// How often a node is looked at for having fallen behind.
+pub const NODE_LOOK_INTERVAL: Duration = Duration::from_millis(5_000);
+
 /// Confirmations after which a block of ours counts as buried.
 pub const BURIED_CONFIRMATIONS: u32 = 6;
 
+/// Depth of a rival below the tip at which a block of ours counts as orphaned although not every
+/// node could be asked, or one still holds to it: that of a coinbase that may be spent.
+pub const ORPHANED_UNSURE_CONFIRMATIONS: u32 = 100;
+
+/// Blocks of ours that are followed at a time; the next start takes up the rest.
+pub const FOLLOWED_BLOCKS_MAX: usize = 4_096;
+
 /// How often the nodes are asked about blocks of ours while no new tip comes.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The same while a node that is ready did not answer, or its tip moved meanwhile.
+pub const FOLLOW_AGAIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Accepted templates that a start takes back from the store, the newest.
 pub const RECOVERED_TEMPLATES_MAX: usize = JOBS_TOTAL_MAX / 4;

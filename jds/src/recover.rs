@@ -41,15 +41,10 @@ pub(crate) fn read(store: &dyn Store) -> Result<Recovered, ReadError> {
     Ok(recovered)
 }
 
-/// Puts tokens and jobs back where they were. Returns what is left: the blocks.
-pub(crate) fn restore(
-    recovered: Recovered,
-    spent: &SpentTokens,
-    jobs: &Jobs,
-    cache: &TxCache,
-) -> Vec<store::RecoveredBlock> {
+/// Puts tokens and jobs back where they were.
+pub(crate) fn restore(recovered: Recovered, spent: &SpentTokens, jobs: &Jobs, cache: &TxCache) {
     let start = Instant::now();
-    let Recovered { spent_tokens, templates, blocks, .. } = recovered;
+    let Recovered { spent_tokens, templates, .. } = recovered;
     let (tokens, accepted) = (spent_tokens.len(), templates.len());
     spent.restore(spent_tokens.iter().map(|token| token.sequence));
     // One connection stands for each user, so that bounds of connections hold for them. The
@@ -69,14 +64,12 @@ pub(crate) fn restore(
         cache.insert_all(job.accepted.txs().iter().cloned());
         jobs.keep(&job);
     }
-    if tokens + accepted + blocks.len() > 0 {
+    if tokens + accepted > 0 {
         info!(
             spent_tokens = tokens,
             templates = accepted,
-            unfinished_blocks = blocks.len(),
             ms = start.elapsed().as_millis(),
             "taken back from the store"
         );
     }
-    blocks
 }

@@ -19,6 +19,9 @@ use tracing::{info, warn};
 use crate::accept;
 use crate::budget::ByteBudget;
 use crate::check::Checker;
+use crate::counts::Counts;
+use crate::follow::Follower;
+use crate::http::{self, Api};
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
@@ -57,6 +60,8 @@ pub struct Shared {
     pub jobs: Arc<Jobs>,
     /// What peers may make us hold.
     pub peer_bytes: ByteBudget,
+    /// What is counted of all this.
+    pub counts: Arc<Counts>,
 }
 
 /// Why the server did not start.
@@ -84,6 +89,9 @@ pub enum StartError {
     /// The store can not be read.
     #[error("data_dir: what an earlier run left can not be read: {0}")]
     Recover(store::ReadError),
+    /// The HTTP API.
+    #[error(transparent)]
+    Api(http::StartError),
     /// The system gives us no threads.
     #[error("no threads for solutions: {0}")]
     Threads(io::Error),
@@ -115,6 +123,7 @@ pub struct Server {
     shared: Arc<Shared>,
     shutdown: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
+    api: Option<Api>,
     /// What follows the nodes; ends when this is dropped.
     _tasks: JoinSet<()>,
 }
@@ -156,33 +165,47 @@ impl Server {
         let (store, recovered) = kept.unzip();
         let journal = Journal::new(store);
         let shared = Arc::new(build(config, journal, &mut tasks)?);
-        if let Some(recovered) = recovered {
-            let shared = Arc::clone(&shared);
-            let restore = move || {
-                let Shared { session_deps, jobs, validator, .. } = &*shared;
-                recover::restore(recovered, &session_deps.spent, jobs, &validator.cache)
-            };
-            let _blocks = off_reactor(restore).await;
-        }
+        let mut recovered = recovered.unwrap_or_default();
+        // Before anything else: a block that no node has yet may still win.
+        shared.submitter.resume(std::mem::take(&mut recovered.blocks));
+        let restored = Arc::clone(&shared);
+        let restore = move || {
+            let Shared { session_deps, jobs, validator, .. } = &*restored;
+            recover::restore(recovered, &session_deps.spent, jobs, &validator.cache);
+        };
+        off_reactor(restore).await;
         let address = config.job_declaration.listen;
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| StartError::Listen { address, source })?;
         let local_addr =
             listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+        let api = match &config.api {
+            Some(api) => {
+                let api = Api::start(config, api, &[local_addr], &shared).await;
+                Some(api.map_err(StartError::Api)?)
+            }
+            None => None,
+        };
         let (shutdown, down) = watch::channel(false);
         let max = accept::connections_possible(config.job_declaration.max_connections);
         info!(%local_addr, authority = %shared.authority.public(), "job declaration server listening");
         tasks.spawn(follow_tip(Arc::clone(&shared)));
         tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());
+        http::journal_states(&shared.nodes, &shared.journal, &mut tasks);
         let accepting = accept::accept(listener, Arc::clone(&shared), max, down);
         let accepting = tokio::spawn(accepting);
-        Ok(Self { local_addr, shared, shutdown, accepting, _tasks: tasks })
+        Ok(Self { local_addr, shared, shutdown, accepting, api, _tasks: tasks })
     }
 
     /// Where it listens; the port is the one chosen by the system if 0 was configured.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where the HTTP API listens, if there is one.
+    pub fn api_addr(&self) -> Option<SocketAddr> {
+        self.api.as_ref().map(Api::local_addr)
     }
 
     /// What its connections share.
@@ -204,6 +227,10 @@ impl Server {
             warn!("some connections did not end in time");
         }
         self.shared.submitter.finish(SHUTDOWN_GRACE).await;
+        // Until here it tells of the end.
+        if let Some(api) = self.api {
+            api.shutdown(SHUTDOWN_GRACE).await;
+        }
         if !self.shared.journal.finish(SHUTDOWN_GRACE).await {
             warn!("the store did not write everything in time");
         }
@@ -226,11 +253,20 @@ fn build(
 ) -> Result<Shared, StartError> {
     let authority = authority_keys(&config.authority)?;
     let declaration = &config.job_declaration;
-    let cache =
-        Arc::new(TxCache::new(usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX)));
+    let counts = Arc::new(Counts::default());
+    let cache_bytes = usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX);
+    let cache = Arc::new(TxCache::counted(cache_bytes, counts.metrics.clone()));
     let nodes = Nodes::follow(spawn_nodes(config, &cache)?, Arc::clone(&cache), tasks);
     let jobs = Arc::new(Jobs::default());
-    let submitter = Submitter::new(Arc::clone(&nodes), &config.data_dir);
+    let follower = Follower::new(Arc::clone(&nodes), Arc::clone(&journal));
+    tasks.spawn(Arc::clone(&follower).run());
+    let submitter = Submitter::new(
+        Arc::clone(&nodes),
+        &config.data_dir,
+        Arc::clone(&journal),
+        follower,
+        counts.metrics.clone(),
+    );
     let mode = match declaration.consensus_check {
         ConsensusCheck::Off => None,
         ConsensusCheck::AfterAccept => Some(CheckMode::After),
@@ -249,6 +285,7 @@ fn build(
         cache,
         jobs: Arc::clone(&jobs),
         journal: Arc::clone(&journal),
+        counts: Arc::clone(&counts),
         checker,
         tip_grace: declaration.tip_grace,
         cpu: Arc::new(Semaphore::new(cores)),
@@ -272,6 +309,7 @@ fn build(
         nodes,
         jobs,
         peer_bytes: ByteBudget::new(PEER_BYTES_MAX),
+        counts,
     })
 }
 

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Target};
+use bitcoin::{BlockHash, CompactTarget, Target};
+use store::{NewBlock, TemplateSource};
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{Span, error, info, warn};
-use validation::block::{Solution, SolutionError, assemble, solution_header};
+use validation::block::{Solution, assemble, solution_header};
+use validation::tip::ChainTip;
 
 use crate::jobs::Job;
 use crate::limits::{
@@ -23,7 +25,7 @@ use crate::limits::{
 };
 use crate::server::Shared;
 use crate::session::{OwnedSolution, Solve};
-use crate::submit::{Found, Origin, UnderWay};
+use crate::submit::UnderWay;
 
 /// The threads that look at solutions. They end when this is dropped.
 #[derive(Debug)]
@@ -143,50 +145,78 @@ fn serve(tasks: &Mutex<Receiver<Task>>) {
 /// Finds the job that the solution makes a block of, and submits that block to every node. Whether
 /// it made one that was not known.
 fn solve(shared: &Arc<Shared>, request: &Solve, received: Instant) -> bool {
-    let Some((found, job)) = find(shared, request) else { return false };
-    let origin = Origin {
-        user: job.user.name.clone(),
-        template_hash: job.accepted.template_hash().to_string(),
-        height: job.accepted.height(),
-        received,
+    let result = match find(shared, request) {
+        End::Block(block) => match shared.submitter.submit(block, received) {
+            true => BLOCK,
+            false => KNOWN,
+        },
+        End::Known(hash) => {
+            info!(block = %hash, "block found again, it is under way already");
+            KNOWN
+        }
+        End::None(tried) if tried.above_target > 0 => "above_target",
+        End::None(_) => "no_job",
     };
-    shared.submitter.submit(&found, &origin)
+    shared.submitter.metrics().solution(result);
+    result == BLOCK
 }
 
-fn find(shared: &Shared, request: &Solve) -> Option<(Found, Arc<Job>)> {
-    let solution = &request.solution;
-    let prev_hash = BlockHash::from_byte_array(solution.prev_hash);
-    let parent = shared.nodes.tip_by_hash(&prev_hash);
-    let tip = shared.nodes.tip();
-    let ntime = solution.ntime;
-    let solution = as_solution(solution, prev_hash);
-    let mut tried = Tried::default();
-    for job in candidates(shared, request) {
-        // A job of another height can not be a block on this parent (BIP 34).
-        if parent.is_some_and(|parent| parent.next_height() != job.accepted.height()) {
-            tried.other_height += 1;
-            continue;
-        }
-        // Before anything is made of the job's transactions.
-        if job.accepted.coinbase().extranonce_len() != solution.extranonce.len() {
-            tried.other_extranonce += 1;
-            continue;
-        }
-        // Our own word on the target, never the peer's: of this very parent, or of the tip that
-        // the job was accepted on, or of the present tip, which differs from the parent's only
-        // at the border of a difficulty period.
-        let own = Some(*job.accepted.tip()).filter(|tip| tip.hash == prev_hash);
-        let judged_by = parent.or(own).or(tip).unwrap_or(*job.accepted.tip());
-        let bits = judged_by.next_bits.at(ntime);
-        match try_job(shared, &job, &solution, bits) {
-            Try::Block(found) => return Some((found, job)),
-            Try::Known(hash) => {
-                info!(block = %hash, "block found again, it is under way already");
-                return None;
-            }
-            Try::None => tried.above_target += 1,
+/// What is counted of solutions: one that made a block, and one of a block that was found before.
+const BLOCK: &str = "block";
+/// See [`BLOCK`].
+const KNOWN: &str = "known_block";
+
+/// What came of a solution.
+enum End {
+    Block(NewBlock),
+    /// A block that was found before.
+    Known(BlockHash),
+    None(Tried),
+}
+
+/// Jobs that made no block, by the reason.
+#[derive(Debug, Default, Clone, Copy)]
+struct Tried {
+    above_target: usize,
+    other_extranonce: usize,
+    other_height: usize,
+}
+
+/// A solution in search of its job.
+struct Search<'a> {
+    shared: &'a Shared,
+    solution: Solution<'a>,
+    /// The block that it builds on, if our nodes know it.
+    parent: Option<ChainTip>,
+    tip: Option<ChainTip>,
+    tried: Tried,
+}
+
+fn find(shared: &Shared, request: &Solve) -> End {
+    let prev_hash = BlockHash::from_byte_array(request.solution.prev_hash);
+    let mut search = Search {
+        shared,
+        solution: as_solution(&request.solution, prev_hash),
+        parent: shared.nodes.tip_by_hash(&prev_hash),
+        tip: shared.nodes.tip(),
+        tried: Tried::default(),
+    };
+    let jobs = candidates(shared, request);
+    if let Some(end) = jobs.iter().find_map(|job| search.look_at(job)) {
+        return end;
+    }
+    // After a restart of ours a miner is back with a solution before it has said who it is. One
+    // that comes again for a single job has been through this.
+    if request.jobs.is_empty() || !request.users.is_empty() {
+        let length = request.solution.extranonce.len();
+        let tried: Vec<u64> = jobs.iter().map(|job| job.number).collect();
+        let max = SOLUTION_JOBS_MAX - tried.len();
+        let others = shared.jobs.on_parent(&prev_hash, length, &tried, max);
+        if let Some(end) = others.iter().find_map(|job| search.look_at(job)) {
+            return end;
         }
     }
+    let tried = search.tried;
     warn!(
         %prev_hash,
         above_target = tried.above_target,
@@ -194,49 +224,56 @@ fn find(shared: &Shared, request: &Solve) -> Option<(Found, Arc<Job>)> {
         other_height = tried.other_height,
         "a solution makes a block of none of the jobs"
     );
-    None
+    End::None(tried)
 }
 
-/// What a solution and one job make.
-enum Try {
-    Block(Found),
-    /// A block that was found before.
-    Known(BlockHash),
-    None,
-}
-
-fn try_job(
-    shared: &Shared,
-    job: &Job,
-    solution: &Solution<'_>,
-    bits: bitcoin::CompactTarget,
-) -> Try {
-    let body = job.body();
-    let header = match solution_header(&job.accepted, &body, solution, bits) {
-        Ok((header, _)) => header,
-        Err(SolutionError::ExtranonceLength { .. } | SolutionError::AboveTarget { .. }) => {
-            return Try::None;
+impl Search<'_> {
+    /// The block that the solution makes with this job, if it makes one.
+    fn look_at(&mut self, job: &Arc<Job>) -> Option<End> {
+        let (accepted, solution) = (&job.accepted, &self.solution);
+        // A job of another height can not be a block on this parent (BIP 34).
+        if self.parent.is_some_and(|parent| parent.next_height() != accepted.height()) {
+            self.tried.other_height += 1;
+            return None;
         }
-    };
-    let hash = header.block_hash();
-    if !Target::from_compact(bits).is_met_by(hash) {
-        return Try::None;
+        // Before anything is made of the job's transactions.
+        if accepted.coinbase().extranonce_len() != solution.extranonce.len() {
+            self.tried.other_extranonce += 1;
+            return None;
+        }
+        // Our own word on the target, never the peer's: of this very parent, or of the tip that
+        // the job was accepted on, or of the present tip, which differs from the parent's only
+        // at the border of a difficulty period.
+        let own = Some(*accepted.tip()).filter(|tip| tip.hash == solution.prev_hash);
+        let judged_by = self.parent.or(own).or(self.tip).unwrap_or(*accepted.tip());
+        let end = self.try_job(job, judged_by.next_bits.at(solution.ntime));
+        if end.is_none() {
+            self.tried.above_target += 1;
+        }
+        end
     }
-    // The same solution again, time after time, does not make us write a block each time.
-    if shared.submitter.knows(&hash) {
-        return Try::Known(hash);
-    }
-    match assemble(&job.accepted, &body, solution, bits) {
-        Ok(block) => Try::Block(Found { hash: block.hash, hex: block.hex().into() }),
-        Err(_) => Try::None,
-    }
-}
 
-#[derive(Default)]
-struct Tried {
-    above_target: usize,
-    other_extranonce: usize,
-    other_height: usize,
+    fn try_job(&self, job: &Job, bits: CompactTarget) -> Option<End> {
+        let (body, solution) = (job.body(), &self.solution);
+        let (header, _) = solution_header(&job.accepted, &body, solution, bits).ok()?;
+        let hash = header.block_hash();
+        if !Target::from_compact(bits).is_met_by(hash) {
+            return None;
+        }
+        // The same solution again, time after time, does not make us write a block each time.
+        if self.shared.submitter.knows(&hash) {
+            return Some(End::Known(hash));
+        }
+        let block = assemble(&job.accepted, &body, solution, bits).ok()?;
+        Some(End::Block(NewBlock {
+            user: job.user.name.as_str().into(),
+            height: job.accepted.height(),
+            template_source: TemplateSource::Miner,
+            template_hash: Some(job.accepted.template_hash()),
+            reward_sat: job.accepted.reward_sat(),
+            block: Arc::new(block),
+        }))
+    }
 }
 
 /// Jobs of the connection first, newest first, then other jobs of its users.

@@ -10,15 +10,15 @@ pub(crate) fn store_settings(config: &config::Checked) -> Settings {
     let kept = &config.store;
     let default = Retention::default();
     let retention = Retention {
-        events: Keep { age_ms: age_ms(kept.events_age), ..default.events },
-        templates: Keep { age_ms: age_ms(kept.templates_age), ..default.templates },
-        transactions: Keep { bytes: kept.transactions_bytes, ..default.transactions },
+        events: keep(kept.events_age, kept.events_bytes),
+        templates: keep(kept.templates_age, kept.templates_bytes),
+        transactions: keep(kept.transactions_age, kept.transactions_bytes),
         // Never longer than accepted ones, and they are of use to nobody for long.
         rejected: Keep {
             age_ms: default.rejected.age_ms.min(age_ms(kept.templates_age)),
             ..default.rejected
         },
-        shares: Keep { age_ms: age_ms(kept.shares_age), ..default.shares },
+        shares: keep(kept.shares_age, kept.shares_bytes),
         ..default
     };
     Settings {
@@ -28,6 +28,10 @@ pub(crate) fn store_settings(config: &config::Checked) -> Settings {
         retention,
         database_bytes_max: kept.database_bytes_max,
     }
+}
+
+fn keep(age: Duration, bytes: u64) -> Keep {
+    Keep { age_ms: age_ms(age), bytes }
 }
 
 /// Ages come from whole days of ten years at most.
@@ -64,10 +68,22 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_says_what_becomes_of_rejected_templates() {
+        let Keep { age_ms, bytes } = Retention::default().rejected;
+        let said = format!(
+            "Rejected ones go after {} days at the latest, and above {} megabytes.",
+            age_ms / DAY_MS,
+            bytes / MB
+        );
+        assert!(config::reference_markdown().contains(&said), "{said}");
+    }
+
+    #[test]
     fn every_key_arrives() {
         let settings = settings(
-            "[store]\nstall_ms = 1234\ndatabase_mb_max = 3\nevents_days = 4\ntemplates_days = 5\n\
-             transactions_mb = 6\nshares_days = 8\n[events]\nsource = \"here\"\n",
+            "[store]\nstall_ms = 1234\ndatabase_mb_max = 3\nevents_days = 4\nevents_mb = 10\n\
+             templates_days = 5\ntemplates_mb = 11\ntransactions_days = 7\ntransactions_mb = 6\n\
+             shares_days = 8\nshares_mb = 12\n[events]\nsource = \"here\"\n",
         );
         let default = Retention::default();
         let expected = Settings {
@@ -76,11 +92,11 @@ mod tests {
             stall_after: Duration::from_millis(1_234),
             database_bytes_max: 3 * MB,
             retention: Retention {
-                events: Keep { age_ms: 4 * DAY_MS, ..default.events },
-                templates: Keep { age_ms: 5 * DAY_MS, ..default.templates },
-                transactions: Keep { bytes: 6 * MB, ..default.transactions },
+                events: Keep { age_ms: 4 * DAY_MS, bytes: 10 * MB },
+                templates: Keep { age_ms: 5 * DAY_MS, bytes: 11 * MB },
+                transactions: Keep { age_ms: 7 * DAY_MS, bytes: 6 * MB },
                 rejected: Keep { age_ms: 5 * DAY_MS, ..default.rejected },
-                shares: Keep { age_ms: 8 * DAY_MS, ..default.shares },
+                shares: Keep { age_ms: 8 * DAY_MS, bytes: 12 * MB },
                 ..default
             },
         };

@@ -1,33 +1,47 @@
 //! Found blocks: to every node at once, and again until each has an answer.
 //!
 //! Nothing is in front of this path: no queue, no lock held across an await, no wait for one node
-//! on behalf of another. Beside it a block goes to the disk ([`crate::found`]), and stays there
-//! until every node has judged it.
+//! on behalf of another. Beside it a block is recorded in the store with what each node made of
+//! it. Where the store can not do that at once it goes to a file ([`crate::found`]), which stays
+//! until the store has it, or without a store until every node has judged it.
 
+mod notes;
+mod record;
+mod resume;
 mod to_node;
+mod under_way;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
+use store::NewBlock;
 use tdp_client::RpcNode;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::found::{FoundFacts, FoundFiles};
-use crate::limits::{FOUND_BLOCKS_OPEN_MAX, FOUND_BLOCKS_REMEMBERED_MAX};
+use crate::follow::Follower;
+use crate::found::FoundFiles;
+use crate::journal::Journal;
+use crate::limits::{FOUND_BLOCKS_REMEMBERED_MAX, NOTES_PER_SUBMISSION_MAX};
 use crate::nodes::Nodes;
+use notes::Notes;
+use record::{Recorder, Steps, ToRecord};
+use to_node::Way;
+pub(crate) use under_way::UnderWay;
 
 /// Submits found blocks to all nodes.
 #[derive(Debug)]
 pub struct Submitter {
     nodes: Arc<Nodes>,
+    journal: Arc<Journal>,
+    follower: Arc<Follower>,
+    metrics: api::Metrics,
     files: FoundFiles,
     /// Solutions are looked at on threads that are not the runtime's.
     runtime: Handle,
@@ -37,44 +51,66 @@ pub struct Submitter {
     under_way: watch::Sender<usize>,
     at_ready_nodes: watch::Sender<usize>,
     keeping: watch::Sender<usize>,
+    ended: watch::Sender<bool>,
 }
 
-/// A found block, ready to be given to nodes.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// Its hash.
-    pub hash: BlockHash,
-    /// All of it, as `submitblock` takes it.
-    pub hex: Arc<str>,
-}
-
-/// Where a found block came from, for the log.
-#[derive(Debug, Clone)]
-pub struct Origin {
-    /// Name of the user who declared the template.
-    pub user: String,
-    /// Template it was built from, 64 hex digits.
-    pub template_hash: String,
-    /// Height of the block.
-    pub height: u32,
-    /// When the solution reached us.
-    pub received: Instant,
-}
-
-/// A block that some node has not judged yet.
+/// A block that some node has not judged yet, or that is not recorded yet.
 #[derive(Debug)]
 struct Open {
     hash: BlockHash,
+    height: u32,
+    /// Name of the user who declared the template.
+    user: String,
+    /// Template it was built from, 64 hex digits.
+    template_hash: String,
+    /// When the solution reached us, Unix milliseconds.
+    found_at_ms: u64,
+    /// When it did, or when this process learned of a block of an earlier one.
+    received: Instant,
+    /// Time between the two.
+    before: Duration,
+    /// Blocks on it, itself included, when the last process ended.
+    confirmations: u32,
     file: PathBuf,
     /// `file` is on the disk.
-    kept: AtomicBool,
+    in_file: AtomicBool,
+    /// The store has it on the disk.
+    in_store: AtomicBool,
     /// At least one node has it.
     taken: AtomicBool,
-    /// Nodes whose way has not ended.
-    ways: AtomicUsize,
-    /// Held from the end of the last way until the file is gone, so that a shutdown in between
-    /// does not leave it behind.
-    closing: Mutex<Option<UnderWay>>,
+}
+
+impl Open {
+    fn new(hash: BlockHash, file: PathBuf, found_at_ms: u64, received: Instant) -> Self {
+        Self {
+            hash,
+            height: 0,
+            user: String::new(),
+            template_hash: String::new(),
+            found_at_ms,
+            received,
+            before: Duration::ZERO,
+            confirmations: 0,
+            file,
+            in_file: AtomicBool::new(false),
+            in_store: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
+        }
+    }
+
+    /// From the solution on.
+    fn latency(&self) -> Duration {
+        self.before + self.received.elapsed()
+    }
+
+    /// Where a start finds the block, in words.
+    fn kept(&self) -> Option<String> {
+        match (self.in_store.load(Ordering::Relaxed), self.in_file.load(Ordering::Relaxed)) {
+            (true, _) => Some("the store".to_owned()),
+            (false, true) => Some(self.file.display().to_string()),
+            (false, false) => None,
+        }
+    }
 }
 
 /// What waits for the first answer of a node to a block.
@@ -85,21 +121,24 @@ struct FirstAnswer {
     under_way: Option<UnderWay>,
 }
 
-/// How the way of a block to one node ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Judged,
-    GaveUp,
-}
-
 impl Submitter {
-    /// For these nodes. Keeps blocks in `data_dir`, and submits what an earlier run left there.
+    /// For these nodes. Records in `journal`, and in files of `data_dir` where that can not be.
+    /// [`Self::resume`] is to be called once, before the first solution comes.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub fn new(nodes: Arc<Nodes>, data_dir: &Path) -> Arc<Self> {
-        let submitter = Arc::new(Self {
+    pub fn new(
+        nodes: Arc<Nodes>,
+        data_dir: &Path,
+        journal: Arc<Journal>,
+        follower: Arc<Follower>,
+        metrics: api::Metrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             nodes,
+            journal,
+            follower,
+            metrics,
             files: FoundFiles::open(data_dir),
             runtime: Handle::current(),
             seen: Mutex::default(),
@@ -108,33 +147,32 @@ impl Submitter {
             under_way: watch::Sender::new(0),
             at_ready_nodes: watch::Sender::new(0),
             keeping: watch::Sender::new(0),
-        });
-        let earlier = Arc::clone(&submitter);
-        // Counted, so that a shutdown at once does not cut it off in the middle.
-        let reading = UnderWay::begin(&submitter.keeping);
-        submitter.runtime.spawn_blocking(move || {
-            earlier.submit_left_over();
-            drop(reading);
-        });
-        submitter
+            ended: watch::Sender::new(false),
+        })
     }
 
-    /// Sends the block to every node, each by itself, and returns at once. False when this very
-    /// block is known already: the same solution may come twice.
-    pub fn submit(self: &Arc<Self>, found: &Found, origin: &Origin) -> bool {
-        let hash = found.hash;
+    /// Sends the block to every node, each by itself, and returns at once. `received` is when its
+    /// solution came. False when this very block is known already: the same solution may come
+    /// twice.
+    pub fn submit(self: &Arc<Self>, block: NewBlock, received: Instant) -> bool {
+        let hash = block.block.hash;
         if !self.remember(hash) {
             info!(block = %hash, "block found again, it is under way already");
             return false;
         }
-        let (open, answers) = self.start(found, origin);
+        let file = self.files.path(&hash);
+        let open = Open {
+            height: block.height,
+            user: block.user.to_string(),
+            template_hash: block.template_hash.map(|hash| hash.to_string()).unwrap_or_default(),
+            ..Open::new(hash, file, clock::unix_us() / 1_000, received)
+        };
+        let hex = block.block.hex().into();
+        let open = self.start(open, hex, Steps::new(), ToRecord::New(block));
         info!(
-            block = %hash, height = origin.height, user = origin.user,
-            template = origin.template_hash, nodes = self.nodes.all().len(),
-            "BLOCK FOUND, submitting to every node"
+            block = %hash, height = open.height, user = open.user, template = open.template_hash,
+            nodes = self.nodes.all().len(), "BLOCK FOUND, submitting to every node"
         );
-        let kept = self.keep(&open, found, origin);
-        self.runtime.spawn(Arc::clone(self).see_to_end(open, answers, kept));
         true
     }
 
@@ -143,135 +181,60 @@ impl Submitter {
         lock(&self.seen).contains(hash)
     }
 
-    /// Submits the blocks that an earlier run could give to no node, or not to all.
-    fn submit_left_over(self: &Arc<Self>) {
-        for file in self.files.left_over() {
-            if lock(&self.open).len() >= FOUND_BLOCKS_OPEN_MAX {
-                error!(file = %file.display(), max = FOUND_BLOCKS_OPEN_MAX,
-                    "too many found blocks at once: the next start submits this one");
-                continue;
-            }
-            let Some((facts, hex)) = self.files.load(&file) else { continue };
-            if !self.remember(facts.hash) {
-                continue;
-            }
-            let found = Found { hash: facts.hash, hex: hex.into() };
-            let origin = Origin {
-                user: facts.user,
-                template_hash: facts.template_hash,
-                height: facts.height,
-                received: Instant::now(),
-            };
-            let (open, answers) = self.start(&found, &origin);
-            open.kept.store(true, Ordering::Relaxed);
-            warn!(block = %found.hash, height = origin.height, user = origin.user,
-                file = %open.file.display(), found_at_unix_ms = facts.found_at_unix_ms,
-                "a block found before the last end has not reached every node: submitting it again");
-            self.runtime.spawn(Arc::clone(self).see_to_end(open, answers, None));
-        }
+    /// What is counted of solutions and blocks.
+    pub(crate) fn metrics(&self) -> &api::Metrics {
+        &self.metrics
     }
 
-    /// Gives the block to every node before anything else is done with it.
+    /// Gives the block to every node that has not judged it, before anything else is done with it.
     fn start(
         self: &Arc<Self>,
-        found: &Found,
-        origin: &Origin,
-    ) -> (Arc<Open>, Vec<JoinHandle<End>>) {
-        let open = Arc::new(Open {
-            hash: found.hash,
-            file: self.files.path(&found.hash),
-            kept: AtomicBool::new(false),
-            taken: AtomicBool::new(false),
-            ways: AtomicUsize::new(self.nodes.all().len()),
-            closing: Mutex::default(),
-        });
-        let to_node = |node: &RpcNode| {
-            let (node, found, origin) = (node.clone(), found.clone(), origin.clone());
-            let (submitter, open) = (Arc::clone(self), Arc::clone(&open));
-            // Counted before the task starts, so that nobody sees an idle moment in between.
-            let ready = node.state().borrow().is_ready();
-            let mut first = FirstAnswer {
-                holds_checks: ready.then(|| UnderWay::begin(&self.at_ready_nodes)),
-                under_way: Some(UnderWay::begin(&self.under_way)),
-            };
-            self.runtime.spawn(async move {
-                let end = submitter.to_node(&node, &found, &origin, &open, &mut first).await;
-                if open.ways.fetch_sub(1, Ordering::Relaxed) == 1 {
-                    *lock(&open.closing) = Some(UnderWay::begin(&submitter.keeping));
-                }
-                drop(first);
-                end
-            })
-        };
-        let answers = self.nodes.all().iter().map(to_node).collect();
+        open: Open,
+        hex: Arc<str>,
+        steps: Steps,
+        to_record: ToRecord,
+    ) -> Arc<Open> {
+        let open = Arc::new(open);
+        let ways: Vec<_> =
+            self.nodes.all().iter().filter_map(|node| Way::new(node, &steps)).collect();
+        let count = ways.len();
+        let (sender, notes) = mpsc::channel(count.max(1) * NOTES_PER_SUBMISSION_MAX);
+        let sender = Notes::new(sender, &self.keeping);
+        for way in ways {
+            self.send(way, &open, &hex, sender.clone());
+        }
         lock(&self.open).push(Arc::clone(&open));
-        (open, answers)
+        let recorder = Recorder::new(Arc::clone(self), Arc::clone(&open), steps, notes, count);
+        let recording = UnderWay::begin(&self.keeping);
+        self.spawn(recorder.run(to_record, hex, recording));
+        open
     }
 
-    /// Writes the block to the disk, beside its submission.
-    fn keep(
-        self: &Arc<Self>,
-        open: &Arc<Open>,
-        found: &Found,
-        origin: &Origin,
-    ) -> Option<JoinHandle<()>> {
-        if lock(&self.open).len() > FOUND_BLOCKS_OPEN_MAX {
-            error!(block = %found.hash, max = FOUND_BLOCKS_OPEN_MAX,
-                "too many found blocks at once: this one is not kept on disk");
-            return None;
-        }
-        let facts = FoundFacts {
-            hash: found.hash,
-            height: origin.height,
-            user: origin.user.clone(),
-            template_hash: origin.template_hash.clone(),
-            found_at_unix_ms: clock::unix_us() / 1_000,
-            digits: found.hex.len(),
+    fn send(self: &Arc<Self>, way: Way, open: &Arc<Open>, hex: &Arc<str>, notes: Notes) {
+        let (submitter, open, hex) = (Arc::clone(self), Arc::clone(open), Arc::clone(hex));
+        // Counted before the task starts, so that nobody sees an idle moment in between.
+        let ready = way.node().state().borrow().is_ready();
+        let mut first = FirstAnswer {
+            holds_checks: ready.then(|| UnderWay::begin(&self.at_ready_nodes)),
+            under_way: Some(UnderWay::begin(&self.under_way)),
         };
-        let (submitter, open, hex) = (Arc::clone(self), Arc::clone(open), Arc::clone(&found.hex));
-        let guard = UnderWay::begin(&self.keeping);
-        Some(self.runtime.spawn_blocking(move || {
-            match submitter.files.keep(&facts, &hex) {
-                Ok(()) => open.kept.store(true, Ordering::Relaxed),
-                Err(error) => error!(block = %open.hash, file = %open.file.display(), %error,
-                    "a found block could not be kept on disk"),
-            }
-            drop(guard);
-        }))
+        self.spawn(async move {
+            submitter.to_node(way, &open, &hex, &notes, &mut first).await;
+            // What there was to tell is counted as being recorded by now.
+            drop(first);
+        });
     }
 
-    /// Forgets the block, and its file, when every node has judged it.
-    async fn see_to_end(
-        self: Arc<Self>,
-        open: Arc<Open>,
-        answers: Vec<JoinHandle<End>>,
-        kept: Option<JoinHandle<()>>,
-    ) {
-        let mut judged = true;
-        for answer in answers {
-            judged &= matches!(answer.await, Ok(End::Judged));
-        }
-        // What is still being written could not be removed.
-        if let Some(kept) = kept {
-            let _ = kept.await;
-        }
-        let closing = lock(&open.closing).take();
-        lock(&self.open).retain(|other| other.hash != open.hash);
-        let file = open.file.display().to_string();
-        if !open.kept.load(Ordering::Relaxed) {
-            return;
-        }
-        if !judged && !open.taken.load(Ordering::Relaxed) {
-            error!(block = %open.hash, file, "no node has taken this found block: the file stays, \
-                and the next start submits it");
-            return;
-        }
-        let submitter = Arc::clone(&self);
-        let removed = self.runtime.spawn_blocking(move || submitter.files.remove(&open.hash)).await;
-        if let Ok(Err(error)) = removed {
-            warn!(file, %error, "can not be removed; the next start submits the block again");
-        }
-        drop(closing);
+    /// Runs a task until the end of this.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut ended = self.ended.subscribe();
+        self.runtime.spawn(async move {
+            tokio::select! {
+                biased;
+                () = task => {}
+                _ = ended.wait_for(|ended| *ended) => {}
+            }
+        });
     }
 
     /// Announces that a solution is being looked at, for as long as the guard lives. A consensus
@@ -280,31 +243,38 @@ impl Submitter {
         UnderWay::begin(&self.solving)
     }
 
-    /// Waits, no longer than `limit`, until every solution that came was looked at, and every
-    /// block found is on the disk and has had its first answer from every node. Says which blocks
-    /// no node has.
+    /// Solutions that are being looked at or wait for it.
+    pub(crate) fn solutions(&self) -> usize {
+        *self.solving.borrow()
+    }
+
+    /// Waits, no longer than `limit`, until every solution that came was looked at, every block
+    /// found is on the disk and has had its first answer from every node, and every answer is
+    /// recorded. Then no node is asked any more. Says which blocks no node has.
     pub async fn finish(&self, limit: Duration) {
         if tokio::time::timeout(limit, self.idle()).await.is_err() {
-            warn!("a found block is still being submitted");
+            warn!("a found block is still being submitted or recorded");
         }
+        self.ended.send_replace(true);
         for open in lock(&self.open).iter() {
             if open.taken.load(Ordering::Relaxed) {
                 continue;
             }
-            let (block, file) = (open.hash, open.file.display());
-            if open.kept.load(Ordering::Relaxed) {
-                error!(%block, %file, "NO NODE HAS TAKEN this found block: the file holds it, and \
-                    the next start submits it");
-            } else {
-                error!(%block, %file, "NO NODE HAS TAKEN this found block, and it is not on the \
-                    disk: it is lost unless a node still has it under way");
+            let block = open.hash;
+            match open.kept() {
+                Some(kept) => {
+                    error!(%block, "NO NODE HAS TAKEN this found block: {kept} holds it, \
+                    and the next start submits it")
+                }
+                None => error!(%block, "NO NODE HAS TAKEN this found block, and it is not on the \
+                    disk: it is lost unless a node still has it under way"),
             }
         }
     }
 
     async fn idle(&self) {
-        // In this order: a solution that makes a block is counted as one before it is let go. A
-        // closed channel means that nobody counts any more.
+        // In this order: a solution that makes a block is counted as one before it is let go, and
+        // an answer as one to record. A closed channel means that nobody counts any more.
         for count in [&self.solving, &self.under_way, &self.keeping] {
             let _ = count.subscribe().wait_for(|count| *count == 0).await;
         }
@@ -327,25 +297,12 @@ impl Submitter {
         }
         true
     }
+
+    fn node_names(&self) -> impl Iterator<Item = &str> {
+        self.nodes.all().iter().map(RpcNode::name)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Counts one solution or submission as under way for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct UnderWay(watch::Sender<usize>);
-
-impl UnderWay {
-    fn begin(count: &watch::Sender<usize>) -> Self {
-        count.send_modify(|count| *count += 1);
-        Self(count.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
 }

@@ -15,6 +15,8 @@ use rand::RngCore;
 use validation::declared::TemplateHash;
 use validation::rejection::Reason;
 
+use crate::counts::Gauge;
+
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 32;
 const ALLOCATED_BYTES: usize = 2 + 8 + 16 + 8 + MAC_BYTES;
@@ -102,6 +104,7 @@ pub struct TokenMint {
     mac_key: [u8; 32],
     last_sequence: AtomicU64,
     lifetime: Duration,
+    unused: Gauge,
 }
 
 #[derive(Clone, Copy)]
@@ -118,7 +121,13 @@ impl TokenMint {
             mac_key: tagged_hash("jds/token-mac", &[authority_secret]),
             last_sequence: AtomicU64::new(0),
             lifetime,
+            unused: Gauge::default(),
         }
+    }
+
+    /// Tokens that connections hold and have not used. Kept up to date by those who hold them.
+    pub fn unused(&self) -> &Gauge {
+        &self.unused
     }
 
     /// A fresh token for `AllocateMiningJobToken.Success`, with its sequence number.

@@ -18,6 +18,7 @@ use validation::tx::Tx;
 pub struct TxCache {
     inner: RwLock<Inner>,
     bytes_max: usize,
+    metrics: api::Metrics,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +49,12 @@ pub struct CacheSize {
 impl TxCache {
     /// A cache that holds at most `bytes_max` bytes of memory.
     pub fn new(bytes_max: usize) -> Self {
-        Self { inner: RwLock::default(), bytes_max }
+        Self::counted(bytes_max, api::Metrics::new())
+    }
+
+    /// As [`Self::new`], with the look-ups of lists counted.
+    pub fn counted(bytes_max: usize, metrics: api::Metrics) -> Self {
+        Self { inner: RwLock::default(), bytes_max, metrics }
     }
 
     /// The transaction with this wtxid, if known.
@@ -64,7 +70,11 @@ impl TxCache {
         // Counting an owner up waits until the counter is in the processor's cache, one after the
         // other; many reads wait at the same time. So they are read first.
         black_box(found.iter().flatten().map(|entry| Arc::strong_count(&entry.tx)).max());
-        found.into_iter().map(|entry| entry.map(Entry::touch)).collect()
+        let found: Vec<_> = found.into_iter().map(|entry| entry.map(Entry::touch)).collect();
+        drop(inner);
+        let hits = found.iter().flatten().count();
+        self.metrics.cache("transactions", hits as u64, (found.len() - hits) as u64);
+        found
     }
 
     /// Adds transactions that the node knows or that an accepted job holds.

@@ -18,6 +18,7 @@ use validation::verdict::{TxSlots, judge, missing, seal_and_judge, supplied};
 
 use crate::budget::Permit;
 use crate::check::{Checked, Checker};
+use crate::counts::Counts;
 use crate::jobs::{Declarer, Job, Jobs, User};
 use crate::journal::{Case, Journal, Named, Timing};
 use crate::limits::CHECK_WAIT_MAX;
@@ -96,6 +97,8 @@ pub struct Validator {
     pub jobs: Arc<Jobs>,
     /// Where verdicts become durable.
     pub journal: Arc<Journal>,
+    /// Where verdicts are counted.
+    pub counts: Arc<Counts>,
     /// Consensus checks, unless they are off.
     pub checker: Option<(Arc<Checker>, CheckMode)>,
     /// How long a job one block ahead waits for our node.
@@ -222,8 +225,20 @@ impl Validator {
         judged.await.unwrap_or_else(refused)
     }
 
-    /// Makes a verdict durable, after the node's word where the answer waits for that.
+    /// Makes a verdict durable, and counts it.
     async fn conclude(&self, case: &Case, verdict: Verdict) -> Outcome {
+        let timing = verdict.timing;
+        let outcome = self.record(case, verdict).await;
+        match &outcome {
+            Outcome::Accepted { .. } => self.counts.observe(case, Ok(()), &timing),
+            Outcome::Rejected(rejection) => self.counts.observe(case, Err(rejection), &timing),
+            Outcome::NeedTxs(_) => {}
+        }
+        outcome
+    }
+
+    /// Makes a verdict durable, after the node's word where the answer waits for that.
+    async fn record(&self, case: &Case, verdict: Verdict) -> Outcome {
         let Verdict { named, timing, result } = verdict;
         let (missing, mut checked) = (timing.missing, None);
         let refusal = match result {

@@ -50,10 +50,11 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 /// A megabyte is 10^6 bytes everywhere.
 const MB: u64 = 1_000_000;
 
-/// What is kept for how long. The defaults add up to less than 1.4 GB with all tables full, which
+/// What is kept for how long, a megabyte (MB) being 10^6 bytes. The defaults add up to less than 1.5 GB with all tables full, which
 /// suits the card of a Raspberry Pi; with a handful of miners it stays below 700 MB. Blocks (without
 /// their bytes), aggregates of all users by day, and the totals of users are kept for ever: they
-/// are small.
+/// are small. `[store]` of the configuration has the same defaults; a test of the server compares
+/// the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Events: 30 days, 256 MB. Readers that stay away for longer get [`crate::Gone`]. The newest
@@ -62,8 +63,9 @@ pub struct Retention {
     /// Accepted templates without their transactions: 30 days, 64 MB.
     pub templates: Keep,
     /// Transactions of accepted templates: 2 days, 512 MB. A transaction goes when no template
-    /// that keeps its transactions names it any more; each takes some thirty bytes of memory. Those of Bitcoin's mempool bring about
-    /// 300 MB a day; templates are of no use for mining after the next block.
+    /// that keeps its transactions names it any more; each takes some thirty bytes of memory. Those
+    /// of Bitcoin's mempool bring about 300 MB a day; templates are of no use for mining after the
+    /// next block.
     pub transactions: Keep,
     /// Rejected templates: 7 days, 32 MB.
     pub rejected: Keep,
@@ -73,6 +75,9 @@ pub struct Retention {
     pub hourly_age_ms: u64,
     /// Age from which aggregates by day of single users go, milliseconds: 800 days.
     pub user_daily_age_ms: u64,
+    /// Bytes of all aggregates above which those of single users go, by hour before by day: 128 MB,
+    /// which is a year of a few hundred users. Those of all users together are not many.
+    pub aggregates_bytes: u64,
 }
 
 impl Default for Retention {
@@ -85,6 +90,7 @@ impl Default for Retention {
             shares: Keep { age_ms: 7 * DAY_MS, bytes: 256 * MB },
             hourly_age_ms: 90 * DAY_MS,
             user_daily_age_ms: 800 * DAY_MS,
+            aggregates_bytes: 128 * MB,
         }
     }
 }

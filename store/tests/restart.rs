@@ -116,6 +116,26 @@ fn lost_files_start_a_new_epoch() {
     assert_eq!(started.previous_epoch, second.to_string());
 }
 
+#[cfg(unix)]
+#[test]
+fn nobody_else_can_read_a_new_database() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+    let store = open(dir.path());
+    write(&store, 1);
+    for name in ["jds.sqlite", "jds.sqlite-wal", "jds.sqlite-shm"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    store.close();
+    // An operator who lets a group read it knows why.
+    fs::set_permissions(path("jds.sqlite"), fs::Permissions::from_mode(0o640)).unwrap();
+    let store = open(dir.path());
+    write(&store, 1);
+    assert_eq!((mode("jds.sqlite"), mode("jds.sqlite-wal")), (0o640, 0o640));
+}
+
 #[test]
 fn a_store_is_opened_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -137,13 +157,16 @@ fn a_newer_database_is_refused_unharmed() {
     let path = dir.path().join("jds.sqlite");
     let version = |version: u32| {
         let database = Connection::open(&path).unwrap();
+        let before: u32 =
+            database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         database.pragma_update(None, "user_version", version).unwrap();
+        before
     };
-    version(999);
+    let ours = version(999);
     let error = SqliteStore::open(Settings::new(dir.path())).unwrap_err();
-    assert!(matches!(error, OpenError::TooNew { found: 999, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::TooNew { found: 999, .. }), "{error}");
     assert!(error.to_string().contains("newer program"), "{error}");
-    version(1);
+    version(ours);
     let store = open(dir.path());
     assert_eq!(all_events(&store).len(), 2);
     assert_eq!(store.epoch(), epoch);
@@ -155,8 +178,10 @@ fn files_of_others_are_refused_unharmed() {
     let path = dir.path().join("jds.sqlite");
     let theirs = Connection::open(&path).unwrap();
     theirs.execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)").unwrap();
+    let before = fs::read(&path).unwrap();
     let error = SqliteStore::open(Settings::new(dir.path())).unwrap_err();
     assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    assert!(fs::read(&path).unwrap() == before, "not even its journal mode changes");
     let rows: u32 = theirs.query_row("SELECT count(*) FROM theirs", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 1);
     drop(theirs);

@@ -156,6 +156,55 @@ fn too_many_bytes_of_transactions_make_the_oldest_templates_give_theirs_up() {
     }
 }
 
+/// Whoever declares under ever new names can not fill the disk with statistics.
+#[test]
+fn statistics_of_single_users_are_bounded_and_those_of_all_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    // A bit more than the days of so many users take.
+    let bytes = 300_000;
+    let store = open(dir.path(), Retention { aggregates_bytes: bytes, ..KEEP_ALL });
+    let accepted = job(200, 1, txs(0..3));
+    let hour_ms = 3_600_000;
+    for number in 0..1_500_u64 {
+        let template = template(&format!("user-{number}"), job(200, 1, txs(0..3)));
+        let at_ms = NOW_MS + number / 500 * hour_ms;
+        let _written = store.commit(Batch::new(at_ms).accept_template(template));
+    }
+    commit(&store, Batch::new(NOW_MS));
+    let before = store.sizes().unwrap();
+    assert_counted(dir.path(), &before);
+    assert!(size(&before, "aggregates").1 > 3 * bytes / 2);
+    store.retain(NOW_MS + 3 * hour_ms).unwrap();
+    let sizes = store.sizes().unwrap();
+    assert_counted(dir.path(), &sizes);
+    let (rows, kept) = size(&sizes, "aggregates");
+    assert!(kept <= bytes && rows > 0, "{rows} rows, {kept} bytes");
+    let of = |user: Option<&str>, period| {
+        let user = user.map(str::to_owned);
+        let query = SharesQuery { user, period, from_ms: 0, until_ms: u64::MAX >> 1 };
+        let counts = store.shares_summary(&query).unwrap();
+        counts.iter().map(|count| count.templates_accepted).sum::<u64>()
+    };
+    assert_eq!((of(None, Period::Hour), of(None, Period::Day)), (1_500, 1_500));
+    assert_eq!(of(Some("user-0"), Period::Hour), 0, "the oldest hour went first");
+    assert_eq!(of(Some("user-0"), Period::Day), 1, "hours go before days");
+    assert_eq!(of(Some("user-1499"), Period::Day), 1);
+    assert_eq!(store.miner("user-0").unwrap().unwrap().templates_accepted_total, 1);
+    let found = store.template(TemplateRef::Hash(accepted.template_hash())).unwrap();
+    assert!(found.is_some(), "nothing else goes");
+    drop(store);
+    // Less than the days take: then those go as well, but never those of all together.
+    let store = open(dir.path(), Retention { aggregates_bytes: 10_000, ..KEEP_ALL });
+    store.retain(NOW_MS + 3 * hour_ms).unwrap();
+    let sizes = store.sizes().unwrap();
+    assert_counted(dir.path(), &sizes);
+    assert!(size(&sizes, "aggregates").1 <= 10_000);
+    let query =
+        SharesQuery { user: None, period: Period::Day, from_ms: 0, until_ms: u64::MAX >> 1 };
+    let days = store.shares_summary(&query).unwrap();
+    assert_eq!(days.iter().map(|day| day.templates_accepted).sum::<u64>(), 1_500);
+}
+
 #[test]
 fn blocks_are_kept_for_ever_and_tokens_until_they_expire() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,13 +1,13 @@
 //! A real node, a real server in front of it, and the files between them.
 
 use std::fmt::Write;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bitcoin::{BlockHash, Transaction};
-use jds::server::{Server, StartError};
+use jds::server::Server;
 use jds_wire::Secp256k1PublicKey;
 use signet::kinds::COIN_VALUE_SAT_MIN;
 use signet::{Coin, Node, wait};
@@ -81,6 +81,12 @@ impl Setup {
         self
     }
 
+    /// With the HTTP API, on a port of its own, and these lines in its table.
+    #[must_use]
+    pub fn api(self, lines: &str) -> Self {
+        self.table("api", &format!("listen = \"127.0.0.1:0\"\n{lines}"))
+    }
+
     /// With the data directory there, instead of beside the configuration.
     #[must_use]
     pub fn data_dir(mut self, dir: &Path) -> Self {
@@ -147,20 +153,20 @@ impl Setup {
     }
 }
 
-/// Starts the server of this configuration, once the server before has let go of its store.
+/// Starts the server of this configuration.
 async fn serve(file: &Path) -> Server {
     let checked = config::load(file, std::iter::empty()).unwrap_or_else(|error| {
         panic!("{error}\n{}", std::fs::read_to_string(file).unwrap_or_default())
     });
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match Server::start(&checked).await {
-            Err(StartError::Store(store::OpenError::InUse { .. })) if Instant::now() < deadline => {
-                tokio::time::sleep(wait::POLL_INTERVAL).await;
-            }
-            started => return started.expect("a server"),
-        }
-    }
+    Server::start(&checked).await.expect("a server")
+}
+
+/// Waits until the server that was here has let go of its store: what is left of its tasks may hold
+/// it for a moment.
+fn wait_closed(data_dir: &Path) {
+    let lock = File::open(data_dir.join("jds.stream")).expect("the lock of the store");
+    wait::until_true("the store to be closed", PATIENCE, || lock.try_lock().is_ok())
+        .expect("the end of the server");
 }
 
 impl World {
@@ -178,6 +184,12 @@ impl World {
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.server.local_addr()
+    }
+
+    /// Where its HTTP API listens.
+    #[track_caller]
+    pub fn api(&self) -> SocketAddr {
+        self.server.api_addr().expect("a server that was set up with an API")
     }
 
     /// The server's configuration file, its key file beside it.
@@ -200,6 +212,7 @@ impl World {
     pub async fn restart(self, meanwhile: impl FnOnce()) -> Self {
         let Self { server, nodes, authority, data_dir, files } = self;
         server.shutdown().await;
+        wait_closed(&data_dir);
         meanwhile();
         let server = serve(&files.path().join(CONFIG)).await;
         Self { server, nodes, authority, data_dir, files }

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use bitcoin::{Block, BlockHash, Target, hashes::Hash};
 use jds::client::template::{MinerTemplate, Solved};
+use jds::client::{JdClient, SetupOptions};
 use jds::limits::{SOLUTIONS_WITHOUT_BLOCK_BURST, SOLUTIONS_WITHOUT_BLOCK_INTERVAL};
-use jds_tests::{Miner, PATIENCE, Setup, Work, World, accepted};
+use jds_tests::{Miner, PATIENCE, Setup, Work, World, accepted, kept};
 use jds_wire::message::PushSolution;
 use serde_json::{Value, json};
 use signet::{Node, NodeOptions, wait};
@@ -136,22 +137,38 @@ async fn a_job_outlives_the_connection_that_declared_it() {
     world.assert_mined(hash, &template.txs);
 }
 
+/// A solution is worth the same whoever brings it, also before they have said who they are.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_users_job_is_not_anybodys() {
+async fn anybodys_solution_makes_the_block_of_its_job() {
     let world = logging_world().await;
-    let work = world.work();
     let mut alice = world.miner("alice").await;
-    let template = alice.template(&work);
-    accepted(&alice.declare(&template).await);
-
     let mut mallory = world.miner("mallory").await;
-    mallory.push(&solve_with(&work, &template, 1)).await;
-    mallory.token().await;
-    // Alice's own comes later and is the only one that the node sees.
-    let solved = solve_with(&work, &template, 2);
-    alice.push(&solved).await;
-    world.assert_mined(solved.block.block_hash(), &template.txs);
-    assert_eq!(submissions(world.node()), 1);
+    let options = SetupOptions::default();
+    let authority = Some(world.authority);
+    let mut nobody = JdClient::connect(world.address(), authority, &options).await.unwrap();
+    for named in [true, false] {
+        let work = world.work();
+        let template = alice.template(&work);
+        accepted(&alice.declare(&template).await);
+        // Newer, but of another parent or another length: not in the way.
+        let mut other = template.clone();
+        other.extranonce_bytes = 8;
+        let script = template.coinbase.input[0].script_sig.as_bytes();
+        other.coinbase.input[0].script_sig = script[..script.len() - 8].to_vec().into();
+        accepted(&mallory.declare(&other).await);
+
+        let solved = solve_with(&work, &template, 1);
+        if named {
+            mallory.push(&solved).await;
+        } else {
+            nobody.push_solution(solution(&solved)).await.unwrap();
+        }
+        let hash = solved.block.block_hash();
+        world.assert_mined(hash, &template.txs);
+        let block = kept::wait_block(&*world.store(), hash);
+        assert_eq!(block.user, "alice", "the block is hers who declared it");
+        world.synced_to(hash).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,7 +54,7 @@ impl Reach {
                 && (denied_ip == ip || (is_this_machine(denied_ip) && is_this_machine(ip)))
         };
         if self.deny.iter().any(same) {
-            return Some(format!("{address} is one of the nodes"));
+            return Some(format!("{address} is one of the nodes, or this server"));
         }
         let allowed = self.allow.iter().any(|range| range.contains(address.ip()));
         if allowed || is_public(address.ip()) {

@@ -1,7 +1,8 @@
 //! The one table of all keys: the parser checks names, types, ranges and choices against it,
 //! takes the defaults from it, and the reference is printed from it. The table itself is in
-//! `tables`, what it is made of is here.
+//! `tables` and `kept`, what it is made of is here.
 
+mod kept;
 mod tables;
 
 pub(crate) use tables::TABLES;
@@ -18,6 +19,9 @@ pub const NODE_DOWNLOAD_URL_VARIABLE: &str = "JDS_NODE_DOWNLOAD_URL";
 
 /// Between the levels of a key in an environment variable.
 pub(crate) const ENV_SEPARATOR: &str = "__";
+
+/// Unit of a key in megabytes: 10^6 bytes in every key.
+const MEGABYTES: &str = "megabytes (1,000,000 bytes)";
 
 /// A table of the file.
 #[derive(Debug)]
@@ -47,11 +51,30 @@ pub(crate) struct Key {
     pub(crate) meaning: &'static str,
 }
 
+const fn key(name: &'static str, kind: Kind, need: Need, meaning: &'static str) -> Key {
+    Key { name, kind, need, example: "", unit: "", secret: false, meaning }
+}
+
+impl Key {
+    const fn unit(self, unit: &'static str) -> Self {
+        Self { unit, ..self }
+    }
+
+    const fn example(self, example: &'static str) -> Self {
+        Self { example, ..self }
+    }
+
+    const fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+}
+
 /// Type and bounds of a value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Text,
     Path,
+    Bool,
     Integer {
         min: i64,
         max: i64,
@@ -90,6 +113,7 @@ impl Kind {
         match self {
             Self::Text => "a text in quotes".to_owned(),
             Self::Path => "a file path in quotes".to_owned(),
+            Self::Bool => "true or false, without quotes".to_owned(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Number { min, max } => format!("a number from {min} to {max}"),
             Self::Choice(words) => format!("one of {}", quoted(words)),

@@ -1,32 +1,7 @@
 //! Every key of every table.
 
-use super::{Key, Kind, Need, Table};
-
-const MEGABYTES: &str = "megabytes (1,000,000 bytes)";
-
-/// Ten years, days.
-const DAYS_MAX: i64 = 3_650;
-
-/// Bound of `webhook_allow`, entries.
-const WEBHOOK_ALLOW_MAX: usize = 64;
-
-const fn key(name: &'static str, kind: Kind, need: Need, meaning: &'static str) -> Key {
-    Key { name, kind, need, example: "", unit: "", secret: false, meaning }
-}
-
-impl Key {
-    const fn unit(self, unit: &'static str) -> Self {
-        Self { unit, ..self }
-    }
-
-    const fn example(self, example: &'static str) -> Self {
-        Self { example, ..self }
-    }
-
-    const fn secret(self) -> Self {
-        Self { secret: true, ..self }
-    }
-}
+use super::kept::{API, EVENTS, STORE};
+use super::{Key, Kind, MEGABYTES, Need, Table, key};
 
 /// Every key, in the order of the reference.
 pub(crate) static TABLES: &[Table] = &[
@@ -71,8 +46,10 @@ pub(crate) static TABLES: &[Table] = &[
         name: "store",
         array: false,
         optional: None,
-        meaning: "What is kept in data_dir, and for how long. What is older or more goes, the \
-                  oldest first; blocks and statistics by day are kept for ever.",
+        meaning: "What is kept in data_dir, and for how long. Of each kind, what is older than its \
+                  days goes, and above its megabytes the oldest, whichever comes first. A \
+                  megabyte is 1,000,000 bytes of content; the file is about a fifth larger. \
+                  Blocks and statistics by day are kept for ever.",
         keys: STORE,
     },
     Table {
@@ -290,84 +267,6 @@ const JOB_DECLARATION: &[Key] = &[
          is too little.",
     )
     .unit("connections"),
-];
-
-const STORE: &[Key] = &[
-    key(
-        "stall_ms",
-        Kind::Integer { min: 100, max: 60_000 },
-        Need::Default("2000"),
-        "How long an answer waits for a disk that fails. Then it is given all the same and noted \
-         as volatile: a crash before the disk is back would forget what it tells of.",
-    )
-    .unit("milliseconds"),
-    key(
-        "database_mb_max",
-        Kind::Integer { min: 0, max: 1_000_000 },
-        Need::Default("0"),
-        "Bound of the database file; 0 for none. A fuse, no retention: above it the server behaves \
-         as on a full disk.",
-    )
-    .unit(MEGABYTES),
-    key(
-        "events_days",
-        Kind::Integer { min: 1, max: DAYS_MAX },
-        Need::Default("30"),
-        "How long events are kept. A reader that stays away for longer misses some, and is told.",
-    )
-    .unit("days"),
-    key(
-        "templates_days",
-        Kind::Integer { min: 1, max: DAYS_MAX },
-        Need::Default("30"),
-        "How long declared templates are kept.",
-    )
-    .unit("days"),
-    key(
-        "transactions_mb",
-        Kind::Integer { min: 1, max: 1_000_000 },
-        Need::Default("512"),
-        "How many transactions of accepted templates are kept, each once.",
-    )
-    .unit(MEGABYTES),
-    key(
-        "shares_days",
-        Kind::Integer { min: 1, max: DAYS_MAX },
-        Need::Default("7"),
-        "How long shares are kept one by one.",
-    )
-    .unit("days"),
-];
-
-const EVENTS: &[Key] = &[key(
-    "source",
-    Kind::Text,
-    Need::Default("\"hosted\""),
-    "What each event names as its source, so that a reader of several servers can tell them apart: \
-     1 to 64 printable characters.",
-)];
-
-const API: &[Key] = &[
-    key(
-        "listen",
-        Kind::Text,
-        Need::Default("\"127.0.0.1:9332\""),
-        "IP address and TCP port to listen on. One that other machines can reach needs token_file.",
-    ),
-    key(
-        "token_file",
-        Kind::Path,
-        Need::Optional("nothing can be changed through the API"),
-        "File with the token that requests show (`Authorization: Bearer …`), mode 600.",
-    )
-    .example("\"api.token\""),
-    key(
-        "webhook_allow",
-        Kind::Texts { what: "IP addresses or ranges", max: WEBHOOK_ALLOW_MAX },
-        Need::Optional("webhooks reach public addresses only"),
-        "Private addresses that webhooks may reach all the same. The nodes are never reached.",
-    )
-    .example("[\"192.168.1.10\", \"10.8.0.0/16\"]"),
 ];
 
 const LOG: &[Key] = &[

@@ -18,9 +18,6 @@ pub(super) fn run(config: &config::Checked) -> anyhow::Result<()> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    if config.api.is_some() {
-        warn!("[api] is set, but this version has no HTTP API: nothing listens there");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config))
 }

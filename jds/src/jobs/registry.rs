@@ -1,10 +1,12 @@
 //! Which jobs are kept: by connection, within bounds.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
-use super::Job;
+use bitcoin::BlockHash;
+
+use super::{Job, Jobs, lock};
 use crate::limits::{
     JOB_BYTES_PER_CONNECTION_MAX, JOB_BYTES_TOTAL_MAX, JOBS_PER_CONNECTION_MAX, JOBS_TOTAL_MAX,
     SOLUTION_JOBS_MAX,
@@ -22,6 +24,14 @@ struct Group {
     own_bytes: usize,
 }
 
+/// What a solution and its job have in common: the block that they build on, and the length of the
+/// extranonce in bytes.
+type Work = (BlockHash, usize);
+
+fn work_of(job: &Job) -> Work {
+    (job.accepted.prev_hash(), job.accepted.coinbase().extranonce_len())
+}
+
 /// Groups of jobs by connection number. Everything that is taken out is handed to the caller, to
 /// be dropped after the lock.
 #[derive(Debug, Default)]
@@ -29,6 +39,8 @@ pub(super) struct Registry {
     groups: HashMap<u64, Group>,
     /// Connections that hold jobs of a user.
     by_user: HashMap<UserTag, BTreeSet<u64>>,
+    /// Jobs by number, for whoever comes with a solution and without a name.
+    by_work: HashMap<Work, BTreeMap<u64, Weak<Job>>>,
     count: usize,
 }
 
@@ -48,6 +60,7 @@ impl Registry {
     pub(super) fn insert(&mut self, job: Arc<Job>) -> Vec<Arc<Job>> {
         let connection = job.connection;
         self.by_user.entry(job.user.tag).or_default().insert(connection);
+        self.by_work.entry(work_of(&job)).or_default().insert(job.number, Arc::downgrade(&job));
         let group = self.groups.entry(connection).or_insert_with(|| Group {
             declarer: Weak::clone(&job.declarer),
             jobs: VecDeque::new(),
@@ -126,6 +139,13 @@ impl Registry {
         jobs.into_iter().take(max).map(|(_, job)| Arc::clone(job)).collect()
     }
 
+    /// Jobs of whomever, newest first, but for those with these numbers; at most `max`.
+    fn of_work(&self, work: &Work, but: &[u64], max: usize) -> Vec<Arc<Job>> {
+        let jobs = self.by_work.get(work).into_iter().flat_map(|jobs| jobs.iter().rev());
+        let others = jobs.filter(|(number, _)| !but.contains(number));
+        others.filter_map(|(_, job)| job.upgrade()).take(max).collect()
+    }
+
     fn pop_oldest(&mut self, connection: u64) -> Option<Arc<Job>> {
         let oldest = self.groups.get(&connection)?.jobs.back()?.number;
         self.take_out(connection, |job| job.number == oldest).pop()
@@ -149,6 +169,13 @@ impl Registry {
         self.count -= taken.len();
         group.own_bytes -= taken.iter().map(|job| job.own_bytes).sum::<usize>();
         for job in &taken {
+            let work = work_of(job);
+            if let Some(jobs) = self.by_work.get_mut(&work) {
+                jobs.remove(&job.number);
+                if jobs.is_empty() {
+                    self.by_work.remove(&work);
+                }
+            }
             let tag = job.user.tag;
             if group.jobs.iter().any(|other| other.user.tag == tag) {
                 continue;
@@ -164,6 +191,20 @@ impl Registry {
             self.groups.remove(&connection);
         }
         taken
+    }
+}
+
+impl Jobs {
+    /// Jobs of whomever that build on this block and leave room for so many bytes of extranonce:
+    /// the newest but for those with these numbers, at most `max`.
+    pub(crate) fn on_parent(
+        &self,
+        prev_hash: &BlockHash,
+        extranonce_bytes: usize,
+        but: &[u64],
+        max: usize,
+    ) -> Vec<Arc<Job>> {
+        lock(&self.kept.registry).of_work(&(*prev_hash, extranonce_bytes), but, max)
     }
 }
 

@@ -12,8 +12,8 @@ use jds_wire::message;
 use validation::rejection::{Reason, Rejection};
 
 use super::{
-    Action, Awaiting, Declared, DeclaredResult, Now, Pending, Record, Session, Violation,
-    answer_time_max,
+    Action, Awaiting, Declared, DeclaredResult, Now, Pending, Record, Session, SessionDeps,
+    Violation, answer_time_max,
 };
 use crate::budget::Permit;
 use crate::jobs::{Job, User};
@@ -26,8 +26,9 @@ impl Session {
         allocate: &message::AllocateMiningJobToken<'_>,
         now: Now,
     ) -> Result<(), Violation> {
-        let (holder, first) = self.users.hold(allocate.user_identifier, &self.deps.payout)?;
-        let (sequence, token) = self.deps.mint.allocate(holder.user.tag, now.unix_us);
+        let SessionDeps { mint, payout, .. } = &*self.deps;
+        let (holder, first) = self.users.hold(allocate.user_identifier, payout, mint.unused())?;
+        let (sequence, token) = mint.allocate(holder.user.tag, now.unix_us);
         holder.gave(sequence);
         let user = Arc::clone(&holder.user);
         let success = message::AllocateMiningJobTokenSuccess {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::counts::{Gauge, Part};
 use crate::jobs::User;
 use crate::limits::{TOKENS_PER_USER_MAX, USERS_PER_CONNECTION_MAX};
 use crate::payout::{PayoutTerms, Terms, TermsError};
@@ -15,6 +16,8 @@ pub(super) struct Holder {
     pub(super) terms: Terms,
     /// Sequence numbers of tokens given out on this connection and not used, oldest first.
     unused: VecDeque<u64>,
+    /// How many they are, as part of those of all connections.
+    counted: Part,
     /// Tokens up to this sequence were recycled.
     recycled_to: u64,
 }
@@ -31,6 +34,7 @@ impl Users {
         &mut self,
         identifier: &[u8],
         payout: &PayoutTerms,
+        unused: &Gauge,
     ) -> Result<(&mut Holder, bool), TermsError> {
         let tag = UserTag::of(identifier);
         let found = self.holders.iter().position(|holder| holder.user.tag == tag);
@@ -42,6 +46,7 @@ impl Users {
                 user: Arc::new(User::new(identifier)),
                 terms: payout.for_user(identifier)?,
                 unused: VecDeque::new(),
+                counted: unused.part(0),
                 recycled_to: 0,
             },
         };
@@ -80,12 +85,15 @@ impl Holder {
         {
             self.recycled_to = oldest;
         }
+        self.counted.set(self.unused.len() as u64);
     }
 
     /// Takes a token out of the unused ones. True when it was one of them: given out on this
     /// connection, and never used on it.
     pub(super) fn take_unused(&mut self, sequence: u64) -> bool {
         let found = self.unused.binary_search(&sequence);
-        found.is_ok_and(|index| self.unused.remove(index).is_some())
+        let taken = found.is_ok_and(|index| self.unused.remove(index).is_some());
+        self.counted.set(self.unused.len() as u64);
+        taken
     }
 }

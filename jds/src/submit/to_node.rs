@@ -5,10 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
+use store::SubmissionState;
 use tdp_client::{BlockStatus, RpcNode, SubmitOutcome};
 use tracing::{error, info, warn};
 
-use super::{End, FirstAnswer, Found, Open, Origin, Submitter};
+use super::notes::{News, Notes};
+use super::record::Steps;
+use super::{FirstAnswer, Open, Submitter};
 use crate::limits::{SUBMIT_GIVE_UP, SUBMIT_RETRY_MAX, SUBMIT_RETRY_MIN};
 
 /// What one node finally made of a block.
@@ -18,49 +21,104 @@ enum NodeVerdict {
     Rejected(String),
 }
 
+/// What a node says that has just taken a block.
+const TAKEN: &str = "accepted";
+
+/// A node that a block has to go to.
+pub(super) struct Way {
+    node: RpcNode,
+    /// Attempts of an earlier process.
+    attempts: u32,
+    /// It is recorded that the block was sent.
+    sent: bool,
+    /// It is recorded that this came to nothing.
+    unknown: bool,
+}
+
+impl Way {
+    /// `None` for a node that has judged the block.
+    pub(super) fn new(node: &RpcNode, steps: &Steps) -> Option<Self> {
+        let step = steps.get(node.name());
+        let state = step.map(|step| step.state);
+        if matches!(state, Some(SubmissionState::Accepted | SubmissionState::Rejected)) {
+            return None;
+        }
+        let unknown = state == Some(SubmissionState::Unknown);
+        Some(Self {
+            node: node.clone(),
+            attempts: step.map_or(0, |step| step.attempts),
+            sent: unknown || state == Some(SubmissionState::Sent),
+            unknown,
+        })
+    }
+
+    pub(super) fn node(&self) -> &RpcNode {
+        &self.node
+    }
+}
+
 impl Submitter {
-    /// Submits the block until the node has judged it.
+    /// Submits the block until the node has judged it, or that is of no use any more.
     pub(super) async fn to_node(
         &self,
-        node: &RpcNode,
-        found: &Found,
-        origin: &Origin,
+        mut way: Way,
         open: &Open,
+        hex: &Arc<str>,
+        notes: &Notes,
         first: &mut FirstAnswer,
-    ) -> End {
-        let (name, hash) = (node.name(), found.hash);
+    ) {
+        let node = way.node.clone();
+        let (name, hash) = (node.name(), open.hash);
         let mut pause = SUBMIT_RETRY_MIN;
-        for attempt in 1u32.. {
-            let outcome = node.submit_block(Arc::clone(&found.hex)).await;
+        loop {
+            way.attempts = way.attempts.saturating_add(1);
+            let attempt = way.attempts;
+            // Told after the call has begun.
+            let (outcome, ()) = tokio::join!(node.submit_block(Arc::clone(hex)), async {
+                if !std::mem::replace(&mut way.sent, true) {
+                    notes.tell(name, News::Sent, attempt, open.latency());
+                }
+            });
             // Only the first attempt holds anything back: retries may go on for hours.
             first.holds_checks.take();
-            let latency_ms = origin.received.elapsed().as_secs_f64() * 1e3;
-            match self.settle(node, hash, outcome).await {
+            let settled = self.settle(&node, hash, outcome).await;
+            let latency = open.latency();
+            let latency_ms = latency.as_secs_f64() * 1e3;
+            match settled {
                 Ok(NodeVerdict::Accepted(how)) => {
                     open.taken.store(true, Ordering::Relaxed);
                     info!(block = %hash, node = name, attempt, latency_ms, how, "block accepted");
-                    return End::Judged;
+                    self.metrics.submission(name, "accepted", latency);
+                    let how = Some(how).filter(|how| *how != TAKEN);
+                    notes.tell(name, News::Accepted(how), attempt, latency);
+                    return;
                 }
                 Ok(NodeVerdict::Rejected(reason)) => {
                     error!(block = %hash, node = name, attempt, latency_ms, reason,
-                        user = origin.user, template = origin.template_hash,
+                        user = open.user, template = open.template_hash,
                         "block REJECTED by the node");
-                    return End::Judged;
+                    self.metrics.submission(name, "rejected", latency);
+                    notes.tell(name, News::Rejected(reason), attempt, latency);
+                    return;
                 }
                 Err(reason) => {
                     warn!(block = %hash, node = name, attempt, reason, retry_ms = pause.as_millis(),
                         "block not taken yet, trying again");
+                    if !std::mem::replace(&mut way.unknown, true) {
+                        self.metrics.submission(name, "unknown", latency);
+                        notes.tell(name, News::Unknown(reason), attempt, latency);
+                    }
                 }
             }
             first.under_way.take();
-            if let Some(why) = self.pointless(node, hash, origin).await {
+            if let Some(why) = self.pointless(&node, open).await {
                 error!(block = %hash, node = name, attempt, why, "giving up on this node");
-                return End::GaveUp;
+                notes.tell(name, News::GaveUp, attempt, open.latency());
+                return;
             }
-            self.pause(node, pause).await;
+            self.pause(&node, pause).await;
             pause = (pause * 2).min(SUBMIT_RETRY_MAX);
         }
-        End::GaveUp
     }
 
     /// A final verdict, or why to try again.
@@ -71,10 +129,10 @@ impl Submitter {
         outcome: SubmitOutcome,
     ) -> Result<NodeVerdict, String> {
         match outcome {
-            SubmitOutcome::Accepted => Ok(NodeVerdict::Accepted("accepted")),
+            SubmitOutcome::Accepted => Ok(NodeVerdict::Accepted(TAKEN)),
             SubmitOutcome::Duplicate => Ok(NodeVerdict::Accepted("known already")),
             SubmitOutcome::Inconclusive => match node.block_status(hash).await {
-                Ok(BlockStatus::InChain { .. }) => Ok(NodeVerdict::Accepted("accepted")),
+                Ok(BlockStatus::InChain { .. }) => Ok(NodeVerdict::Accepted(TAKEN)),
                 Ok(BlockStatus::Known { .. }) => {
                     Ok(NodeVerdict::Accepted("stored, another branch is ahead"))
                 }
@@ -82,30 +140,25 @@ impl Submitter {
                 Err(error) => Err(error.to_string()),
             },
             SubmitOutcome::Rejected { reason } => Ok(NodeVerdict::Rejected(reason)),
-            // The call may have been cut off after the node took the block.
+            // The call may have been cut off after the node took the block. One that is not in the
+            // chain may be there because the node refused it: the next attempt tells.
             SubmitOutcome::Unknown { error } | SubmitOutcome::Transient { error } => {
                 match node.block_status(hash).await {
-                    Ok(BlockStatus::InChain { .. }) => Ok(NodeVerdict::Accepted("accepted")),
-                    Ok(BlockStatus::Known { .. }) => {
-                        Ok(NodeVerdict::Accepted("stored, another branch is ahead"))
+                    Ok(BlockStatus::InChain { .. }) => Ok(NodeVerdict::Accepted(TAKEN)),
+                    Ok(BlockStatus::Known { .. } | BlockStatus::Unknown) | Err(_) => {
+                        Err(error.to_string())
                     }
-                    Ok(BlockStatus::Unknown) | Err(_) => Err(error.to_string()),
                 }
             }
         }
     }
 
     /// Why another attempt can not help any more, if so.
-    async fn pointless(
-        &self,
-        node: &RpcNode,
-        hash: BlockHash,
-        origin: &Origin,
-    ) -> Option<&'static str> {
-        if origin.received.elapsed() < SUBMIT_GIVE_UP {
+    async fn pointless(&self, node: &RpcNode, open: &Open) -> Option<&'static str> {
+        if open.received.elapsed() < SUBMIT_GIVE_UP {
             return None;
         }
-        match node.block_status(hash).await {
+        match node.block_status(open.hash).await {
             Ok(BlockStatus::InChain { .. }) => None,
             _ => Some("no answer for so long that the block can no longer win"),
         }

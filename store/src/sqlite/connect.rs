@@ -12,9 +12,13 @@ const STATEMENTS_CACHED: usize = 64;
 /// Page cache of the writer, KiB.
 const WRITER_CACHE_KIB: i64 = 16_384;
 
-/// The writer's connection, before migration.
+/// The writer's connection, which has not changed anything yet.
 pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+}
+
+/// Makes the database one with a write-ahead log, and sets the writer's connection up.
+pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     // Checkpoints are made beside the writer.
@@ -22,8 +26,7 @@ pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
     let limit = format!("PRAGMA journal_size_limit = {WAL_CHECKPOINT_BYTES}");
     connection.query_row(&limit, [], |_| Ok(()))?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(connection)
+    connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
 /// A connection that checkpoints.

@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 
 /// Every migration in order; the version of a database is how many of them it has seen. Those
-/// that were published never change: a change is a new one.
+/// that were published never change: a change is a new one, and comes with a fixture
+/// (`tests/upgrade`).
 pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_first.sql")];
 
 /// Marks the file as ours ("JDSt").
@@ -23,11 +24,8 @@ impl From<rusqlite::Error> for MigrateError {
     }
 }
 
-/// Brings the database to the newest version: each migration whole, or not at all.
-pub(super) fn migrate(
-    connection: &mut Connection,
-    migrations: &[&str],
-) -> Result<(), MigrateError> {
+/// The version of a database that can be brought to the newest one; 0 for an empty one.
+pub(super) fn version(connection: &Connection, migrations: &[&str]) -> Result<u32, MigrateError> {
     let known = migrations.len() as u32;
     let application_id: i32 = pragma(connection, "application_id")?;
     let version: u32 = pragma(connection, "user_version")?;
@@ -40,6 +38,16 @@ pub(super) fn migrate(
     if version > known {
         return Err(MigrateError::TooNew { found: version, known });
     }
+    Ok(version)
+}
+
+/// Brings the database to the newest version: each migration whole, or not at all. Killed in the
+/// middle, it leaves the version before.
+pub(super) fn migrate(
+    connection: &mut Connection,
+    migrations: &[&str],
+) -> Result<(), MigrateError> {
+    let version = version(connection, migrations)?;
     for (number, migration) in (1_u32..).zip(migrations).skip(version as usize) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;
@@ -57,7 +65,75 @@ fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> r
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use super::super::connect;
     use super::*;
+    use crate::fixtures::{NOW_MS, all_events, commit, numbered, wait_for};
+    use crate::{Batch, Settings, SqliteStore, Store};
+
+    /// Directory of the database that the child migrates; set in the child only.
+    const CHILD: &str = "STORE_MIGRATE_CHILD";
+
+    /// Writes more than the writer's cache holds, so that it gets to the disk, and then goes on for
+    /// ever.
+    const ENDLESS: &str = "
+        CREATE TABLE two (x);
+        ALTER TABLE events ADD COLUMN more TEXT;
+        UPDATE events SET more = 'x';
+        DELETE FROM tokens;
+        WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 20000)
+            INSERT INTO two SELECT randomblob(1500) FROM n;
+        WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)
+            INSERT INTO two SELECT count(*) FROM n;";
+
+    /// Not a test by itself: the process that is killed while it migrates.
+    #[test]
+    fn child() {
+        let Some(dir) = std::env::var_os(CHILD) else { return };
+        let mut database = connect::writer(&Path::new(&dir).join("jds.sqlite")).unwrap();
+        connect::set_up(&database).unwrap();
+        let migrations: Vec<_> = MIGRATIONS.iter().copied().chain([ENDLESS]).collect();
+        migrate(&mut database, &migrations).unwrap();
+        unreachable!("it never ends");
+    }
+
+    #[test]
+    fn a_migration_that_is_killed_leaves_the_version_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(Settings::new(dir.path())).unwrap();
+        for number in 0..10 {
+            let batch = Batch::new(NOW_MS).spend_token(number, NOW_MS * 2, "alice".into());
+            commit(&store, batch.event(numbered(number)));
+        }
+        let (epoch, events) = (store.epoch(), all_events(&store));
+        store.close();
+
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sqlite::migrate::tests::child"])
+            .env(CHILD, dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let wal = dir.path().join("jds.sqlite-wal");
+        wait_for("the migration to reach the disk", || {
+            assert!(child.try_wait().unwrap().is_none(), "the migration has ended");
+            std::fs::metadata(&wal).is_ok_and(|wal| wal.len() > 1 << 20)
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let store = SqliteStore::open(Settings::new(dir.path())).unwrap();
+        assert_eq!(store.epoch(), epoch);
+        assert_eq!(all_events(&store), events);
+        assert_eq!(store.spent_tokens(Default::default()).unwrap().items.len(), 10);
+        commit(&store, Batch::of_event(NOW_MS, numbered(11)));
+        store.close();
+        let database = Connection::open(dir.path().join("jds.sqlite")).unwrap();
+        assert_eq!(pragma::<u32>(&database, "user_version").unwrap(), MIGRATIONS.len() as u32);
+        assert!(schema(&database).iter().all(|(name, _)| name != "two"));
+    }
 
     fn schema(connection: &Connection) -> Vec<(String, Option<String>)> {
         let mut rows =

@@ -1,7 +1,8 @@
 //! Opening a store: lock, migrate, decide on the stream epoch, start the threads.
 
+use std::fs::OpenOptions;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -12,7 +13,7 @@ use super::apply::apply;
 use super::fault::Fault;
 use super::group::Pen;
 use super::housekeeping::Housekeeper;
-use super::migrate::{MIGRATIONS, MigrateError, migrate};
+use super::migrate::{MIGRATIONS, MigrateError, migrate, version};
 use super::readers::Readers;
 use super::shared::{Shared, now_ms};
 use super::state::{State, meta, set_meta};
@@ -92,14 +93,19 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
         return Err(OpenError::InUse { path: stream_path });
     };
     let failed = |error| OpenError::Database { path: path.clone(), error };
+    make_private(&path).map_err(|error| OpenError::File { path: path.clone(), error })?;
     let mut connection = connect::writer(&path).map_err(failed)?;
-    migrate(&mut connection, MIGRATIONS).map_err(|error| match error {
+    let refused = |error| match error {
         MigrateError::Foreign => OpenError::Foreign { path: path.clone() },
         MigrateError::TooNew { found, known } => {
             OpenError::TooNew { path: path.clone(), found, known }
         }
         MigrateError::Database(error) => failed(error),
-    })?;
+    };
+    // What is not ours to use stays as it is, to the last byte.
+    version(&connection, MIGRATIONS).map_err(refused)?;
+    connect::set_up(&connection).map_err(failed)?;
+    migrate(&mut connection, MIGRATIONS).map_err(refused)?;
     connect::set_max_bytes(&connection, settings.database_bytes_max).map_err(failed)?;
     let inode = inode(&path).map_err(|error| OpenError::File { path: path.clone(), error })?;
     let (state, epoch) =
@@ -137,6 +143,20 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
     store.threads.push(spawn("store-housekeeper", move || housekeeper.run(&stopped))?);
     store.threads.push(spawn("store-writer", move || writer.run())?);
     Ok(store)
+}
+
+/// Makes a new database a file that only its owner can read: it holds the secrets of webhooks, and
+/// the addresses of miners. SQLite gives its other files the same permissions. A file that is there
+/// keeps its own.
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {

@@ -36,9 +36,7 @@ pub(super) fn step(
         let age_ms = retention.transactions.age_ms;
         rows += detach(connection, state, before(age_ms), RETENTION_STEP_ROWS)?;
         rows += shares(connection, state, &retention.shares, now_ms)?;
-        rows += aggregates(connection, Period::Hour, 0, before(retention.hourly_age_ms))?;
-        rows += aggregates(connection, Period::Hour, 1, before(retention.hourly_age_ms))?;
-        rows += aggregates(connection, Period::Day, 1, before(retention.user_daily_age_ms))?;
+        rows += all_aggregates(connection, state, retention, now_ms)?;
         rows += users(connection, state)?;
         Ok(rows > 0)
     })
@@ -207,19 +205,63 @@ fn drop_lists(
     Ok(())
 }
 
+/// Of all users together.
+const EVERYBODY: u8 = 0;
+/// Of single users.
+const EACH: u8 = 1;
+
+fn all_aggregates(
+    connection: &Connection,
+    state: &mut State,
+    retention: &Retention,
+    now_ms: u64,
+) -> rusqlite::Result<usize> {
+    let hourly_before = now_ms.saturating_sub(retention.hourly_age_ms);
+    let daily_before = now_ms.saturating_sub(retention.user_daily_age_ms);
+    let mut rows = 0;
+    for (period, scope, before_ms) in [
+        (Period::Hour, EVERYBODY, hourly_before),
+        (Period::Hour, EACH, hourly_before),
+        (Period::Day, EACH, daily_before),
+    ] {
+        rows += aggregates(connection, state, period, scope, before_ms, RETENTION_STEP_ROWS)?;
+    }
+    // Names are free and so are accepted templates, nearly: too many rows of single users go as
+    // well, the hours before the days.
+    for period in [Period::Hour, Period::Day] {
+        let over = state.sizes.of(Table::Aggregates).bytes.checked_sub(retention.aggregates_bytes);
+        if rows == 0
+            && let Some(over) = over.filter(|bytes| *bytes > 0)
+        {
+            let enough = over.div_ceil(Table::Aggregates.row_bytes());
+            let count = enough.min(RETENTION_STEP_ROWS as u64) as usize;
+            rows += aggregates(connection, state, period, EACH, u64::MAX, count)?;
+        }
+    }
+    Ok(rows)
+}
+
+/// Deletes the oldest before a time, so many at most.
 fn aggregates(
     connection: &Connection,
+    state: &mut State,
     period: Period,
     scope: u8,
     before_ms: u64,
+    count: usize,
 ) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached(
-            "DELETE FROM aggregates WHERE period = ?1 AND scope = ?2 AND start =
-                 (SELECT min(start) FROM aggregates
-                  WHERE period = ?1 AND scope = ?2 AND start < ?3)",
-        )?
-        .execute(params![period.as_str(), scope, before_ms])
+    let before_ms = i64::try_from(before_ms).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM aggregates WHERE (period, scope, user_id, start, template_source) IN
+             (SELECT period, scope, user_id, start, template_source FROM aggregates
+              WHERE period = ?1 AND scope = ?2 AND start < ?3 ORDER BY start LIMIT ?4)
+         RETURNING octet_length(user_id)",
+    )?;
+    let parameters = params![period.as_str(), scope, before_ms, count];
+    let bytes = statement.query_map(parameters, |row| row.get::<_, u64>(0))?;
+    let bytes: Vec<_> = bytes.collect::<Result<_, _>>()?;
+    state.sizes.removed(Table::Aggregates, bytes.len() as u64, bytes.iter().sum());
+    Ok(bytes.len())
 }
 
 fn users(connection: &Connection, state: &mut State) -> rusqlite::Result<usize> {

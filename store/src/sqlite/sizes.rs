@@ -15,10 +15,11 @@ pub(super) enum Table {
     Shares,
     Blocks,
     Users,
+    Aggregates,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Events,
         Self::Tokens,
         Self::Templates,
@@ -27,6 +28,7 @@ impl Table {
         Self::Shares,
         Self::Blocks,
         Self::Users,
+        Self::Aggregates,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Table {
             Self::Shares => "shares",
             Self::Blocks => "blocks",
             Self::Users => "users",
+            Self::Aggregates => "aggregates",
         }
     }
 
@@ -53,6 +56,7 @@ impl Table {
             Self::Shares => 260,
             Self::Blocks => 600,
             Self::Users => 150,
+            Self::Aggregates => 160,
         }
     }
 }

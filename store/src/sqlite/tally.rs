@@ -71,13 +71,13 @@ impl Tally {
             store_user(connection, state, user, *source, count, *last_ms)?;
             for period in Period::ALL {
                 let start = period.start_of(*hour);
-                store_aggregate(connection, *period, Some(user), start, *source, count)?;
+                store_aggregate(connection, state, *period, Some(user), start, *source, count)?;
             }
         }
         for ((source, hour), count) in &all {
             for period in Period::ALL {
                 let start = period.start_of(*hour);
-                store_aggregate(connection, *period, None, start, *source, count)?;
+                store_aggregate(connection, state, *period, None, start, *source, count)?;
             }
         }
         Ok(())
@@ -86,29 +86,14 @@ impl Tally {
 
 fn store_aggregate(
     connection: &Connection,
+    state: &mut State,
     period: Period,
     user: Option<&str>,
     start: u64,
     source: TemplateSource,
     count: &Count,
 ) -> rusqlite::Result<()> {
-    // Whoever had nothing accepted in this period gets no row: names are free.
-    let sql = if user.is_none() || count.is_earned() {
-        "INSERT INTO aggregates (period, scope, user_id, start, template_source, shares_accepted,
-             shares_rejected, difficulty, templates_accepted, templates_rejected, blocks_found)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-         ON CONFLICT DO UPDATE SET shares_accepted = shares_accepted + ?6,
-             shares_rejected = shares_rejected + ?7, difficulty = difficulty + ?8,
-             templates_accepted = templates_accepted + ?9,
-             templates_rejected = templates_rejected + ?10, blocks_found = blocks_found + ?11"
-    } else {
-        "UPDATE aggregates SET shares_accepted = shares_accepted + ?6,
-             shares_rejected = shares_rejected + ?7, difficulty = difficulty + ?8,
-             templates_accepted = templates_accepted + ?9,
-             templates_rejected = templates_rejected + ?10, blocks_found = blocks_found + ?11
-         WHERE period = ?1 AND scope = ?2 AND user_id = ?3 AND start = ?4 AND template_source = ?5"
-    };
-    connection.prepare_cached(sql)?.execute(params![
+    let parameters = params![
         period.as_str(),
         u8::from(user.is_some()),
         user.unwrap_or_default(),
@@ -120,7 +105,30 @@ fn store_aggregate(
         count.templates_accepted,
         count.templates_rejected,
         count.blocks_found,
-    ])?;
+    ];
+    let updated = connection
+        .prepare_cached(
+            "UPDATE aggregates SET shares_accepted = shares_accepted + ?6,
+                 shares_rejected = shares_rejected + ?7, difficulty = difficulty + ?8,
+                 templates_accepted = templates_accepted + ?9,
+                 templates_rejected = templates_rejected + ?10, blocks_found = blocks_found + ?11
+             WHERE period = ?1 AND scope = ?2 AND user_id = ?3 AND start = ?4
+                 AND template_source = ?5",
+        )?
+        .execute(parameters)?;
+    // Whoever had nothing accepted in this period gets no row: names are free.
+    if updated > 0 || (user.is_some() && !count.is_earned()) {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO aggregates (period, scope, user_id, start, template_source,
+                 shares_accepted, shares_rejected, difficulty, templates_accepted,
+                 templates_rejected, blocks_found)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(parameters)?;
+    state.sizes.added(Table::Aggregates, user.unwrap_or_default().len() as u64);
     Ok(())
 }
 

@@ -41,7 +41,9 @@ pub const KEEP_ALL: Retention = Retention {
     shares: FOREVER,
     hourly_age_ms: u64::MAX,
     user_daily_age_ms: u64::MAX,
+    aggregates_bytes: u64::MAX,
 };
+
 /// A transaction with so many bytes of witness; every other number has none at all.
 pub fn tx(number: u64, witness_bytes: usize) -> Arc<Tx> {
     let witness =
@@ -273,6 +275,7 @@ pub fn assert_counted(dir: &Path, sizes: &Sizes) {
         ("transactions", "SELECT count(*), sum(length(raw)), 130 FROM transactions"),
         ("blocks", "SELECT count(*), sum(length(raw)), 600 FROM blocks"),
         ("users", "SELECT count(*), sum(octet_length(user_id)), 150 FROM users"),
+        ("aggregates", "SELECT count(*), sum(octet_length(user_id)), 160 FROM aggregates"),
         (
             "rejected",
             "SELECT count(*), 0, 400 FROM miner_templates WHERE validation_result = 'rejected'",

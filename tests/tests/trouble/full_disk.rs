@@ -2,6 +2,7 @@
 
 use jds_tests::Setup;
 
+use crate::http::with_api;
 use crate::outage::{self, Outage};
 use crate::small_disk::{SmallDisk, rerun_on_a_small_disk};
 
@@ -11,7 +12,8 @@ async fn mining_goes_on_while_the_disk_is_full() {
         rerun_on_a_small_disk("full_disk::mining_goes_on_while_the_disk_is_full");
         return;
     };
-    let setup = Setup::new().table("store", &outage::store_settings());
+    let (setup, _token) = with_api(Setup::new());
+    let setup = setup.table("store", &outage::store_settings());
     let world = setup.data_dir(disk.path()).start().await;
     let outage = Outage {
         reason: disk.reason(),

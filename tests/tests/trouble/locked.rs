@@ -3,11 +3,13 @@
 use jds_tests::Setup;
 use rusqlite::Connection;
 
+use crate::http::with_api;
 use crate::outage::{self, Outage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mining_goes_on_while_the_database_is_locked() {
-    let world = Setup::new().table("store", &outage::store_settings()).start().await;
+    let (setup, _token) = with_api(Setup::new());
+    let world = setup.table("store", &outage::store_settings()).start().await;
     let file = world.data_dir().join("jds.sqlite");
     let outage = Outage {
         reason: "locked",

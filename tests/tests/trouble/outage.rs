@@ -1,12 +1,18 @@
 //! A time in which the store can not write, and what must be so before, meanwhile and after.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
 use jds::client::template::MinerTemplate;
 use jds_tests::{Miner, PATIENCE, Work, World, accepted, kept, rejected};
+use serde_json::json;
 use signet::wait;
-use store::{Event, EventData, EventKind, Status, StoreRecovered, TemplateSummary};
+use store::{
+    Event, EventData, EventKind, Status, Store, StoreRecovered, SubmissionState, TemplateSummary,
+};
+
+use crate::http::Api;
 
 /// How long answers wait for the store before it goes on in memory.
 const STALL: Duration = Duration::from_millis(1_000);
@@ -54,9 +60,11 @@ where
         };
         assert!(reason.contains(self.reason), "{reason}");
 
+        let api = Api::of(&world);
+        told_by_the_api(api, self.reason);
         let spent = in_memory(&world, &mut miner, &template).await;
         assert!(kept::events(&*store).len() <= before + 3, "nothing was written meanwhile");
-        let found = find_block(&world, &mut miner, &template, self.keeps_files).await;
+        let (found, file) = find_block(&world, &mut miner, &template, self.keeps_files).await;
         let work = world.work();
         let last = miner.template(&work);
         accepted(&miner.declare(&last).await);
@@ -66,6 +74,10 @@ where
 
         (self.end)(held);
         kept::wait_status(&*store, "the store to heal", |status| *status == Status::Healthy);
+        api.wait("the server to be ready", "/readyz", |answer| answer.status == 200);
+        assert_eq!(api.metric("jds_store_writes"), Some(1.0));
+        let what = format!("{} to be gone", file.display());
+        wait::until_true(&what, PATIENCE, || !file.exists()).unwrap();
         accepted(&miner.declare(&last).await);
         let events = kept::events(&*store);
         let recovered = recovered(&events);
@@ -82,9 +94,27 @@ where
         assert_eq!(marks, [vec![false], vec![true; during], vec![false]].concat());
         // And the one of `assert_still_serving`.
         assert_eq!(kept::spent_tokens(&*store).len(), during + 3);
+        assert_block_is_recorded(&*store, found);
         drop((miner, store));
         nothing_is_lost_by_a_restart(world, &spent, found, &work, &last).await;
     }
+}
+
+/// What the operator sees: the part that does not work and why, and a metric to raise an alarm by.
+fn told_by_the_api(api: Api, reason: &str) {
+    let answer = api.get("/readyz");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let readiness = answer.json();
+    assert_eq!(readiness["not_ready"], json!(["store"]), "{readiness}");
+    let parts = readiness["parts"].as_array().unwrap();
+    let store = parts.iter().find(|part| part["name"] == "store").unwrap();
+    assert!(store["detail"].as_str().unwrap().contains(reason), "{readiness}");
+    assert_eq!(api.get("/healthz").status, 200);
+    assert_eq!(api.metric("jds_store_writes"), Some(0.0));
+    assert!(api.metric("jds_store_volatile_batches") >= Some(1.0));
+    assert!(api.metric("jds_store_failures_total") >= Some(1.0));
+    // Readers are not disturbed.
+    assert_eq!(api.stream("0").next_event().unwrap()["id"], 1);
 }
 
 fn marked(template: &TemplateSummary) -> bool {
@@ -107,13 +137,14 @@ async fn in_memory(world: &World, miner: &mut Miner, template: &MinerTemplate) -
     token
 }
 
-/// A block that the node can be given only after a while: it is kept as long.
+/// A block that the node can be given only after a while. Gives the file that it is kept in as long,
+/// where files can be written.
 async fn find_block(
     world: &World,
     miner: &mut Miner,
     template: &MinerTemplate,
     keeps_files: bool,
-) -> BlockHash {
+) -> (BlockHash, PathBuf) {
     let node = world.node();
     let work = world.work();
     node.pause().unwrap();
@@ -128,9 +159,7 @@ async fn find_block(
     node.resume().unwrap();
     Work::wait_mined(node, hash, PATIENCE);
     world.synced_to(hash).await;
-    let what = format!("{} to be gone", file.display());
-    wait::until_true(&what, PATIENCE, || !file.exists()).unwrap();
-    hash
+    (hash, file)
 }
 
 /// What the store tells when it writes again: once, and of no loss.
@@ -148,6 +177,21 @@ fn recovered(events: &[Event]) -> StoreRecovered {
     ];
     assert_eq!(lost, [0; 5], "{told:?}");
     told.clone()
+}
+
+/// The block, what the node made of it, and the events of both.
+#[track_caller]
+fn assert_block_is_recorded(store: &dyn Store, hash: BlockHash) {
+    assert!(kept::wait_block(store, hash).acknowledged_volatile);
+    wait::until_true("the store to have the node's answer", PATIENCE, || {
+        let block = kept::wait_block(store, hash);
+        block.submissions.iter().all(|node| node.state == SubmissionState::Accepted)
+    })
+    .unwrap();
+    let events = kept::events(store);
+    for kind in [EventKind::BlockFound, EventKind::BlockSubmitted] {
+        assert_eq!(kept::payloads(&events, kind).len(), 1, "{kind:?}");
+    }
 }
 
 /// What was acknowledged in memory is in the database: the next run knows it.

@@ -1,0 +1,156 @@
+//! How a node stands, in one word, and the events that tell of a change.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use store::NodeStatus;
+use tdp_client::{NodeState, RpcNode, TipState};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::journal::Journal;
+use crate::limits::{NODE_BEHIND_AFTER, NODE_LOOK_INTERVAL};
+use crate::nodes::Nodes;
+
+/// How a node stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) state: State,
+    /// What there is to say about it.
+    pub(super) detail: Option<String>,
+    pub(super) tip: Option<Arc<TipState>>,
+}
+
+/// The same in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It was not asked yet.
+    Connecting,
+    Unreachable,
+    Syncing,
+    /// Another node of ours has had a higher tip for a while.
+    Behind,
+    AtTip,
+}
+
+impl State {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Unreachable => "unreachable",
+            Self::Syncing => "syncing",
+            Self::Behind => "behind",
+            Self::AtTip => "at_tip",
+        }
+    }
+}
+
+impl Standing {
+    /// How `node` stands beside the others.
+    pub(super) fn of(node: &RpcNode, nodes: &Nodes, now: Instant) -> Self {
+        let tip = node.tip().borrow().clone();
+        let state = node.state().borrow().clone();
+        let (state, detail) = match state {
+            NodeState::Connecting { error: None } => (State::Connecting, None),
+            NodeState::Connecting { error: Some(error) } => {
+                (State::Unreachable, Some(error.to_string()))
+            }
+            NodeState::Syncing { progress, blocks, headers } => {
+                let percent = progress * 100.0;
+                let detail = format!("{percent:.2} % of the chain, block {blocks} of {headers}");
+                (State::Syncing, Some(detail))
+            }
+            NodeState::Ready => {
+                let others = nodes.all().iter().filter_map(ready_tip);
+                match others.filter_map(|other| behind(tip.as_deref(), &other, now)).max() {
+                    Some(blocks) => {
+                        let text = format!("{blocks} below the highest tip of our nodes");
+                        (State::Behind, Some(text))
+                    }
+                    None => {
+                        let error = node.template_error();
+                        (State::AtTip, error.map(|error| format!("no template: {error}")))
+                    }
+                }
+            }
+        };
+        Self { state, detail, tip }
+    }
+}
+
+fn ready_tip(node: &RpcNode) -> Option<TipState> {
+    if !node.state().borrow().is_ready() {
+        return None;
+    }
+    node.tip().borrow().as_deref().copied()
+}
+
+/// How many blocks a tip is below another that has been there for a while.
+fn behind(tip: Option<&TipState>, other: &TipState, now: Instant) -> Option<u32> {
+    let settled = now.saturating_duration_since(other.seen_at) >= NODE_BEHIND_AFTER;
+    let blocks = other.tip.height.saturating_sub(tip?.tip.height);
+    (settled && blocks > 0).then_some(blocks)
+}
+
+/// Writes an event for each change of a node's state, for as long as `tasks` live.
+pub fn journal_states(nodes: &Arc<Nodes>, journal: &Arc<Journal>, tasks: &mut JoinSet<()>) {
+    for node in nodes.all() {
+        tasks.spawn(follow(node.clone(), Arc::clone(nodes), Arc::clone(journal)));
+    }
+}
+
+async fn follow(node: RpcNode, nodes: Arc<Nodes>, journal: Arc<Journal>) {
+    // A node that flaps counts as a peer that floods.
+    let source = format!("node {}", node.name());
+    let mut changes = node.state();
+    let mut told = State::Connecting;
+    loop {
+        changes.mark_unchanged();
+        let Standing { state, detail, tip } = Standing::of(&node, &nodes, Instant::now());
+        if state != told {
+            told = state;
+            let status = NodeStatus {
+                node: node.name().to_owned(),
+                state: state.as_str().to_owned(),
+                height: tip.map(|tip| tip.tip.height),
+                detail,
+            };
+            journal.of_peer(&source, status);
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            // That it falls behind is a matter of time.
+            () = sleep(NODE_LOOK_INTERVAL) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::{BlockHash, CompactTarget, hashes::Hash};
+    use validation::tip::{ChainTip, NextBits};
+
+    use super::*;
+
+    fn tip(height: u32, seen_at: Instant) -> TipState {
+        let tip = ChainTip {
+            hash: BlockHash::all_zeros(),
+            height,
+            time: 0,
+            median_time_past: 0,
+            next_bits: NextBits::fixed(CompactTarget::from_consensus(0x207f_ffff)),
+        };
+        TipState { tip, seen_at }
+    }
+
+    #[test]
+    fn a_node_is_behind_when_another_has_been_ahead_for_a_while() {
+        let start = Instant::now();
+        let (own, other) = (tip(99, start), tip(101, start));
+        let later = start + NODE_BEHIND_AFTER;
+        assert_eq!(behind(Some(&own), &other, start), None, "a block is on its way");
+        assert_eq!(behind(Some(&own), &other, later), Some(2));
+        assert_eq!(behind(Some(&other), &own, later), None, "it is ahead");
+        assert_eq!(behind(Some(&other), &other, later), None);
+    }
+}

@@ -1,0 +1,281 @@
+//! What became of a block, recorded in order: first the block, then each node's part.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use store::{BlockState, NewBlock, SubmissionState, SubmissionStep};
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use super::notes::{News, Note};
+use super::{Open, Submitter, UnderWay, lock};
+use crate::found::FoundFacts;
+use crate::journal::{Kept, Row};
+use crate::limits::{
+    FOUND_BLOCKS_OPEN_MAX, FOUND_RECORD_LIMIT, RECORD_AGAIN_INTERVAL, RECORD_AGAIN_MAX,
+};
+
+/// Where a block stands at each node, by the name of the node.
+pub(super) type Steps = BTreeMap<String, SubmissionStep>;
+
+/// What is to be done so that a block survives us.
+#[derive(Debug)]
+pub(super) enum ToRecord {
+    /// The store has to learn of it.
+    New(NewBlock),
+    /// The store gave it to us.
+    Nothing,
+    /// The store has a row of it, but could not give it to us: a file holds it.
+    FileAndRow,
+    /// A file holds it, out of which no row can be made.
+    FileAlone,
+}
+
+/// What was done about it.
+#[derive(Debug)]
+enum Recorded {
+    /// The store has it on the disk.
+    Durable,
+    /// The store holds it in memory, or has lost it.
+    Volatile(NewBlock),
+    /// The store will not have it.
+    NotInStore,
+}
+
+/// Records one block from its start to the last node's answer.
+pub(super) struct Recorder {
+    submitter: Arc<Submitter>,
+    open: Arc<Open>,
+    steps: Steps,
+    notes: mpsc::Receiver<Note>,
+    /// Submissions that have not ended.
+    ways: usize,
+}
+
+impl Recorder {
+    pub(super) fn new(
+        submitter: Arc<Submitter>,
+        open: Arc<Open>,
+        steps: Steps,
+        notes: mpsc::Receiver<Note>,
+        ways: usize,
+    ) -> Self {
+        Self { submitter, open, steps, notes, ways }
+    }
+
+    pub(super) async fn run(mut self, to_record: ToRecord, hex: Arc<str>, recording: UnderWay) {
+        let has_row = !matches!(to_record, ToRecord::FileAlone);
+        let recorded = self.record(to_record, hex, recording).await;
+        let open = &self.open;
+        self.submitter.follower.add(open.hash, open.height, open.confirmations);
+        // From the last answer until the file is gone, so that a shutdown in between does not
+        // leave it behind.
+        let closing = self.take_notes(has_row).await;
+        let judged = self.is_judged();
+        if has_row && judged && self.is_rejected_by_all() {
+            self.submitter.follower.forget(&self.open.hash);
+            self.submitter.journal.progress(self.open.hash, BlockState::Rejected, 0).await;
+        }
+        self.close(recorded, judged, closing).await;
+        lock(&self.submitter.open).retain(|other| other.hash != self.open.hash);
+    }
+
+    /// Brings the block to the disk: into the store, or if that takes too long into a file.
+    async fn record(&self, to_record: ToRecord, hex: Arc<str>, recording: UnderWay) -> Recorded {
+        let new = match to_record {
+            ToRecord::New(new) => new,
+            ToRecord::Nothing => return Recorded::Durable,
+            ToRecord::FileAndRow | ToRecord::FileAlone => return Recorded::NotInStore,
+        };
+        let journal = &self.submitter.journal;
+        let block = self.open.hash;
+        // Its bytes are shared.
+        let again = new.clone();
+        let mut in_store = pin!(journal.found(new, self.open.found_at_ms, self.nodes()));
+        let mut recording = Some(recording);
+        let kept = match tokio::time::timeout(FOUND_RECORD_LIMIT, in_store.as_mut()).await {
+            Ok(kept) => kept,
+            Err(_) => {
+                warn!(%block, file = %self.open.file.display(),
+                    "the store is slow to write a found block: it goes to a file as well");
+                if self.keep(&hex).await {
+                    recording = None;
+                }
+                in_store.await
+            }
+        };
+        let recorded = match kept {
+            Kept::OnDisk => {
+                self.open.in_store.store(true, Ordering::Relaxed);
+                self.remove_file().await;
+                Recorded::Durable
+            }
+            Kept::InMemory | Kept::Failed => {
+                self.keep(&hex).await;
+                Recorded::Volatile(again)
+            }
+            Kept::NoStore => {
+                self.keep(&hex).await;
+                Recorded::NotInStore
+            }
+        };
+        drop(recording);
+        recorded
+    }
+
+    /// Records what the submissions tell, until all of them have ended.
+    async fn take_notes(&mut self, has_row: bool) -> Option<UnderWay> {
+        let mut closing = None;
+        while let Some(note) = self.notes.recv().await {
+            let Note { node, news, attempts, latency, recording } = note;
+            if news.is_last() {
+                self.ways = self.ways.saturating_sub(1);
+            }
+            let (state, detail) = match news {
+                News::Sent => (Some(SubmissionState::Sent), None),
+                News::Unknown(reason) => (Some(SubmissionState::Unknown), Some(reason)),
+                News::Accepted(how) => (Some(SubmissionState::Accepted), how.map(str::to_owned)),
+                News::Rejected(reason) => (Some(SubmissionState::Rejected), Some(reason)),
+                News::GaveUp => (None, None),
+            };
+            if let Some(state) = state {
+                let answered = state != SubmissionState::Sent;
+                let step = SubmissionStep {
+                    block_hash: self.open.hash,
+                    node: node.clone(),
+                    state,
+                    detail,
+                    attempts,
+                    latency_ms: answered.then_some(latency.as_secs_f64() * 1e3),
+                };
+                self.steps.insert(node, step.clone());
+                if has_row {
+                    self.submitter.journal.step(step).await;
+                }
+            }
+            if self.ways == 0 {
+                closing = Some(recording);
+            }
+        }
+        closing
+    }
+
+    /// Sees to it that what is left of the block is what the next start needs.
+    async fn close(&self, recorded: Recorded, judged: bool, closing: Option<UnderWay>) {
+        let block = self.open.hash;
+        let wanted = !judged && !self.open.taken.load(Ordering::Relaxed);
+        if wanted && let Some(kept) = self.open.kept() {
+            error!(%block, "no node has taken this found block: {kept} holds it, and the next \
+                start submits it");
+        }
+        match recorded {
+            Recorded::Durable => {}
+            Recorded::Volatile(new) => {
+                drop(closing);
+                self.record_again(new).await;
+            }
+            Recorded::NotInStore if wanted => {}
+            Recorded::NotInStore => self.remove_file().await,
+        }
+    }
+
+    /// Waits until the store has written what it only held in memory; should it have lost it, the
+    /// block is recorded anew. The file stays until then.
+    async fn record_again(&self, new: NewBlock) {
+        let journal = &self.submitter.journal;
+        let mut again = 0;
+        while again < RECORD_AGAIN_MAX && !journal.is_closed() {
+            tokio::time::sleep(RECORD_AGAIN_INTERVAL).await;
+            // In this order: a store that is healthy holds nothing in memory only.
+            if !journal.is_healthy() {
+                continue;
+            }
+            let _recording = UnderWay::begin(&self.submitter.keeping);
+            if journal.row_of(self.open.hash).await == Row::None {
+                again += 1;
+                let found_at_ms = self.open.found_at_ms;
+                if journal.found(new.clone(), found_at_ms, self.nodes()).await != Kept::OnDisk {
+                    continue;
+                }
+                for step in self.steps.values() {
+                    journal.step(step.clone()).await;
+                }
+            }
+            self.open.in_store.store(true, Ordering::Relaxed);
+            self.remove_file().await;
+            return;
+        }
+    }
+
+    fn nodes(&self) -> Vec<String> {
+        self.submitter.node_names().map(str::to_owned).collect()
+    }
+
+    fn state_at(&self, node: &str) -> Option<SubmissionState> {
+        self.steps.get(node).map(|step| step.state)
+    }
+
+    /// Every node of ours has said whether it takes the block.
+    fn is_judged(&self) -> bool {
+        use SubmissionState::{Accepted, Rejected};
+        let judged = |node| matches!(self.state_at(node), Some(Accepted | Rejected));
+        self.submitter.node_names().all(judged)
+    }
+
+    /// No node has taken the block, not even one that is ours no more.
+    fn is_rejected_by_all(&self) -> bool {
+        !self.steps.is_empty()
+            && self.steps.values().all(|step| step.state != SubmissionState::Accepted)
+    }
+
+    /// Writes the block to its file; whether it is there.
+    async fn keep(&self, hex: &Arc<str>) -> bool {
+        let open = &self.open;
+        if open.in_file.load(Ordering::Relaxed) {
+            return true;
+        }
+        if lock(&self.submitter.open).len() > FOUND_BLOCKS_OPEN_MAX {
+            error!(block = %open.hash, max = FOUND_BLOCKS_OPEN_MAX,
+                "too many found blocks at once: this one is not kept in a file");
+            return false;
+        }
+        let facts = FoundFacts {
+            hash: open.hash,
+            height: open.height,
+            user: open.user.clone(),
+            template_hash: open.template_hash.clone(),
+            found_at_unix_ms: open.found_at_ms,
+            digits: hex.len(),
+        };
+        let (submitter, hex) = (Arc::clone(&self.submitter), Arc::clone(hex));
+        let written = tokio::task::spawn_blocking(move || submitter.files.keep(&facts, &hex)).await;
+        let error = match written {
+            Ok(Ok(())) => {
+                open.in_file.store(true, Ordering::Relaxed);
+                return true;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        error!(block = %open.hash, file = %open.file.display(), error,
+            "a found block could not be kept in a file");
+        false
+    }
+
+    async fn remove_file(&self) {
+        let open = &self.open;
+        if !open.in_file.load(Ordering::Relaxed) {
+            return;
+        }
+        let (submitter, hash) = (Arc::clone(&self.submitter), open.hash);
+        let removed = tokio::task::spawn_blocking(move || submitter.files.remove(&hash)).await;
+        match removed {
+            Ok(Err(error)) => warn!(file = %open.file.display(), %error,
+                "can not be removed; the next start looks at it again"),
+            Ok(Ok(())) => open.in_file.store(false, Ordering::Relaxed),
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What an earlier run left: blocks of the store whose end is not known, and files.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use bitcoin::consensus::encode::deserialize;
+use bitcoin::hex::FromHex;
+use bitcoin::{Block, BlockHash};
+use store::{
+    BlockState, BlockSummary, NewBlock, RecoveredBlock, SubmissionState, SubmissionStep,
+    TemplateSource,
+};
+use tracing::{error, info, warn};
+use validation::block::FoundBlock;
+use validation::declared::TemplateHash;
+
+use super::record::{Steps, ToRecord};
+use super::{Open, Submitter, UnderWay, lock};
+use crate::clock;
+use crate::found::FoundFacts;
+use crate::journal::Row;
+use crate::limits::{FINAL_BLOCKS_REMEMBERED_MAX, FOUND_BLOCKS_OPEN_MAX};
+
+impl Submitter {
+    /// Takes up what an earlier run left: `blocks` of the store ([`store::Recovered::blocks`]),
+    /// and then its files. Each goes to the nodes that have neither taken nor refused it, and is
+    /// followed. Returns at once.
+    pub fn resume(self: &Arc<Self>, blocks: Vec<RecoveredBlock>) {
+        for block in blocks {
+            self.resume_block(block);
+        }
+        let submitter = Arc::clone(self);
+        // Counted, so that a shutdown at once does not cut it off in the middle.
+        let reading = UnderWay::begin(&self.keeping);
+        self.runtime.spawn_blocking(move || {
+            for hash in submitter.journal.final_blocks(FINAL_BLOCKS_REMEMBERED_MAX) {
+                submitter.remember(hash);
+            }
+            for file in submitter.files.left_over() {
+                submitter.resume_file(&file);
+            }
+            drop(reading);
+        });
+    }
+
+    fn resume_block(self: &Arc<Self>, block: RecoveredBlock) {
+        let RecoveredBlock { block_hash: hash, summary, block } = block;
+        if !self.remember(hash) {
+            return;
+        }
+        if lock(&self.open).len() >= FOUND_BLOCKS_OPEN_MAX {
+            error!(block = %hash, max = FOUND_BLOCKS_OPEN_MAX,
+                "too many found blocks at once: the next start submits this one");
+            self.follower.add(hash, summary.height, summary.confirmations);
+            return;
+        }
+        let steps = steps(hash, &summary);
+        let taken = steps.values().any(|step| step.state == SubmissionState::Accepted);
+        let open = Open {
+            height: summary.height,
+            user: summary.user,
+            template_hash: summary.miner_template_hash.unwrap_or_default(),
+            confirmations: summary.confirmations,
+            in_store: AtomicBool::new(true),
+            taken: AtomicBool::new(taken),
+            ..self.reopened(hash, summary.found_at)
+        };
+        let open = self.start(open, block.hex().into(), steps, ToRecord::Nothing);
+        info!(block = %hash, height = open.height, user = open.user,
+            "a block found before the last end: it is followed, and goes to every node that has \
+             not judged it");
+    }
+
+    fn resume_file(self: &Arc<Self>, file: &Path) {
+        if lock(&self.open).len() >= FOUND_BLOCKS_OPEN_MAX {
+            error!(file = %file.display(), max = FOUND_BLOCKS_OPEN_MAX,
+                "too many found blocks at once: the next start submits this one");
+            return;
+        }
+        let Some((facts, hex)) = self.files.load(file) else { return };
+        let hash = facts.hash;
+        let new = self.remember(hash);
+        let to_record = match (self.journal.row(hash), new) {
+            // Taken up from the store already, or at its end.
+            (Row::Is(state), new) if !new || state != BlockState::Found => {
+                if let Err(error) = self.files.remove(&hash) {
+                    warn!(file = %file.display(), %error,
+                        "can not be removed; the next start looks at it again");
+                }
+                return;
+            }
+            // Found again in the meantime.
+            (_, false) => return,
+            (Row::Is(_), true) => ToRecord::FileAndRow,
+            (Row::None | Row::NotRead, true) => {
+                new_block(&facts, &hex).map_or(ToRecord::FileAlone, ToRecord::New)
+            }
+        };
+        let open = Open {
+            height: facts.height,
+            user: facts.user,
+            template_hash: facts.template_hash,
+            in_file: AtomicBool::new(true),
+            ..self.reopened(hash, facts.found_at_unix_ms)
+        };
+        let open = self.start(open, hex.into(), Steps::new(), to_record);
+        warn!(block = %hash, height = open.height, user = open.user, file = %open.file.display(),
+            found_at_unix_ms = open.found_at_ms,
+            "a block found before the last end has not reached every node: submitting it again");
+    }
+
+    fn reopened(&self, hash: BlockHash, found_at_ms: u64) -> Open {
+        let now_ms = clock::unix_us() / 1_000;
+        let before = Duration::from_millis(now_ms.saturating_sub(found_at_ms));
+        let file = self.files.path(&hash);
+        Open { before, ..Open::new(hash, file, found_at_ms, Instant::now()) }
+    }
+}
+
+fn steps(block_hash: BlockHash, summary: &BlockSummary) -> Steps {
+    let step = |of: &store::NodeSubmission| SubmissionStep {
+        block_hash,
+        node: of.node.clone(),
+        state: of.state,
+        detail: of.detail.clone(),
+        attempts: of.attempts,
+        latency_ms: of.latency_ms,
+    };
+    summary.submissions.iter().map(|of| (of.node.clone(), step(of))).collect()
+}
+
+/// What the store keeps of a block that a file holds.
+fn new_block(facts: &FoundFacts, hex: &str) -> Option<NewBlock> {
+    let raw = Vec::<u8>::from_hex(hex).ok()?;
+    let block: Block = deserialize(&raw).ok()?;
+    let coinbase = block.coinbase()?;
+    let template_hash = <[u8; 32]>::from_hex(&facts.template_hash).ok();
+    let reward_sat = coinbase.output.iter().map(|output| output.value.to_sat()).sum();
+    let found = FoundBlock {
+        hash: facts.hash,
+        header: block.header,
+        tx_count: block.txdata.len(),
+        coinbase_txid: coinbase.compute_txid(),
+        raw,
+    };
+    Some(NewBlock {
+        user: facts.user.as_str().into(),
+        height: facts.height,
+        template_source: TemplateSource::Miner,
+        template_hash: template_hash.map(TemplateHash::from_bytes),
+        reward_sat,
+        block: Arc::new(found),
+    })
+}

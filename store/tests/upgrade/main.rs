@@ -1,0 +1,181 @@
+//! Databases of every released version, opened by this one.
+//!
+//! `tests/fixtures/version-NNNN.sql` is a database of that version with something in every table,
+//! written as SQL by the program of its time. It never changes after a release; a new migration
+//! comes with a new fixture:
+//!
+//! ```sh
+//! MAKE_FIXTURE=1 cargo test -p jds-store --test upgrade
+//! ```
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+#![allow(unreachable_pub, reason = "tests have no other users")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod dump;
+mod history;
+mod view;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use common::{KEEP_ALL, NOW_MS, all_events, assert_counted, assert_gap_free, commit, numbered};
+use rusqlite::Connection;
+use store::{Batch, Cursor, EventFilter, OpenError, Settings, SqliteStore, Store};
+
+/// Set to write the fixture of the present version, when it is not there.
+const MAKE: &str = "MAKE_FIXTURE";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn open(dir: &Path) -> SqliteStore {
+    SqliteStore::open(Settings { retention: KEEP_ALL, ..Settings::new(dir) }).unwrap()
+}
+
+/// The migrations as files, in order.
+fn migrations() -> Vec<String> {
+    let entries = fs::read_dir(root().join("migrations")).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for (number, path) in (1..).zip(&paths) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with(&format!("{number:04}_")), "{name} is not number {number}");
+    }
+    paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+fn fixture(version: usize) -> PathBuf {
+    root().join(format!("tests/fixtures/version-{version:04}.sql"))
+}
+
+/// A data directory with the database of a fixture, closed in order by the server of that version.
+fn installed(version: usize) -> tempfile::TempDir {
+    let path = fixture(version);
+    let sql = fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; make it with {MAKE}=1", path.display()));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("jds.sqlite");
+    let database = Connection::open(&file).unwrap();
+    database.execute_batch(&sql).unwrap();
+    let (epoch, last_id): (String, u64) = database
+        .query_row(
+            "SELECT (SELECT value FROM meta WHERE name = 'stream_epoch'), max(id) FROM events",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap();
+    let inode = fs::metadata(&file).unwrap().ino();
+    let stream = format!(
+        "jds-stream 1 epoch={epoch} last={last_id:020} inode={inode:020} clean=1 boot={:<40}\n",
+        "-"
+    );
+    fs::write(dir.path().join("jds.stream"), stream).unwrap();
+    dir
+}
+
+fn version_of(dir: &Path) -> usize {
+    let database = Connection::open(dir.join("jds.sqlite")).unwrap();
+    database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn every_version_has_a_fixture_and_the_migrations_of_its_time() {
+    let migrations = migrations();
+    if std::env::var_os(MAKE).is_some() && !fixture(migrations.len()).exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        history::write(&store);
+        store.close();
+        assert_eq!(version_of(dir.path()), migrations.len(), "a migration the store does not know");
+        fs::write(fixture(migrations.len()), dump::dump(&dir.path().join("jds.sqlite"))).unwrap();
+    }
+    let fixtures = fs::read_dir(root().join("tests/fixtures")).unwrap().count();
+    assert_eq!(
+        fixtures,
+        migrations.len(),
+        "one fixture for each migration: {MAKE}=1 makes the last"
+    );
+    for version in 1..=migrations.len() {
+        let dir = installed(version);
+        assert_eq!(version_of(dir.path()), version);
+        let made = Connection::open_in_memory().unwrap();
+        migrations[..version].iter().for_each(|migration| made.execute_batch(migration).unwrap());
+        let then = Connection::open(dir.path().join("jds.sqlite")).unwrap();
+        assert_eq!(
+            dump::schema(&then),
+            dump::schema(&made),
+            "a migration up to {version} is not what it was when it was published"
+        );
+    }
+}
+
+#[test]
+fn a_fresh_install_has_the_newest_version_and_answers_every_query() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let empty = view::of(&store);
+    assert_eq!(store.last_event_id(), 0);
+    store.close();
+    assert_eq!(version_of(dir.path()), migrations().len());
+    let store = open(dir.path());
+    assert_eq!(view::of(&store), empty, "opened again");
+    commit(&store, Batch::of_event(NOW_MS, numbered(1)));
+}
+
+/// What a server of this version finds is what it would have written itself.
+#[test]
+fn every_earlier_version_is_brought_up_to_date_with_all_that_is_in_it() {
+    let fresh = tempfile::tempdir().unwrap();
+    let written = open(fresh.path());
+    history::write(&written);
+    let expected = view::of(&written);
+    view::assert_nothing_empty(&written);
+    for version in 1..=migrations().len() {
+        let dir = installed(version);
+        let store = open(dir.path());
+        assert_eq!(version_of(dir.path()), migrations().len());
+        let found = view::of(&store);
+        for (query, expected) in &expected {
+            assert_eq!(&found[query], expected, "{query}, from version {version}");
+        }
+        view::assert_same_jobs(&store, &written);
+        assert_counted(dir.path(), &store.sizes().unwrap());
+
+        // The stream goes on: no new epoch, and a reader's place is where it was.
+        let before = all_events(&store);
+        let last = before.last().unwrap().id;
+        let cursor = Cursor { epoch: Some(store.epoch()), id: last };
+        let text = fs::read_to_string(dir.path().join("jds.stream")).unwrap();
+        assert!(text.contains(&format!("epoch={}", store.epoch())), "{text}");
+        history::go_on(&store);
+        let page = store.events_after(cursor, &EventFilter::ALL, 10).unwrap();
+        assert_eq!(page.events[0].id, last + 1);
+        assert_gap_free(&all_events(&store));
+        store.retain(NOW_MS).unwrap();
+        assert_counted(dir.path(), &store.sizes().unwrap());
+        store.close();
+        open(dir.path());
+    }
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_and_stays_as_it_is() {
+    let dir = installed(migrations().len());
+    let path = dir.path().join("jds.sqlite");
+    let newer = migrations().len() + 1;
+    let database = Connection::open(&path).unwrap();
+    database.pragma_update(None, "user_version", newer).unwrap();
+    drop(database);
+    let before = fs::read(&path).unwrap();
+    let error = SqliteStore::open(Settings::new(dir.path())).unwrap_err();
+    assert!(matches!(error, OpenError::TooNew { .. }), "{error}");
+    let message = error.to_string();
+    for part in [&path.display().to_string(), &format!("version {newer}"), "newer program"] {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+    assert!(fs::read(&path).unwrap() == before, "the file changed");
+}
