@@ -99,7 +99,7 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// It can not be read.
-    #[error("token_file {path} can not be read: {error}")]
+    #[error("the token file {path} can not be read: {error}")]
     File {
         /// The file.
         path: PathBuf,
@@ -107,7 +107,9 @@ pub enum TokenError {
         error: io::Error,
     },
     /// Others can read it.
-    #[error("token_file {path} can be read by everybody (mode {mode:03o}); run: chmod o-r {path}")]
+    #[error(
+        "the token file {path} can be read by everybody (mode {mode:03o}); run: chmod o-r {path}"
+    )]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -116,7 +118,7 @@ pub enum TokenError {
     },
     /// It is too short, or holds what can not be sent.
     #[error(
-        "token_file {path} must hold at least {min} characters (letters, digits, -._~+/=) on one \
+        "the token file {path} must hold at least {min} characters (letters, digits, -._~+/=) on one \
          line; it has {actual} that can be used",
         min = limits::TOKEN_CHARS_MIN
     )]

@@ -139,7 +139,7 @@ class Reader:
     def apply(self, event, cursor):
         """Takes one event: its award and the cursor together, or neither."""
         data = event["data"]
-        user, badge = data["user"], earned(event["event"], data, self.options.threshold)
+        user, badge = data.get("user"), earned(event["event"], data, self.options.threshold)
         row = self.db.execute("SELECT gaps FROM users WHERE user = ?", (user,)).fetchone()
         if user and (row[0] if row else 0) < self.gaps:
             self.look_up(user)

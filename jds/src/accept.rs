@@ -33,7 +33,6 @@ pub(crate) async fn accept(
     let mut backoff = Backoff::default();
     let mut refused = Refused::default();
     let listening = &shared.counts.listener;
-    listening.up(max_connections);
     for number in 1u64.. {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -180,6 +180,8 @@ impl Server {
             .map_err(|source| StartError::Listen { address, source })?;
         let local_addr =
             listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+        let max = accept::connections_possible(config.job_declaration.max_connections);
+        shared.counts.listener.up(max);
         let api = match &config.api {
             Some(api) => {
                 let api = Api::start(config, api, &[local_addr], &shared).await;
@@ -188,7 +190,6 @@ impl Server {
             None => None,
         };
         let (shutdown, down) = watch::channel(false);
-        let max = accept::connections_possible(config.job_declaration.max_connections);
         info!(%local_addr, authority = %shared.authority.public(), "job declaration server listening");
         tasks.spawn(follow_tip(Arc::clone(&shared)));
         tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());

@@ -12,9 +12,11 @@ use bitcoin::CompactTarget;
 use bitcoin::hashes::Hash;
 use jds::client::template::{MinerTemplate, Solved};
 use jds::client::{Declaration, DeclareOutcome, JdClient, SetupOptions};
+use jds::limits::BURIED_CONFIRMATIONS;
 use jds_wire::message::PushSolution;
 use serde_json::{Value, json};
 use signet::{Node, provision, wait};
+use store::{Cursor, EventData, EventFilter, EventLog};
 use tempfile::TempDir;
 
 /// How long a server may take to say that it listens.
@@ -397,6 +399,26 @@ impl Solving {
             .unwrap_or_else(|error| panic!("{error}\n{}", self.server.log()));
     }
 
+    /// What the store tells of blocks, in order: found, answers of the node, how it ended.
+    fn told(&self) -> Vec<String> {
+        // Not there before the server has made it.
+        let Ok(log) = EventLog::open(&self.place.path("data")) else { return Vec::new() };
+        let filter = EventFilter::parse("block_*").unwrap();
+        let page = log.after(Cursor::START, &filter, 100).unwrap();
+        let told = |event: &store::Event| match event.typed().unwrap() {
+            EventData::BlockSubmitted(submitted) => submitted.result.to_string(),
+            data => data.kind().as_str().trim_start_matches("block_").to_owned(),
+        };
+        page.events.iter().map(told).collect()
+    }
+
+    #[track_caller]
+    fn wait_told(&self, told: &[&str]) {
+        let what = format!("{told:?} to be told of the block");
+        wait::until_true(&what, START_LIMIT, || self.told() == told)
+            .unwrap_or_else(|error| panic!("{error}: {:?}\n{}", self.told(), self.server.log()));
+    }
+
     #[track_caller]
     fn wait_mined(&self) {
         let hash = self.solved.block.block_hash();
@@ -423,32 +445,45 @@ async fn run_submits_what_it_was_given_before_it_ends() {
     assert!(world.kept_blocks().is_empty(), "a block that all nodes have is not kept: {log}");
 }
 
-/// Neither a crash nor an ordinary end loses a block that the node could not be given.
+/// Neither a crash nor an ordinary end loses a block that the node could not be given, or whose
+/// answer did not come.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_start_submits_what_no_node_has_taken() {
-    for signal in ["KILL", "TERM"] {
+    for (signal, hangs) in [("KILL", false), ("KILL", true), ("TERM", false)] {
         let mut world = Solving::start().await;
         let hash = world.solved.block.block_hash().to_string();
-        world.node.stop().unwrap();
+        if hangs {
+            world.node.pause().unwrap();
+        } else {
+            world.node.stop().unwrap();
+        }
         world.push().await;
-        world.wait_kept(std::slice::from_ref(&hash));
+        let before: &[_] = if hangs { &["found"] } else { &["found", "unknown"] };
+        world.wait_told(before);
         world.server.signal(signal);
         world.server.end();
         if signal == "TERM" {
             let log = world.server.log();
             let line = log.lines().find(|line| line.contains("NO NODE HAS TAKEN"));
             let line = line.unwrap_or_else(|| panic!("{log}"));
-            assert!(line.contains("ERROR") && line.contains("next start"), "{line}");
-            assert!(line.contains(&format!("found-blocks/{hash}")), "{line}");
+            assert!(line.contains("ERROR") && line.contains("the store holds it"), "{line}");
+            assert!(line.contains(&hash) && line.contains("next start"), "{line}");
         }
-        assert_eq!(world.kept_blocks(), [hash]);
+        assert!(world.kept_blocks().is_empty(), "the store alone holds it");
         // What is no block is in nobody's way.
         fs::write(world.place.path("data/found-blocks/0000.tmp"), "{}").unwrap();
 
-        world.node.restart().unwrap();
+        if hangs {
+            world.node.resume().unwrap();
+        } else {
+            world.node.restart().unwrap();
+        }
         world.server = Running::start(&world.place);
         world.wait_mined();
         world.wait_kept(&["0000.tmp.bad".to_owned()]);
+        world.wait_told(&[before, &["accepted"]].concat());
+        world.node.mine(BURIED_CONFIRMATIONS - 1).unwrap();
+        world.wait_told(&[before, &["accepted", "confirmed"]].concat());
     }
 }
 

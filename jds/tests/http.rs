@@ -5,7 +5,6 @@ use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -102,29 +101,33 @@ impl Drop for Running {
     }
 }
 
-fn connect(address: SocketAddr, path: &str, token: Option<&str>) -> TcpStream {
+fn connect(address: SocketAddr, path: &str, host: &str, token: Option<&str>) -> TcpStream {
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(START_LIMIT)).unwrap();
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n{token}\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n{token}\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     stream
 }
 
 /// Status and body.
 fn get(address: SocketAddr, path: &str, token: Option<&str>) -> (u16, Value) {
+    get_as(address, path, &address.to_string(), token)
+}
+
+/// [`get`] under a name of ours, or of somebody else.
+fn get_as(address: SocketAddr, path: &str, host: &str, token: Option<&str>) -> (u16, Value) {
     let mut text = String::new();
-    connect(address, path, token).read_to_string(&mut text).unwrap();
+    connect(address, path, host, token).read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}")))
 }
 
-fn token_file(dir: &TempDir, text: &str, mode: u32) -> PathBuf {
-    let file = dir.path().join("api.token");
+fn token_file(dir: &TempDir, name: &str, text: &str, mode: u32) {
+    let file = dir.path().join(name);
     fs::write(&file, text).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
-    file
 }
 
 #[test]
@@ -138,11 +141,11 @@ fn an_address_that_others_can_reach_needs_a_token() {
 #[test]
 fn a_token_file_that_can_not_be_used_is_named() {
     for (text, mode, parts) in [
-        ("short", 0o600, ["api", "api.token", "at least 16 characters"]),
+        ("short", 0o600, ["[api] token_file", "api.token", "at least 16 characters"]),
         (TOKEN, 0o644, ["token_file", "api.token", "can be read by"]),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        token_file(&dir, text, mode);
+        token_file(&dir, "api.token", text, mode);
         let api = "[api]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"api.token\"";
         let server = Running::start_in(dir, api);
         server.refuses(&parts);
@@ -177,7 +180,7 @@ fn it_serves_without_a_node_and_ends_its_readers_in_order() {
     let (status, nodes) = get(address, "/v1/nodes", None);
     assert_eq!((status, &nodes["nodes"][0]["name"]), (200, &json!("main")), "{nodes:#}");
 
-    let mut reader = connect(address, "/v1/events/stream", None);
+    let mut reader = connect(address, "/v1/events/stream", "localhost", None);
     let mut first = [0; 12];
     reader.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.0 200");
@@ -193,7 +196,7 @@ fn it_serves_without_a_node_and_ends_its_readers_in_order() {
 #[test]
 fn on_a_public_address_strangers_learn_whether_it_is_ready_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
-    token_file(&dir, TOKEN, 0o600);
+    token_file(&dir, "api.token", TOKEN, 0o600);
     let api = "[api]\nlisten = \"0.0.0.0:0\"\ntoken_file = \"api.token\"";
     let server = Running::start_in(dir, api);
     let address = SocketAddr::from(([127, 0, 0, 1], server.api().port()));
@@ -210,4 +213,31 @@ fn on_a_public_address_strangers_learn_whether_it_is_ready_and_nothing_else() {
     assert!(details(&ready).iter().any(Value::is_string), "{ready:#}");
     assert_eq!(get(address, "/v1/nodes", Some(TOKEN)).0, 200);
     assert!(!server.log().contains(TOKEN), "the token is in the log");
+}
+
+#[test]
+fn every_key_of_the_table_arrives() {
+    const READER: &str = "fedcba9876543210-reads";
+    let dir = tempfile::tempdir().unwrap();
+    token_file(&dir, "api.token", TOKEN, 0o600);
+    token_file(&dir, "reads.token", READER, 0o600);
+    let tokens = "token_file = \"api.token\"\nread_token_file = \"reads.token\"";
+    let api = format!("[api]\nlisten = \"0.0.0.0:0\"\n{tokens}");
+    let server = Running::start_in(dir, &api);
+    let address = SocketAddr::from(([127, 0, 0, 1], server.api().port()));
+    assert_eq!(get(address, "/v1/nodes", None).0, 401);
+    assert_eq!(get(address, "/v1/nodes", Some(READER)).0, 200);
+
+    let dir = tempfile::tempdir().unwrap();
+    token_file(&dir, "api.token", TOKEN, 0o600);
+    let api = "[api]\nlisten = \"0.0.0.0:0\"\ntoken_file = \"api.token\"\nopen_reads = true";
+    let server = Running::start_in(dir, api);
+    let address = SocketAddr::from(([127, 0, 0, 1], server.api().port()));
+    assert_eq!(get(address, "/v1/nodes", None).0, 200);
+
+    let api = "[api]\nlisten = \"127.0.0.1:0\"\nhosts = [\"pool.example\"]";
+    let server = Running::start(api);
+    let address = server.api();
+    assert_eq!(get_as(address, "/v1/nodes", "pool.example", None).0, 200, "{}", server.log());
+    assert_eq!(get_as(address, "/v1/nodes", "other.example", None).0, 403);
 }

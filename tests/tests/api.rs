@@ -153,7 +153,9 @@ async fn one_node_of_two_is_enough_to_be_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_what_was_declared() {
-    let world = with_api().await;
+    // No check comes and goes while the queues are looked at.
+    let setup = Setup::new().api("").job_declaration("consensus_check = \"off\"");
+    let world = setup.start().await;
     let (work, known, unknown) = payments(&world).await;
     let mut miner = world.miner("alice").await;
     // The token of the connection's start is not used.

@@ -12,6 +12,7 @@ mod standing;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -33,8 +34,13 @@ pub enum StartError {
     #[error(transparent)]
     Api(#[from] api::StartError),
     /// The file with a token.
-    #[error("[api] {0}")]
-    Token(#[from] api::TokenError),
+    #[error("[api] {setting}: {error}")]
+    Token {
+        /// The setting that names it.
+        setting: &'static str,
+        /// What is wrong with it.
+        error: api::TokenError,
+    },
     /// What webhooks may reach.
     #[error("[api] webhook_allow: {0}")]
     WebhookAllow(#[from] api::IpRangeError),
@@ -139,7 +145,14 @@ fn spawn(
 
 fn api_settings(config: &config::Checked, settings: &config::Api) -> Result<Settings, StartError> {
     let mut api = Settings::new(settings.listen, config.network);
-    api.token = settings.token_file.as_deref().map(api::Token::from_file).transpose()?;
+    let token = |setting, file: &Option<PathBuf>| {
+        let token = file.as_deref().map(api::Token::from_file).transpose();
+        token.map_err(|error| StartError::Token { setting, error })
+    };
+    api.token = token("token_file", &settings.token_file)?;
+    api.read_token = token("read_token_file", &settings.read_token_file)?;
+    api.open_reads = settings.open_reads;
+    api.hosts.clone_from(&settings.hosts);
     let allowed = settings.webhook_allow.iter().map(|range| range.parse());
     api.webhook_allow = allowed.collect::<Result<_, _>>()?;
     Ok(api)

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use jds_tests::http::{self, Answer};
 use jds_tests::{PATIENCE, Setup, World};
+use serde_json::Value;
 use signet::wait;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -42,12 +43,12 @@ impl Api {
         http::get(self.0, path)
     }
 
-    /// Posts with the token.
+    /// A request that shows the token.
     #[track_caller]
-    pub(crate) fn post(self, path: &str, body: &str) -> Answer {
+    pub(crate) fn write(self, method: &str, path: &str, body: &Value) -> Answer {
         let authorization = format!("Bearer {TOKEN}");
         let headers = [("Authorization", &*authorization), ("Content-Type", "application/json")];
-        http::request(self.0, "POST", path, &headers, body)
+        http::request(self.0, method, path, &headers, &body.to_string())
     }
 
     /// One number of `/metrics`, by its name with labels.

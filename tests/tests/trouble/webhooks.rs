@@ -116,7 +116,7 @@ async fn read_body(stream: &mut TcpStream) -> Option<Vec<u8>> {
 /// Creates a webhook for all events to come; its id and the last event before.
 fn create(api: Api, endpoint: &Endpoint) -> (String, u64) {
     let hook = json!({ "url": format!("http://{}/hook", endpoint.address), "after": "latest" });
-    let created = api.post("/v1/webhooks", &hook.to_string());
+    let created = api.write("POST", "/v1/webhooks", &hook);
     assert_eq!(created.status, 201, "{created:?}");
     let webhook = &created.json()["webhook"];
     let cursor = webhook["cursor"].as_str().unwrap();
