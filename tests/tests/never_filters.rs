@@ -128,16 +128,11 @@ fn a_verdict_is_made_of_structure_the_tip_and_who_is_paid() {
     let _: fn(&Declared<'_>, &ChainTip, &Rules) -> Precheck = precheck;
     let _: fn(Prechecked, TxSlots, &ChainTip, &Rules) -> Result<AcceptedJob, Rejection> = judge;
     // The same in other steps, for a root that is computed beside.
-    type Named = (TemplateHash, Result<AcceptedJob, Rejection>);
+    type Named = Result<(TemplateHash, Result<AcceptedJob, Rejection>), Rejection>;
     let _: fn(&Declared<'_>, &ChainTip, &Rules) -> Precheck<Outline> = outline;
     let _: fn(Outline, WitnessRoot) -> Result<Prechecked, Rejection> = Outline::seal;
-    let _: fn(
-        Outline,
-        TxSlots,
-        &ChainTip,
-        &Rules,
-        fn() -> WitnessRoot,
-    ) -> Result<Named, Rejection> = seal_and_judge;
+    type Root = fn() -> WitnessRoot;
+    let _: fn(Outline, TxSlots, &ChainTip, &Rules, Root) -> Named = seal_and_judge;
     let _fields_of_declared = |declared: Declared<'_>| {
         let Declared { version: _, coinbase_prefix: _, coinbase_suffix: _, wtxids: _ } = declared;
     };
