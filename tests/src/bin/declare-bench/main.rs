@@ -3,12 +3,13 @@
 //! Plays Job Declaration clients against any server, with the template of a node whose
 //! transactions the server knows. Every declaration differs in its coinbase. With
 //! `--self-contained` it sets up the node and our own server by itself, and a reference server on
-//! the same node if it is given one; the two then take turns, round by round, so that whatever else
-//! the machine does meets both alike.
+//! the same node if it is given one; the two then take turns, block by block, so that whatever else
+//! the machine does meets both alike. `--suite` runs one client strictly in turns, one client in blocks,
+//! and many clients at once.
 //!
 //! ```text
 //! declare-bench --address HOST:PORT --key KEY --rpc-url http://127.0.0.1:18443 --cookie FILE
-//! declare-bench --self-contained [--reference PATH/TO/pool_sv2]
+//! declare-bench --self-contained [--reference PATH/TO/pool_sv2] [--suite]
 //! ```
 //!
 //! The last line of its output is one JSON object.
@@ -71,30 +72,37 @@ struct Args {
     /// Declarations of each client before those.
     #[arg(long, default_value_t = 5)]
     warm_up: usize,
+    /// Declarations of each client in a row, before it is the other server's turn.
+    #[arg(long, default_value_t = 1)]
+    block: usize,
+    /// Three courses instead of one: a single client strictly in turns, a single client in blocks of
+    /// 20, and 20 clients at once with a fifth of the rounds.
+    #[arg(long, conflicts_with_all = ["clients", "block"])]
+    suite: bool,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    ensure!(args.clients > 0 && args.rounds > 0, "--clients and --rounds are 1 at least");
+    ensure!(
+        args.clients > 0 && args.rounds > 0 && args.block > 0,
+        "--clients, --rounds and --block are 1 at least"
+    );
     let runtime = Runtime::new()?;
-    let summaries =
-        if args.self_contained { contained(&args, &runtime) } else { attached(&args, &runtime) }?;
-    report(&args, &summaries);
-    Ok(())
+    if args.self_contained { contained(&args, &runtime) } else { attached(&args, &runtime) }
 }
 
 /// Against a server that runs already.
-fn attached(args: &Args, runtime: &Runtime) -> anyhow::Result<Vec<Summary>> {
+fn attached(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let address = args.address.context("--address")?;
     let rpc_url = args.rpc_url.clone().context("--rpc-url")?;
     let cookie = args.cookie.clone().context("--cookie")?;
     let target = Target { name: "server".into(), address, key: args.key };
     let node = NodeTemplate::of(rpc_url, cookie, args.network, args.transactions);
-    runtime.block_on(async { course(args).run(&[target], &node.await?).await })
+    runtime.block_on(async { run(args, &[target], &node.await?).await })
 }
 
 /// Against a server, or two, of our own.
-fn contained(args: &Args, runtime: &Runtime) -> anyhow::Result<Vec<Summary>> {
+fn contained(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let node = stage::node(args.transactions, args.reference.is_some())?;
     let ours = stage::Ours::start(&node, args.transactions)?;
     let reference =
@@ -103,29 +111,48 @@ fn contained(args: &Args, runtime: &Runtime) -> anyhow::Result<Vec<Summary>> {
         std::iter::once(ours.target()).chain(reference.as_ref().map(|r| r.target())).collect();
     let template =
         NodeTemplate::of(node.rpc_url(), node.cookie_file(), Network::Regtest, args.transactions);
-    let ran = runtime.block_on(async { course(args).run(&targets, &template.await?).await });
+    let ran = runtime.block_on(async { run(args, &targets, &template.await?).await });
     // What the reference has to say about it is in its log, which is about to be removed.
     let log = || reference.as_ref().map(stage::Reference::log_end).unwrap_or_default();
     ran.with_context(|| format!("end of the reference's log: {}", log()))
 }
 
-fn course(args: &Args) -> Course {
-    Course {
-        user: args.user.clone(),
-        clients: args.clients,
-        rounds: args.rounds,
-        warm_up: args.warm_up,
+/// Runs every course and tells what came out.
+async fn run(args: &Args, targets: &[Target], node: &NodeTemplate) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    for course in courses(args) {
+        println!("{course}");
+        let summaries = course.run(targets, node).await?;
+        lines.push(report(&course, &summaries));
     }
+    match lines.as_slice() {
+        [line] => println!("{line}"),
+        _ => println!("{}", json!({ "courses": lines })),
+    }
+    Ok(())
 }
 
-fn report(args: &Args, summaries: &[Summary]) {
+fn courses(args: &Args) -> Vec<Course> {
+    let course = |clients, block, rounds| {
+        let (user, warm_up) = (args.user.clone(), args.warm_up);
+        Course { user, clients, rounds, warm_up, block }
+    };
+    if !args.suite {
+        return vec![course(args.clients, args.block, args.rounds)];
+    }
+    let few = args.rounds.div_ceil(5);
+    vec![course(1, 1, args.rounds), course(1, 20, args.rounds), course(20, 1, few)]
+}
+
+fn report(course: &Course, summaries: &[Summary]) -> Value {
     for summary in summaries {
         println!("{summary}");
     }
     let mut line = json!({
         "transactions": summaries.first().map(|summary| summary.transactions),
-        "clients": args.clients,
-        "rounds": args.rounds,
+        "clients": course.clients,
+        "rounds": course.rounds,
+        "block": course.block,
         "servers": summaries.iter().map(Summary::to_json).collect::<Vec<Value>>(),
     });
     if let [ours, reference] = summaries {
@@ -141,5 +168,5 @@ fn report(args: &Args, summaries: &[Summary]) {
         line["ratio_p99"] = json!(ratio(|s| s.percentile(99.0)));
         line["ratio_pairs_p50"] = json!(pairs);
     }
-    println!("{line}");
+    line
 }
