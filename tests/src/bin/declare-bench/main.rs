@@ -10,6 +10,7 @@
 //! ```text
 //! declare-bench --address HOST:PORT --key KEY --rpc-url http://127.0.0.1:18443 --cookie FILE
 //! declare-bench --self-contained [--reference PATH/TO/pool_sv2] [--suite]
+//! declare-bench --store-cost [--rate 100]
 //! ```
 //!
 //! The last line of its output is one JSON object.
@@ -17,6 +18,7 @@
 #![expect(clippy::print_stdout, reason = "a command prints its results")]
 
 mod player;
+mod rate;
 mod rounds;
 mod stage;
 
@@ -31,13 +33,14 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use player::{NodeTemplate, Target};
+use rate::Rate;
 use rounds::{Course, Summary};
 
 /// Times how long job declaration servers take to answer.
 #[derive(Debug, Parser)]
 struct Args {
     /// Where the server listens.
-    #[arg(long, required_unless_present = "self_contained", requires_all = ["key", "rpc_url", "cookie"])]
+    #[arg(long, required_unless_present_any = ["self_contained", "store_cost"], requires_all = ["key", "rpc_url", "cookie"])]
     address: Option<SocketAddr>,
     /// The server's authority key.
     #[arg(long)]
@@ -79,6 +82,16 @@ struct Args {
     /// 20, and 20 clients at once with a fifth of the rounds.
     #[arg(long, conflicts_with_all = ["clients", "block"])]
     suite: bool,
+    /// What the store costs: declarations at a steady rate to our server with a store and to one
+    /// without, in turns.
+    #[arg(long, conflicts_with_all = ["address", "self_contained", "suite", "clients", "block"])]
+    store_cost: bool,
+    /// Declarations per second of `--store-cost`.
+    #[arg(long, default_value_t = 100)]
+    rate: u32,
+    /// Turns of two seconds of each server of `--store-cost`.
+    #[arg(long, default_value_t = 15)]
+    turns: u32,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -88,7 +101,44 @@ fn main() -> anyhow::Result<()> {
         "--clients, --rounds and --block are 1 at least"
     );
     let runtime = Runtime::new()?;
-    if args.self_contained { contained(&args, &runtime) } else { attached(&args, &runtime) }
+    if args.store_cost {
+        store_cost(&args, &runtime)
+    } else if args.self_contained {
+        contained(&args, &runtime)
+    } else {
+        attached(&args, &runtime)
+    }
+}
+
+/// Our server with a store and without one.
+fn store_cost(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
+    let node = stage::node(args.transactions, false)?;
+    let servers = [("with store", true), ("without", false)].map(|(name, keeps)| {
+        stage::Ours::start(&node, args.transactions, keeps)
+            .map(|server| (Target { name: name.to_owned(), ..server.target() }, server))
+    });
+    let servers = servers.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let targets: Vec<_> = servers.iter().map(|(target, _)| target.clone()).collect();
+    let template =
+        NodeTemplate::of(node.rpc_url(), node.cookie_file(), Network::Regtest, args.transactions);
+    let rate = Rate { per_second: args.rate, turns: args.turns };
+    println!("{} declarations a second:", args.rate);
+    let summaries =
+        runtime.block_on(async { rate.run(&targets, &template.await?, &args.user).await })?;
+    summaries.iter().for_each(|summary| println!("{summary}"));
+    if let [with, without] = summaries.as_slice() {
+        let [p50, p99] = [50.0, 99.0].map(|p| with.percentile(p) - without.percentile(p));
+        println!("the store adds {p50:.2} ms at p50 and {p99:.2} ms at p99");
+        let servers: Vec<Value> = summaries.iter().map(Summary::to_json).collect();
+        let line = json!({
+            "rate_per_second": args.rate,
+            "servers": servers,
+            "store_adds_p50_ms": p50,
+            "store_adds_p99_ms": p99,
+        });
+        println!("{line}");
+    }
+    Ok(())
 }
 
 /// Against a server that runs already.
@@ -104,7 +154,7 @@ fn attached(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
 /// Against a server, or two, of our own.
 fn contained(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let node = stage::node(args.transactions, args.reference.is_some())?;
-    let ours = stage::Ours::start(&node, args.transactions)?;
+    let ours = stage::Ours::start(&node, args.transactions, true)?;
     let reference =
         args.reference.as_deref().map(|exe| stage::Reference::start(exe, &node)).transpose()?;
     let targets: Vec<_> =

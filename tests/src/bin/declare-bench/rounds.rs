@@ -106,7 +106,7 @@ impl fmt::Display for Course {
 }
 
 impl Summary {
-    fn new(name: String, transactions: usize, declared: &[Declared]) -> Self {
+    pub(crate) fn new(name: String, transactions: usize, declared: &[Declared]) -> Self {
         let ms: Vec<f64> = declared.iter().map(|d| d.elapsed.as_secs_f64() * 1e3).collect();
         let mut sorted_ms = ms.clone();
         sorted_ms.sort_by(f64::total_cmp);
