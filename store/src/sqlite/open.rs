@@ -20,7 +20,7 @@ use super::shared::{Shared, now_ms};
 use super::state::{State, meta, set_meta};
 use super::stream::{Kept, Seen, StreamFile, boot_id, inode, lost};
 use super::writer::Writer;
-use super::{SqliteStore, connect};
+use super::{SqliteStore, Threads, connect};
 use crate::batch::Batch;
 use crate::event::StreamEpochStarted;
 use crate::limits::QUEUE_BATCHES_MAX;
@@ -133,17 +133,14 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
     let pen = Pen::new(connection, state, Arc::clone(&shared), stream, seen);
     let writer = Writer::new(pen, requests, settings.retention, settings.stall_after, runtime);
     let (stop, stopped) = std::sync::mpsc::channel();
-    let mut store = SqliteStore {
-        queue,
-        shared,
-        readers,
-        housekeeper: Arc::clone(&housekeeper),
-        stop_housekeeper: Some(stop),
-        threads: Vec::new(),
+    let keeper = Arc::clone(&housekeeper);
+    let threads = Threads {
+        // First: without it the other ends when its sender is dropped.
+        housekeeper: spawn("store-housekeeper", move || keeper.run(&stopped))?,
+        stop_housekeeper: stop,
+        writer: spawn("store-writer", move || writer.run())?,
     };
-    store.threads.push(spawn("store-housekeeper", move || housekeeper.run(&stopped))?);
-    store.threads.push(spawn("store-writer", move || writer.run())?);
-    Ok(store)
+    Ok(SqliteStore { queue, shared, readers, housekeeper, threads: Mutex::new(Some(threads)) })
 }
 
 /// Makes a new database a file that only its owner can read: it holds the secrets of webhooks, and
