@@ -12,7 +12,7 @@ use tracing::{error, info};
 
 use crate::clock;
 use crate::jobs::{Declarer, Jobs, User};
-use crate::limits::{JOB_DEPTH_KEPT_BLOCKS, RECOVERED_TEMPLATES_MAX};
+use crate::limits::{JOB_DEPTH_KEPT_BLOCKS, RECOVERED_TEMPLATES_MAX, SPENT_TOKENS_MAX};
 use crate::spent::SpentTokens;
 use crate::token::UserTag;
 use crate::tx_cache::TxCache;
@@ -34,6 +34,7 @@ pub(crate) fn read(store: &dyn Store) -> Result<Recovered, ReadError> {
         now_ms: clock::unix_us() / 1_000,
         min_height: height.saturating_sub(JOB_DEPTH_KEPT_BLOCKS),
         templates_max: RECOVERED_TEMPLATES_MAX,
+        spent_tokens_max: SPENT_TOKENS_MAX,
     })?;
     for what in &recovered.damaged {
         error!(what, "the store holds something that can not be read back");
@@ -46,7 +47,7 @@ pub(crate) fn restore(recovered: Recovered, spent: &SpentTokens, jobs: &Jobs, ca
     let start = Instant::now();
     let Recovered { spent_tokens, templates, .. } = recovered;
     let (tokens, accepted) = (spent_tokens.len(), templates.len());
-    spent.restore(spent_tokens.iter().map(|token| token.sequence));
+    spent.restore(spent_tokens.into_iter());
     // One connection stands for each user, so that bounds of connections hold for them. The
     // numbers come from the end that living connections never reach.
     let mut users: HashMap<UserTag, (Arc<User>, Declarer)> = HashMap::new();
