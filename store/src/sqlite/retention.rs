@@ -287,21 +287,29 @@ fn aggregates(
     Ok(bytes.len())
 }
 
+/// Names are free: those who have nothing else go first, then those with accepted templates alone,
+/// the longest unseen of each. Shares and blocks cost work, and are never forgotten.
 fn users(connection: &Connection, state: &mut State) -> rusqlite::Result<usize> {
-    let users = state.sizes.of(Table::Users).rows;
-    let excess = users.saturating_sub(USERS_MAX as u64).min(RETENTION_STEP_ROWS as u64);
-    if excess == 0 {
-        return Ok(0);
+    let mut deleted = 0;
+    for earned in ["templates_accepted_total = 0", "templates_accepted_total > 0"] {
+        let users = state.sizes.of(Table::Users).rows;
+        let step = (RETENTION_STEP_ROWS - deleted) as u64;
+        let excess = users.saturating_sub(USERS_MAX as u64).min(step);
+        if excess == 0 {
+            break;
+        }
+        let mut statement = connection.prepare_cached(&format!(
+            "DELETE FROM users WHERE user_id IN (SELECT user_id FROM users
+                 WHERE shares_accepted_miner + shares_accepted_pool = 0 AND blocks_found = 0
+                     AND {earned} ORDER BY last_seen LIMIT ?1)
+             RETURNING octet_length(user_id)"
+        ))?;
+        let bytes = statement.query_map([excess], |row| row.get::<_, u64>(0))?;
+        let bytes: Vec<_> = bytes.collect::<Result<_, _>>()?;
+        state.sizes.removed(Table::Users, bytes.len() as u64, bytes.iter().sum());
+        deleted += bytes.len();
     }
-    let mut statement = connection.prepare_cached(
-        "DELETE FROM users WHERE user_id IN (SELECT user_id FROM users
-             WHERE shares_accepted_miner + shares_accepted_pool = 0 ORDER BY last_seen LIMIT ?1)
-         RETURNING octet_length(user_id)",
-    )?;
-    let bytes = statement.query_map([excess], |row| row.get::<_, u64>(0))?;
-    let bytes: Vec<_> = bytes.collect::<Result<_, _>>()?;
-    state.sizes.removed(Table::Users, bytes.len() as u64, bytes.iter().sum());
-    Ok(bytes.len())
+    Ok(deleted)
 }
 
 /// Deletes transactions that nothing named when they were looked for, and nothing has since.
