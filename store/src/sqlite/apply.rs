@@ -27,6 +27,8 @@ pub(super) struct Apply<'a> {
     accepted_totals: VecDeque<(String, u64)>,
     /// First accepted shares in this batch whose event has not come yet.
     first_shares: Vec<ShareSubmitted>,
+    /// Hashes of blocks in this batch that were found before: they have their event.
+    known_blocks: Vec<String>,
 }
 
 /// Applies changes, then writes events. Returns the counts to be merged.
@@ -45,6 +47,7 @@ pub(super) fn apply(
         volatile,
         accepted_totals: VecDeque::new(),
         first_shares: Vec::new(),
+        known_blocks: Vec::new(),
     };
     for change in &batch.changes {
         apply.change(change)?;
@@ -107,6 +110,8 @@ impl Apply<'_> {
                 if write_block::find(connection, self.state, block, at_ms, volatile)? {
                     let count = Count { blocks_found: 1, ..Count::default() };
                     self.tally.add(&block.user, block.template_source, at_ms, count);
+                } else {
+                    self.known_blocks.push(block.block.hash.to_string());
                 }
             }
             Change::Submission(step) => write_block::step(self.connection, step, at_ms)?,
@@ -278,6 +283,7 @@ impl Apply<'_> {
                 }
                 self.write_event(event.protocol, &event.data)
             }
+            EventData::BlockFound(found) if self.known_blocks.contains(&found.block_hash) => Ok(()),
             data => self.write_event(event.protocol, data),
         }
     }
