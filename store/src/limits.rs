@@ -75,6 +75,13 @@ pub(crate) const LISTS_CACHED_MAX: usize = 1_024;
 /// Lists that are written as changes to one complete list, before the next complete one.
 pub(crate) const LIST_DELTAS_MAX: u32 = 64;
 
+/// Newest templates of each user that others do not displace, as long as a block may still come of
+/// them.
+pub const USER_TEMPLATES_SAFE: usize = 64;
+
+/// Blocks below the newest accepted template's that a block may still come of.
+pub(crate) const LIVE_DEPTH_BLOCKS: u32 = 2;
+
 /// Spent tokens that are kept when nobody says how many.
 pub const SPENT_TOKENS_MAX: u64 = 1_000_000;
 

@@ -257,7 +257,7 @@ impl Writer {
                 }
             }
             Control::Retain { now_ms, evict, more } => {
-                let step = retention::step(&mut self.pen, &self.retention, now_ms, evict);
+                let step = retention::step(&mut self.pen, &self.retention, now_ms, &evict);
                 let step = step.unwrap_or_else(|error| {
                     tracing::warn!(%error, "retention failed");
                     false
