@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 
+use super::clock::RetentionClock;
 use super::packed;
 use super::readers::Readers;
 use super::retention::live_height;
@@ -45,18 +46,23 @@ pub(super) struct Housekeeper {
     pub(super) retention: Retention,
     /// One round of retention at a time.
     pub(super) turn: Mutex<()>,
+    /// Time of the newest event from before this start, Unix milliseconds.
+    pub(super) newest_ms: Option<u64>,
 }
 
 impl Housekeeper {
     /// Until the other end of `stop` is gone.
     pub(super) fn run(&self, stop: &Receiver<()>) {
-        let (mut retained, mut swept) = (Instant::now(), Instant::now());
+        let started = Instant::now();
+        let mut clock = RetentionClock::new(self.newest_ms, now_ms(), Duration::ZERO);
+        let (mut retained, mut swept) = (started, started);
         let mut checkpointer = None;
         while stop.recv_timeout(CHECKPOINT_PAUSE) == Err(RecvTimeoutError::Timeout) {
             self.checkpoint(&mut checkpointer);
             if retained.elapsed() >= RETENTION_PAUSE {
                 let sweep = swept.elapsed() >= SWEEP_PAUSE;
-                if let Err(error) = self.retain(now_ms(), sweep) {
+                let now_ms = clock.now_ms(now_ms(), started.elapsed());
+                if let Err(error) = self.retain(now_ms, sweep) {
                     tracing::warn!(%error, "retention failed");
                 }
                 retained = Instant::now();

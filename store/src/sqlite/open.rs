@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::mpsc;
 
 use super::apply::apply;
@@ -109,6 +109,7 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
     migrate(&mut connection, MIGRATIONS).map_err(refused)?;
     connect::set_max_bytes(&connection, settings.database_bytes_max).map_err(failed)?;
     let inode = inode(&path).map_err(|error| OpenError::File { path: path.clone(), error })?;
+    let newest_ms = newest_ms(&connection).map_err(failed)?;
     let (state, epoch) =
         begin_stream(&mut connection, seen.as_ref(), inode, &settings.source).map_err(failed)?;
     let last_id = state.next_event_id - 1;
@@ -125,6 +126,7 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
         readers: Arc::clone(&readers),
         retention: settings.retention,
         turn: Mutex::new(()),
+        newest_ms,
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -159,6 +161,12 @@ fn make_private(path: &Path) -> io::Result<()> {
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
+}
+
+/// Time of the newest event, Unix milliseconds.
+fn newest_ms(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    let sql = "SELECT timestamp FROM events ORDER BY id DESC LIMIT 1";
+    connection.query_row(sql, [], |row| row.get(0)).optional()
 }
 
 /// Goes on with the stream of events, or begins a new epoch when readers may have seen events that
