@@ -63,8 +63,12 @@ pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// Batches kept in memory in volatile mode.
 pub const VOLATILE_BATCHES_MAX: usize = 20_000;
 
-/// Accepted templates among them: each may own megabytes.
+/// Accepted templates among them.
 pub const VOLATILE_TEMPLATES_MAX: usize = 256;
+
+/// Bytes of transactions among them that no node had when they were declared: those are whose
+/// memory nobody else may hold. The newest template is kept whatever its size.
+pub const VOLATILE_OWN_BYTES_MAX: usize = 128 << 20;
 
 /// Found blocks among them: up to 4 MB each.
 pub const VOLATILE_BLOCKS_MAX: usize = 16;
