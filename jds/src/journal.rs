@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use store::{
-    Batch, Change, CommitError, EventData, FloodGate, RejectedTemplate, Store, TemplateInvalidated,
-    TemplateProposed, TemplateRejected,
+    Batch, Change, Commit, CommitError, EventData, FloodGate, RejectedTemplate, Store,
+    TemplateInvalidated, TemplateProposed, TemplateRejected,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -41,6 +41,9 @@ pub struct Journal {
     /// Places for batches that wait for room in the store's queue while nobody waits for them.
     overflow: Arc<Semaphore>,
 }
+
+/// A template on its way to the store, if there is one.
+pub type Recording = Option<Commit>;
 
 impl store::HoldsJob for Job {
     fn accepted_job(&self) -> &validation::job::AcceptedJob {
@@ -73,18 +76,10 @@ impl Journal {
         EVENTS_OVERFLOW_MAX.saturating_sub(self.overflow.available_permits())
     }
 
-    /// Records an accepted template, its token and its events; returns when they are durable.
-    ///
-    /// # Errors
-    /// The token was used up before, by another connection or before a restart; or the store is
-    /// closed. Nothing is recorded then.
-    pub async fn accepted(
-        &self,
-        case: &Case,
-        job: &Arc<Job>,
-        timing: Timing,
-    ) -> Result<(), Rejection> {
-        let Some(store) = &self.store else { return Ok(()) };
+    /// Begins to record an accepted template, its token and its events; [`accepted`] waits for the
+    /// end of that.
+    pub fn accepting(&self, case: &Case, job: &Arc<Job>, timing: Timing) -> Recording {
+        let store = self.store.as_ref()?;
         let accepted = &job.accepted;
         let named = Named { template_hash: accepted.template_hash(), height: accepted.height() };
         let template = store::AcceptedTemplate {
@@ -97,12 +92,7 @@ impl Journal {
             request_bytes: case.bytes,
         };
         let batch = spending(case).event(proposed(case, named, timing)).accept_template(template);
-        match store.commit(batch).await {
-            Ok(_) => Ok(()),
-            // The batch can only contradict the store by its token.
-            Err(CommitError::Refused(_)) => Err(Rejection::new(Reason::TokenSpent)),
-            Err(error @ CommitError::Closed) => Err(Rejection::new(Reason::Internal).actual(error)),
-        }
+        Some(store.commit(batch))
     }
 
     /// Records a rejected template, its token and its events; returns when they are durable. Of a
@@ -215,6 +205,21 @@ impl Journal {
             }
             drop(place);
         });
+    }
+}
+
+/// Returns when an accepted template is durable.
+///
+/// # Errors
+/// The token was used up before, by another connection or before a restart; or the store is
+/// closed. Nothing is recorded then.
+pub async fn accepted(recording: Recording) -> Result<(), Rejection> {
+    let Some(commit) = recording else { return Ok(()) };
+    match commit.await {
+        Ok(_) => Ok(()),
+        // The batch can only contradict the store by its token.
+        Err(CommitError::Refused(_)) => Err(Rejection::new(Reason::TokenSpent)),
+        Err(error @ CommitError::Closed) => Err(Rejection::new(Reason::Internal).actual(error)),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::budget::Permit;
 use crate::check::{Checked, Checker};
 use crate::counts::Counts;
 use crate::jobs::{Declarer, Job, Jobs, User};
-use crate::journal::{Case, Journal, Named, Timing};
+use crate::journal::{self, Case, Journal, Named, Recording, Timing};
 use crate::limits::CHECK_WAIT_MAX;
 use crate::nodes::Nodes;
 use crate::tx_cache::TxCache;
@@ -122,12 +122,18 @@ struct Verdict {
     named: Option<Named>,
     timing: Timing,
     result: Result<Arc<Job>, Rejection>,
+    /// An acceptance that is on its way to the store already.
+    recording: Recording,
 }
 
 impl Verdict {
     /// Without asking the rules.
     fn refused(rejection: Rejection) -> Self {
-        Self { named: None, timing: Timing::default(), result: Err(rejection) }
+        Self::after(None, Timing::default(), Err(rejection))
+    }
+
+    fn after(named: Option<Named>, timing: Timing, result: Result<Arc<Job>, Rejection>) -> Self {
+        Self { named, timing, result, recording: None }
     }
 }
 
@@ -169,11 +175,8 @@ impl Validator {
 
     /// Ends a declaration whose transactions did not come as they should.
     pub async fn give_up(&self, draft: Box<Draft>, rejection: Rejection) -> Outcome {
-        let verdict = Verdict {
-            named: Some(named(&draft.prechecked)),
-            timing: draft.timing(),
-            result: Err(rejection),
-        };
+        let named = Some(named(&draft.prechecked));
+        let verdict = Verdict::after(named, draft.timing(), Err(rejection));
         self.conclude(&draft.declaration.case(), verdict).await
     }
 
@@ -212,7 +215,7 @@ impl Validator {
 
     async fn look_again(&self, draft: Box<Draft>, answer: Vec<Vec<u8>>) -> Verdict {
         let (named, timing) = (named(&draft.prechecked), draft.timing());
-        let refused = |rejection| Verdict { named: Some(named), timing, result: Err(rejection) };
+        let refused = |rejection| Verdict::after(Some(named), timing, Err(rejection));
         let Some(tip) = self.nodes.tip() else { return refused(no_tip()) };
         // Before the transactions: a miner whose own tip moved may no longer have them.
         let (next, height) = (tip.next_height(), named.height);
@@ -239,7 +242,7 @@ impl Validator {
 
     /// Makes a verdict durable, after the node's word where the answer waits for that.
     async fn record(&self, case: &Case, verdict: Verdict) -> Outcome {
-        let Verdict { named, timing, result } = verdict;
+        let Verdict { named, timing, result, recording } = verdict;
         let (missing, mut checked) = (timing.missing, None);
         let refusal = match result {
             Err(rejection) => rejection,
@@ -255,7 +258,7 @@ impl Validator {
                 };
                 match refusal {
                     Some(rejection) => rejection,
-                    None => match self.accept(case, &job, timing).await {
+                    None => match self.accept(case, &job, timing, recording).await {
                         Ok(()) => return Outcome::Accepted { job, missing, checked },
                         Err(rejection) => {
                             job.withdraw(rejection.reason.as_str().to_owned());
@@ -270,10 +273,17 @@ impl Validator {
     }
 
     /// Makes an acceptance durable, and keeps the job if that was not done with the verdict.
-    async fn accept(&self, case: &Case, job: &Arc<Job>, timing: Timing) -> Result<(), Rejection> {
+    async fn accept(
+        &self,
+        case: &Case,
+        job: &Arc<Job>,
+        timing: Timing,
+        recording: Recording,
+    ) -> Result<(), Rejection> {
         let keep = self.keeping();
         let kept = keep.at_once;
-        self.journal.accepted(case, job, timing).await?;
+        let recording = recording.or_else(|| self.journal.accepting(case, job, timing));
+        journal::accepted(recording).await?;
         if !kept {
             let job = Arc::clone(job);
             on_cpu(&self.cpu, move || keep.keep(&job, timing.missing)).await?;
@@ -294,6 +304,7 @@ impl Validator {
             jobs: Arc::clone(&self.jobs),
             cache: Arc::clone(&self.cache),
             cpu: Arc::clone(&self.cpu),
+            journal: Arc::clone(&self.journal),
             at_once: !matches!(self.checker, Some((_, CheckMode::Before))),
         }
     }
@@ -315,6 +326,7 @@ struct Keeping {
     jobs: Arc<Jobs>,
     cache: Arc<TxCache>,
     cpu: Arc<Semaphore>,
+    journal: Arc<Journal>,
     /// No check of the node comes first.
     at_once: bool,
 }
@@ -326,8 +338,14 @@ impl Keeping {
             FirstPass::Judged(judged) => {
                 let Judged { declaration, named, result } = *judged;
                 let timing = Timing { verdict: start.elapsed(), ..Timing::default() };
+                let case = declaration.case();
                 let result = self.judged(declaration, result, 0);
-                Pass::Judged(Verdict { named, timing, result })
+                let mut verdict = Verdict::after(named, timing, result);
+                // From here, and not by way of the reactor: the store is what the answer waits for.
+                if let (Ok(job), true) = (&verdict.result, self.at_once) {
+                    verdict.recording = self.journal.accepting(&case, job, timing);
+                }
+                Pass::Judged(verdict)
             }
             FirstPass::Draft(mut draft) => {
                 draft.verdict = start.elapsed();
@@ -351,7 +369,7 @@ impl Keeping {
             .and_then(|()| judge(*prechecked, slots, tip, &declaration.rules));
         timing.verdict += start.elapsed();
         let result = self.judged(declaration, verdict, asked.len());
-        Verdict { named: Some(named), timing, result }
+        Verdict::after(Some(named), timing, result)
     }
 
     fn judged(
