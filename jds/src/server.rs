@@ -10,7 +10,7 @@ use std::time::Duration;
 use config::{Checked, ConsensusCheck, RpcAuth, Source};
 use jds_wire::AuthorityKeys;
 use store::{Recovered, SqliteStore, Store};
-use tdp_client::{Auth, NodeSettings, RpcNode};
+use tdp_client::{Auth, Node, NodeSettings};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -323,7 +323,7 @@ fn authority_keys(authority: &config::Authority) -> Result<AuthorityKeys, StartE
     AuthorityKeys::checked(secret, public).map_err(|error| failed(error.to_string()))
 }
 
-fn spawn_nodes(config: &Checked, cache: &Arc<TxCache>) -> Result<Vec<RpcNode>, StartError> {
+fn spawn_nodes(config: &Checked, cache: &Arc<TxCache>) -> Result<Vec<Node>, StartError> {
     let spawn = |node: &config::Node| {
         if node.source == Source::Ipc {
             return Err(StartError::IpcSource { node: node.name.clone() });
@@ -341,7 +341,7 @@ fn spawn_nodes(config: &Checked, cache: &Arc<TxCache>) -> Result<Vec<RpcNode>, S
             network: config.network,
         };
         let cache = Arc::clone(cache);
-        RpcNode::spawn(settings, Arc::new(move |wtxid| cache.get(wtxid))).map_err(|error| {
+        Node::spawn(settings, Arc::new(move |wtxid| cache.get(wtxid))).map_err(|error| {
             StartError::Node { node: node.name.clone(), reason: error.to_string() }
         })
     };

@@ -19,7 +19,7 @@ mod tips;
 
 pub use bits::{BlockFacts, BlockRef, next_bits};
 pub use error::{Fault, NodeError};
-pub use node::{Node, Node as RpcNode, TxLookup};
+pub use node::{Node, TxLookup};
 pub use outcome::{BlockStatus, Proposal, SubmitOutcome};
 pub use settings::{Auth, IpcSettings, NodeSettings};
 pub use source::{NodeState, Template, TipState};
