@@ -21,5 +21,8 @@ pub use bits::{BlockFacts, BlockRef, next_bits};
 pub use error::{Fault, NodeError};
 pub use node::{Node, TxLookup};
 pub use outcome::{BlockStatus, Proposal, SubmitOutcome};
+pub use rpc::{
+    ChainFacts, ClockFacts, MempoolFacts, NetworkFacts, Probe, RPC_WAIT, RPCS_NEEDED, TemplateFacts,
+};
 pub use settings::{Auth, IpcSettings, NodeSettings};
 pub use source::{NodeState, Template, TipState};

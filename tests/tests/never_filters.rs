@@ -11,14 +11,15 @@ use config::{Checked, JobDeclaration};
 use jds_tests::{Miner, Setup, Work, World, accepted};
 use signet::FillSpec;
 use signet::kinds::{Kind, Sample};
-use validation::declared::Declared;
+use validation::WitnessRoot;
+use validation::declared::{Declared, TemplateHash};
 use validation::job::AcceptedJob;
-use validation::precheck::{Precheck, Prechecked, precheck};
+use validation::precheck::{Outline, Precheck, Prechecked, outline, precheck};
 use validation::rejection::Rejection;
 use validation::rules::{Payout, Rules};
 use validation::tip::ChainTip;
 use validation::tx::Tx;
-use validation::verdict::judge;
+use validation::verdict::{judge, seal_and_judge};
 
 /// Declares, mines, and finds exactly these transactions in the chain.
 async fn goes_through(
@@ -126,6 +127,12 @@ fn a_verdict_is_made_of_structure_the_tip_and_who_is_paid() {
     type TxSlots = Vec<Option<Arc<Tx>>>;
     let _: fn(&Declared<'_>, &ChainTip, &Rules) -> Precheck = precheck;
     let _: fn(Prechecked, TxSlots, &ChainTip, &Rules) -> Result<AcceptedJob, Rejection> = judge;
+    // The same in other steps, for a root that is computed beside.
+    type Named = Result<(TemplateHash, Result<AcceptedJob, Rejection>), Rejection>;
+    let _: fn(&Declared<'_>, &ChainTip, &Rules) -> Precheck<Outline> = outline;
+    let _: fn(Outline, WitnessRoot) -> Result<Prechecked, Rejection> = Outline::seal;
+    type Root = fn() -> WitnessRoot;
+    let _: fn(Outline, TxSlots, &ChainTip, &Rules, Root) -> Named = seal_and_judge;
     let _fields_of_declared = |declared: Declared<'_>| {
         let Declared { version: _, coinbase_prefix: _, coinbase_suffix: _, wtxids: _ } = declared;
     };

@@ -8,14 +8,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::rules;
 use crate::error::{Fault, NodeError};
 use crate::ipc::{self, Link};
 use crate::limits::CALL_TIMEOUT_MS;
 use crate::outcome::{
     Proposal, SubmitOutcome, proposal_answer, proposal_failure, submit_answer, submit_failure,
 };
-use crate::rpc;
+use crate::rpc::{self, rules};
 use crate::settings::Endpoint;
 
 /// The ways to one node.

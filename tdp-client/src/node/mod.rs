@@ -26,15 +26,13 @@ use crate::limits::{
     SUBMIT_TIMEOUT_MS,
 };
 use crate::outcome::{BlockStatus, Proposal, SubmitOutcome};
+use crate::rpc::RPC_INVALID_ADDRESS_OR_KEY;
 use crate::settings::{Endpoint, IpcSettings, NodeSettings};
 use crate::source::{NodeState, Template, TipState};
 
 /// Finds a transaction that the caller holds already, so that it is neither parsed nor held twice.
 /// Called once per transaction of a template: it should not block.
 pub type TxLookup = Arc<dyn Fn(&Wtxid) -> Option<Arc<Tx>> + Send + Sync>;
-
-/// Bitcoin Core's `RPC_INVALID_ADDRESS_OR_KEY`: no such block.
-const RPC_INVALID_ADDRESS_OR_KEY: i32 = -5;
 
 /// A node that is followed, asked and given blocks, over JSON-RPC or over IPC. Cheap to clone.
 ///
@@ -217,14 +215,6 @@ fn no_threads(node: &Arc<str>, error: &std::io::Error) -> NodeError {
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Node").field("name", &self.name()).finish_non_exhaustive()
-    }
-}
-
-/// What `getblocktemplate` wants to hear that we know, as JSON.
-fn rules(network: Network) -> &'static str {
-    match network {
-        Network::Signet => r#"["segwit","signet"]"#,
-        _ => r#"["segwit"]"#,
     }
 }
 

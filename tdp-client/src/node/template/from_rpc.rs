@@ -10,8 +10,7 @@ use validation::tx::Tx;
 
 use super::{Fault, Fetched, NodeError, Template, TemplateKeeper, learn};
 use crate::limits::TEMPLATE_TIMEOUT_MS;
-use crate::node::rules;
-use crate::rpc::Client;
+use crate::rpc::{Client, rules};
 
 const METHOD: &str = "getblocktemplate";
 
