@@ -24,6 +24,7 @@ const DECODE_FAILED: &str = "Block decode failed";
 const NO_REASON: &str = "inconclusive";
 
 /// A caller of one node.
+#[derive(Debug)]
 pub(crate) struct Client {
     line: Line,
     /// For what the node's IPC lacks.

@@ -69,6 +69,7 @@ pub(super) struct LineId {
 }
 
 /// One caller's share of a connection. One call at a time.
+#[derive(Debug)]
 pub(crate) struct Line {
     pub(super) node: Arc<str>,
     jobs: mpsc::Sender<Job>,

@@ -15,10 +15,10 @@ use crate::outcome::{
     Proposal, SubmitOutcome, proposal_answer, proposal_failure, submit_answer, submit_failure,
 };
 use crate::rpc::{self, rules};
-use crate::settings::Endpoint;
+use crate::settings::{Endpoint, IpcSettings, NodeSettings};
 
 /// The ways to one node.
-pub(super) enum Way {
+pub(crate) enum Way {
     /// JSON-RPC over HTTP.
     Rpc(Arc<Endpoint>),
     /// IPC; and JSON-RPC, if it is configured, for what the IPC lacks.
@@ -26,8 +26,21 @@ pub(super) enum Way {
 }
 
 impl Way {
+    /// The way that these settings describe. Connects to nothing yet.
+    pub(crate) fn ipc(settings: IpcSettings) -> Result<Self, NodeError> {
+        let IpcSettings { name, socket, network, rpc } = settings;
+        let node: Arc<str> = name.as_str().into();
+        let rpc = rpc.map(|(rpc_url, auth)| {
+            Endpoint::new(&NodeSettings { name, rpc_url, auth, network }).map(Arc::new)
+        });
+        let rpc = rpc.transpose().map_err(|fault| NodeError::new(&node, fault))?;
+        let link = Link::start(node.clone(), socket.into())
+            .map_err(|error| NodeError::new(&node, Fault::Worker { reason: error.to_string() }))?;
+        Ok(Self::Ipc { link, rpc })
+    }
+
     /// A caller for one thread. The node's own thread for it, if any, gets this name.
-    pub(super) fn caller(&self, name: &'static str) -> Caller {
+    pub(crate) fn caller(&self, name: &'static str) -> Caller {
         match self {
             Self::Rpc(endpoint) => Caller::Rpc(rpc::Client::new(endpoint.clone())),
             Self::Ipc { link, rpc } => {
@@ -39,14 +52,15 @@ impl Way {
 }
 
 /// Calls one node, one call at a time.
-pub(super) enum Caller {
+#[derive(Debug)]
+pub(crate) enum Caller {
     Rpc(rpc::Client),
     Ipc(ipc::Client),
 }
 
 impl Caller {
     /// An error of this node.
-    pub(super) fn error(&self, fault: Fault) -> NodeError {
+    pub(crate) fn error(&self, fault: Fault) -> NodeError {
         match self {
             Self::Rpc(client) => client.error(fault),
             Self::Ipc(client) => client.error(fault),
@@ -63,7 +77,7 @@ impl Caller {
     }
 
     /// Sends one JSON-RPC request and waits for its result. `params`: a JSON array.
-    pub(super) fn call<T: DeserializeOwned>(
+    pub(crate) fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
         params: serde_json::Result<Box<RawValue>>,

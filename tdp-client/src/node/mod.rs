@@ -16,11 +16,10 @@ use tokio::sync::watch;
 use validation::tip::ChainTip;
 use validation::tx::Tx;
 
-use self::caller::Way;
+pub(crate) use self::caller::{Caller, Way};
 use self::lane::{Lane, Worth};
 use self::shared::Shared;
 use crate::error::{Fault, NodeError};
-use crate::ipc::Link;
 use crate::limits::{
     ASK_QUEUE_MAX, PROPOSAL_QUEUE_MAX, PROPOSAL_TIMEOUT_MS, SUBMIT_QUEUE_MAX, SUBMIT_THREADS,
     SUBMIT_TIMEOUT_MS,
@@ -75,17 +74,10 @@ impl Node {
     /// # Errors
     /// As [`Self::spawn`].
     pub fn spawn_ipc(settings: IpcSettings, lookup: TxLookup) -> Result<Self, NodeError> {
-        let IpcSettings { name, socket, network, rpc } = settings;
-        let node: Arc<str> = name.as_str().into();
-        let rpc = rpc.map(|(rpc_url, auth)| {
-            let settings = NodeSettings { name, rpc_url, auth, network };
-            Endpoint::new(&settings).map(Arc::new).map_err(|fault| NodeError::new(&node, fault))
-        });
-        let rpc = rpc.transpose()?;
-        let place = socket.display().to_string().into();
-        let link =
-            Link::start(node.clone(), socket.into()).map_err(|error| no_threads(&node, &error))?;
-        Self::follow(node, place, network, &Way::Ipc { link, rpc }, lookup)
+        let node: Arc<str> = settings.name.as_str().into();
+        let place = settings.socket.display().to_string().into();
+        let network = settings.network;
+        Self::follow(node, place, network, &Way::ipc(settings)?, lookup)
     }
 
     fn follow(
