@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use config::{Checked, ConsensusCheck};
 use jds_wire::AuthorityKeys;
-use store::{Recovered, SqliteStore, Store};
+use store::{RecoveredBlock, SqliteStore, Store};
 use tdp_client::{Node, TxLookup};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::accept;
 use crate::budget::ByteBudget;
@@ -131,14 +131,15 @@ impl Server {
         let settings = store_settings(config);
         let dir = config.data_dir.clone();
         let open = move || {
-            std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir { dir, source })?;
+            recover::make_private_dir(&dir)
+                .map_err(|source| StartError::DataDir { dir, source })?;
             let store: Arc<dyn Store> =
                 Arc::new(SqliteStore::open(settings).map_err(StartError::Store)?);
-            let recovered = recover::read(&*store).map_err(StartError::Recover)?;
-            Ok((store, recovered))
+            let blocks = recover::blocks(&*store).map_err(StartError::Recover)?;
+            Ok((store, blocks))
         };
-        let (store, recovered) = off_reactor(open).await?;
-        Self::start_with(config, Some((store, recovered))).await
+        let (store, blocks) = off_reactor(open).await?;
+        Self::start_with(config, Some(store), blocks).await
     }
 
     /// As [`Self::start`], without a store: nothing outlives the process but found blocks. For
@@ -147,34 +148,22 @@ impl Server {
     /// # Errors
     /// [`StartError`] names the setting.
     pub async fn start_without_store(config: &Checked) -> Result<Self, StartError> {
-        Self::start_with(config, None).await
+        Self::start_with(config, None, Vec::new()).await
     }
 
     async fn start_with(
         config: &Checked,
-        kept: Option<(Arc<dyn Store>, Recovered)>,
+        store: Option<Arc<dyn Store>>,
+        blocks: Vec<RecoveredBlock>,
     ) -> Result<Self, StartError> {
-        let mut tasks = JoinSet::new();
-        let (store, recovered) = kept.unzip();
-        let journal = Journal::new(store);
-        let shared = Arc::new(build(config, journal, &mut tasks)?);
-        let mut recovered = recovered.unwrap_or_default();
-        // Before anything else: a block that no node has yet may still win.
-        shared.submitter.resume(std::mem::take(&mut recovered.blocks));
-        let restored = Arc::clone(&shared);
-        let restore = move || {
-            let Shared { session_deps, jobs, validator, .. } = &*restored;
-            recover::restore(recovered, &session_deps.spent, jobs, &validator.cache);
-        };
-        off_reactor(restore).await;
+        // Whatever the configuration or the machine refuses is refused before anything begins.
         let address = config.job_declaration.listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| StartError::Listen { address, source })?;
-        let local_addr =
-            listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
-        let max = accept::connections_possible(config.job_declaration.max_connections);
-        shared.counts.listener.up(max);
+        let listen = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let local_addr = listener.local_addr().map_err(listen)?;
+        let mut tasks = JoinSet::new();
+        let journal = Journal::new(store.clone(), &mut tasks);
+        let shared = Arc::new(build(config, journal, &mut tasks)?);
         let api = match &config.api {
             Some(api) => {
                 let api = Api::start(config, api, &[local_addr], &shared).await;
@@ -182,13 +171,23 @@ impl Server {
             }
             None => None,
         };
+        // First of all: a block that no node has yet may still win.
+        shared.submitter.resume(blocks);
+        if let Some(store) = store
+            && let Err(error) = take_back(&shared, store).await
+        {
+            shared.submitter.finish(SHUTDOWN_GRACE).await;
+            return Err(error);
+        }
+        let max = accept::connections_possible(config.job_declaration.max_connections);
         let (shutdown, down) = watch::channel(false);
+        let accepting = accept::accept(listener, Arc::clone(&shared), max, down);
+        let accepting = tokio::spawn(accepting);
+        shared.counts.listener.up(max);
         info!(%local_addr, authority = %shared.authority.public(), "job declaration server listening");
         tasks.spawn(follow_tip(Arc::clone(&shared)));
         tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());
         http::journal_states(&shared.nodes, &shared.journal, &mut tasks);
-        let accepting = accept::accept(listener, Arc::clone(&shared), max, down);
-        let accepting = tokio::spawn(accepting);
         Ok(Self { local_addr, shared, shutdown, accepting, api, _tasks: tasks })
     }
 
@@ -214,8 +213,9 @@ impl Server {
     }
 
     /// Stops accepting, ends the connections after what they were being answered, and lets
-    /// submissions of found blocks come to their first answer.
-    pub async fn shutdown(self) {
+    /// submissions of found blocks come to their first answer. False when something that was
+    /// acknowledged could not be written.
+    pub async fn shutdown(self) -> bool {
         let _ = self.shutdown.send(true);
         if tokio::time::timeout(SHUTDOWN_GRACE, self.accepting).await.is_err() {
             warn!("some connections did not end in time");
@@ -225,11 +225,25 @@ impl Server {
         if let Some(api) = self.api {
             api.shutdown(SHUTDOWN_GRACE).await;
         }
-        if !self.shared.journal.finish(SHUTDOWN_GRACE).await {
-            warn!("the store did not write everything in time");
+        let written = self.shared.journal.finish(SHUTDOWN_GRACE).await;
+        if !written {
+            error!("not everything that was acknowledged could be written to the store");
         }
         info!("stopped");
+        written
     }
+}
+
+/// Puts tokens and jobs of an earlier run back.
+async fn take_back(shared: &Arc<Shared>, store: Arc<dyn Store>) -> Result<(), StartError> {
+    let shared = Arc::clone(shared);
+    let work = move || {
+        let recovered = recover::read(&*store).map_err(StartError::Recover)?;
+        let Shared { session_deps, jobs, validator, .. } = &*shared;
+        recover::restore(recovered, &session_deps.spent, jobs, &validator.cache);
+        Ok(())
+    };
+    off_reactor(work).await
 }
 
 /// Runs what blocks its thread.
@@ -334,10 +348,13 @@ fn spawn_nodes(config: &Checked, cache: &Arc<TxCache>) -> Result<Vec<Node>, Star
 /// Forgets jobs that are too deep below a new tip.
 async fn follow_tip(shared: Arc<Shared>) {
     let mut tips = shared.nodes.watch_tip();
-    while tips.changed().await.is_ok() {
+    loop {
         let tip = *tips.borrow_and_update();
         if let Some(tip) = tip {
             shared.jobs.prune(tip.height);
+        }
+        if tips.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -19,7 +19,7 @@ use store::{
 use validation::job::AcceptedJob;
 
 const DAY_MS: u64 = 86_400_000;
-const RECOVER: RecoverQuery = RecoverQuery { now_ms: 0, min_height: 0, templates_max: 10_000 };
+const RECOVER: RecoverQuery = RecoverQuery::ALL;
 
 fn open(dir: &Path, retention: Retention) -> SqliteStore {
     SqliteStore::open(Settings { retention, ..Settings::new(dir) }).unwrap()
@@ -231,6 +231,31 @@ fn blocks_are_kept_for_ever_and_tokens_until_they_expire() {
     assert_eq!(store.blocks(Default::default()).unwrap().items.len(), 2);
     assert_eq!(*store.recover(&RECOVER).unwrap().blocks[0].block.raw, *open_block.block.raw);
     assert_counted(dir.path(), &store.sizes().unwrap());
+}
+
+/// Whoever spends tokens on rubbish can fill neither the disk nor the memory of the next start.
+#[test]
+fn too_many_spent_tokens_go_and_stay_spent() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Retention { spent_tokens_max: 100, ..KEEP_ALL });
+    // More than one step of retention deletes.
+    for sequence in 1..=1_300 {
+        let batch = Batch::new(NOW_MS).spend_token(sequence, NOW_MS + DAY_MS, "mallory".into());
+        let _written = store.commit(batch);
+    }
+    commit(&store, Batch::new(NOW_MS));
+    store.retain(NOW_MS).unwrap();
+    let sizes = store.sizes().unwrap();
+    assert_eq!(size(&sizes, "tokens").0, 100);
+    assert_counted(dir.path(), &sizes);
+    drop(store);
+    let store = open(dir.path(), KEEP_ALL);
+    let recovered = store.recover(&RecoverQuery { now_ms: NOW_MS, ..RECOVER }).unwrap();
+    assert_eq!(recovered.spent_tokens, (1_201..=1_300).rev().collect::<Vec<_>>());
+    assert_eq!(recovered.spent_floor, 1_200, "what went counts as spent");
+    store.retain(NOW_MS + DAY_MS + 1).unwrap();
+    let recovered = store.recover(&RecoverQuery { now_ms: NOW_MS, ..RECOVER }).unwrap();
+    assert_eq!((recovered.spent_tokens, recovered.spent_floor), (vec![], 1_300));
 }
 
 /// Transactions are deleted while new templates name the very same ones.

@@ -1,5 +1,4 @@
 //! Over RPC: the nodes under the server.
-#![expect(clippy::unwrap_used, reason = "a test says what it expected")]
 
 #[path = "by_source/nodes.rs"]
 mod nodes;

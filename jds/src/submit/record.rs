@@ -1,6 +1,5 @@
 //! What became of a block, recorded in order: first the block, then each node's part.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,15 +9,13 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::notes::{News, Note};
+use super::steps::{self, Steps};
 use super::{Open, Submitter, UnderWay, lock};
 use crate::found::FoundFacts;
 use crate::journal::{Kept, Row};
 use crate::limits::{
     FOUND_BLOCKS_OPEN_MAX, FOUND_RECORD_LIMIT, RECORD_AGAIN_INTERVAL, RECORD_AGAIN_MAX,
 };
-
-/// Where a block stands at each node, by the name of the node.
-pub(super) type Steps = BTreeMap<String, SubmissionStep>;
 
 /// What is to be done so that a block survives us.
 #[derive(Debug)]
@@ -74,7 +71,7 @@ impl Recorder {
         // leave it behind.
         let closing = self.take_notes(has_row).await;
         let judged = self.is_judged();
-        if has_row && judged && self.is_rejected_by_all() {
+        if has_row && judged && self.is_refused_by_all() {
             self.submitter.follower.forget(&self.open.hash);
             self.submitter.journal.progress(self.open.hash, BlockState::Rejected, 0).await;
         }
@@ -213,21 +210,12 @@ impl Recorder {
         self.submitter.node_names().map(str::to_owned).collect()
     }
 
-    fn state_at(&self, node: &str) -> Option<SubmissionState> {
-        self.steps.get(node).map(|step| step.state)
-    }
-
-    /// Every node of ours has said whether it takes the block.
     fn is_judged(&self) -> bool {
-        use SubmissionState::{Accepted, Rejected};
-        let judged = |node| matches!(self.state_at(node), Some(Accepted | Rejected));
-        self.submitter.node_names().all(judged)
+        steps::judged(&self.steps, self.submitter.node_names())
     }
 
-    /// No node has taken the block, not even one that is ours no more.
-    fn is_rejected_by_all(&self) -> bool {
-        !self.steps.is_empty()
-            && self.steps.values().all(|step| step.state != SubmissionState::Accepted)
+    fn is_refused_by_all(&self) -> bool {
+        steps::refused_by_all(&self.steps, self.submitter.node_names())
     }
 
     /// Writes the block to its file; whether it is there.

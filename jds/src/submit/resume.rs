@@ -8,15 +8,13 @@ use std::time::{Duration, Instant};
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::hex::FromHex;
 use bitcoin::{Block, BlockHash};
-use store::{
-    BlockState, BlockSummary, NewBlock, RecoveredBlock, SubmissionState, SubmissionStep,
-    TemplateSource,
-};
+use store::{BlockState, NewBlock, RecoveredBlock, SubmissionState, TemplateSource};
 use tracing::{error, info, warn};
 use validation::block::FoundBlock;
 use validation::declared::TemplateHash;
 
-use super::record::{Steps, ToRecord};
+use super::record::ToRecord;
+use super::steps::{self, Steps};
 use super::{Open, Submitter, UnderWay, lock};
 use crate::clock;
 use crate::found::FoundFacts;
@@ -56,7 +54,7 @@ impl Submitter {
             self.follower.add(hash, summary.height, summary.confirmations);
             return;
         }
-        let steps = steps(hash, &summary);
+        let steps = steps::recorded(hash, &summary);
         let taken = steps.values().any(|step| step.state == SubmissionState::Accepted);
         let open = Open {
             height: summary.height,
@@ -117,18 +115,6 @@ impl Submitter {
         let file = self.files.path(&hash);
         Open { before, ..Open::new(hash, file, found_at_ms, Instant::now()) }
     }
-}
-
-fn steps(block_hash: BlockHash, summary: &BlockSummary) -> Steps {
-    let step = |of: &store::NodeSubmission| SubmissionStep {
-        block_hash,
-        node: of.node.clone(),
-        state: of.state,
-        detail: of.detail.clone(),
-        attempts: of.attempts,
-        latency_ms: of.latency_ms,
-    };
-    summary.submissions.iter().map(|of| (of.node.clone(), step(of))).collect()
 }
 
 /// What the store keeps of a block that a file holds.

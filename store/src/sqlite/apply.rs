@@ -68,12 +68,16 @@ impl Apply<'_> {
         let at_ms = self.at_ms;
         match change {
             Change::SpendToken { sequence, expires_at_ms, user } => {
-                self.connection
+                let new = self
+                    .connection
                     .prepare_cached(
                         "INSERT INTO tokens (sequence, user_id, spent_at, expires_at)
-                         VALUES (?1, ?2, ?3, ?4)",
+                         VALUES (?1, ?2, ?3, ?4) ON CONFLICT (sequence) DO NOTHING",
                     )?
                     .execute(params![sequence, &**user, at_ms, expires_at_ms])?;
+                if new == 0 {
+                    return Err(Fault::token_spent(*sequence));
+                }
                 self.state.sizes.added(Table::Tokens, 0);
             }
             Change::AcceptTemplate(template) => {
