@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use api::DenyList;
 use config::Node;
-use tdp_client::RpcNode;
 use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -100,7 +99,7 @@ impl Denied {
 }
 
 /// Waits until the node is ready after it was not; `None` when it will never be.
-async fn becomes_ready(node: RpcNode) -> Option<RpcNode> {
+async fn becomes_ready(node: tdp_client::Node) -> Option<tdp_client::Node> {
     let mut state = node.state();
     state.wait_for(|state| !state.is_ready()).await.ok()?;
     state.wait_for(|state| state.is_ready()).await.ok()?;
