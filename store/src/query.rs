@@ -251,7 +251,7 @@ pub struct Aggregate {
     pub blocks_found: u64,
 }
 
-/// What is known of a user since ever, with the progress towards badges.
+/// What is known of a user for as long as totals of the user are kept, with the progress towards badges.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MinerSummary {
     /// User identity.
