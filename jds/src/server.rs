@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use config::{Checked, ConsensusCheck, RpcAuth, Source};
@@ -16,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::accept;
+use crate::accept::{Endpoint, accept, connections_possible};
 use crate::budget::ByteBudget;
 use crate::check::Checker;
 use crate::counts::Counts;
@@ -33,6 +34,7 @@ use crate::solve::Solvers;
 use crate::spent::SpentTokens;
 use crate::store_settings::store_settings;
 use crate::submit::Submitter;
+use crate::templates::{Pace, Templates};
 use crate::token::TokenMint;
 use crate::tx_cache::TxCache;
 use crate::validator::{CheckMode, Validator};
@@ -62,14 +64,26 @@ pub struct Shared {
     pub peer_bytes: ByteBudget,
     /// What is counted of all this.
     pub counts: Arc<Counts>,
+    /// Templates for clients, if they are given out.
+    pub templates: Option<Arc<Templates>>,
+    connections: AtomicU64,
+}
+
+impl Shared {
+    /// Number of a new connection, from 1.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The listening address.
-    #[error("job_declaration.listen: can not listen on {address}: {source}")]
+    #[error("{table}.listen: can not listen on {address}: {source}")]
     Listen {
+        /// Table of the setting.
+        table: &'static str,
         /// As configured.
         address: SocketAddr,
         /// The system's reason.
@@ -120,9 +134,10 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     local_addr: SocketAddr,
+    template_addr: Option<SocketAddr>,
     shared: Arc<Shared>,
     shutdown: watch::Sender<bool>,
-    accepting: tokio::task::JoinHandle<()>,
+    accepting: JoinSet<()>,
     api: Option<Api>,
     /// What follows the nodes; ends when this is dropped.
     _tasks: JoinSet<()>,
@@ -174,17 +189,17 @@ impl Server {
             recover::restore(recovered, &session_deps.spent, jobs, &validator.cache);
         };
         off_reactor(restore).await;
-        let address = config.job_declaration.listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| StartError::Listen { address, source })?;
-        let local_addr =
-            listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
-        let max = accept::connections_possible(config.job_declaration.max_connections);
-        shared.counts.listener.up(max);
+        let mut listeners = vec![Listening::on(Endpoint::JobDeclaration, config, &shared).await?];
+        if let Some(templates) = &shared.templates {
+            let endpoint = Endpoint::TemplateDistribution(Arc::clone(templates));
+            listeners.push(Listening::on(endpoint, config, &shared).await?);
+        }
+        let addresses: Vec<_> = listeners.iter().map(|listening| listening.address).collect();
+        let local_addr = addresses.first().copied().unwrap_or(config.job_declaration.listen);
+        let template_addr = addresses.get(1).copied();
         let api = match &config.api {
             Some(api) => {
-                let api = Api::start(config, api, &[local_addr], &shared).await;
+                let api = Api::start(config, api, &addresses, &shared).await;
                 Some(api.map_err(StartError::Api)?)
             }
             None => None,
@@ -194,14 +209,24 @@ impl Server {
         tasks.spawn(follow_tip(Arc::clone(&shared)));
         tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());
         http::journal_states(&shared.nodes, &shared.journal, &mut tasks);
-        let accepting = accept::accept(listener, Arc::clone(&shared), max, down);
-        let accepting = tokio::spawn(accepting);
-        Ok(Self { local_addr, shared, shutdown, accepting, api, _tasks: tasks })
+        if let Some(local_addr) = template_addr {
+            info!(%local_addr, "template distribution server listening");
+        }
+        let mut accepting = JoinSet::new();
+        for Listening { endpoint, listener, max, .. } in listeners {
+            accepting.spawn(accept(endpoint, listener, Arc::clone(&shared), max, down.clone()));
+        }
+        Ok(Self { local_addr, template_addr, shared, shutdown, accepting, api, _tasks: tasks })
     }
 
     /// Where it listens; the port is the one chosen by the system if 0 was configured.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where templates are given out, if they are.
+    pub fn template_addr(&self) -> Option<SocketAddr> {
+        self.template_addr
     }
 
     /// Where the HTTP API listens, if there is one.
@@ -222,9 +247,10 @@ impl Server {
 
     /// Stops accepting, ends the connections after what they were being answered, and lets
     /// submissions of found blocks come to their first answer.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         let _ = self.shutdown.send(true);
-        if tokio::time::timeout(SHUTDOWN_GRACE, self.accepting).await.is_err() {
+        let ended = async { while self.accepting.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_GRACE, ended).await.is_err() {
             warn!("some connections did not end in time");
         }
         self.shared.submitter.finish(SHUTDOWN_GRACE).await;
@@ -236,6 +262,32 @@ impl Server {
             warn!("the store did not write everything in time");
         }
         info!("stopped");
+    }
+}
+
+/// A socket that is bound and serves nobody yet.
+struct Listening {
+    endpoint: Endpoint,
+    listener: TcpListener,
+    address: SocketAddr,
+    max: usize,
+}
+
+impl Listening {
+    async fn on(endpoint: Endpoint, config: &Checked, shared: &Shared) -> Result<Self, StartError> {
+        let (address, wanted) = match (&endpoint, &config.template_distribution) {
+            (Endpoint::TemplateDistribution(_), Some(settings)) => {
+                (settings.listen, settings.max_connections)
+            }
+            _ => (config.job_declaration.listen, config.job_declaration.max_connections),
+        };
+        let table = endpoint.table();
+        let failed = |source| StartError::Listen { table, address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let max = connections_possible(table, wanted);
+        endpoint.listener(&shared.counts).0.up(max);
+        Ok(Self { endpoint, listener, address, max })
     }
 }
 
@@ -299,6 +351,12 @@ fn build(
         full_template: declaration.full_template,
         coinbase_only: declaration.coinbase_only,
     });
+    let templates = config.template_distribution.as_ref().map(|settings| {
+        let (fee_threshold_sat, min_interval) = (settings.fee_threshold_sat, settings.min_interval);
+        let templates = Templates::new(config.network, Pace { fee_threshold_sat, min_interval });
+        templates.follow(&nodes, tasks);
+        templates
+    });
     Ok(Shared {
         authority,
         cert_validity: config.authority.cert_validity,
@@ -311,6 +369,8 @@ fn build(
         jobs,
         peer_bytes: ByteBudget::new(PEER_BYTES_MAX),
         counts,
+        templates,
+        connections: AtomicU64::new(0),
     })
 }
 
