@@ -14,12 +14,8 @@ async fn clients_are_counted_and_told_of() {
     assert_eq!(ready.status, 200, "{}", ready.body);
     assert!(ready.body.contains("\"listener:template_distribution\""), "{}", ready.body);
     let metrics = http::get(world.api(), "/metrics").body;
-    assert!(
-        metrics.lines().any(|line| line.contains("protocol=\"template_distribution\"")
-            && line.contains("connections")
-            && line.ends_with(" 1")),
-        "{metrics}"
-    );
+    let line = "jds_connections{role=\"template_distribution\"} 1.0";
+    assert!(metrics.lines().any(|of| of == line), "{metrics}");
     drop(client);
     let store = world.store();
     let told = wait::until("the client's end to be told", PATIENCE, || {

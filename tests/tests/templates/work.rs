@@ -148,7 +148,8 @@ async fn small_changes_of_fees_are_not_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_delays_nobody_and_is_closed() {
     let world = setup().start().await;
-    let filled = world.node().fill_mempool(FillSpec::of(800)).unwrap();
+    let filled =
+        world.node().fill_mempool(FillSpec { tx_count: 800, ..FillSpec::default() }).unwrap();
     let bytes: usize = filled.txs.iter().map(bitcoin::Transaction::total_size).sum();
     assert!(bytes > 900_000, "{bytes}");
     world.node().mine_block(&[]).unwrap();

@@ -2,6 +2,7 @@
 //! own parts prove right.
 
 use bitcoin::consensus::deserialize;
+use bitcoin::script::Builder;
 use bitcoin::{Block, CompactTarget};
 use jds_wire::message::template::{CoinbaseOutputConstraints, TemplateServerMessage};
 use jds_wire::{FrameHeader, message::constants as c};
@@ -114,7 +115,8 @@ proptest! {
         let found = built.block(header, &coinbase).unwrap();
         let block: Block = deserialize(&found.raw).unwrap();
         prop_assert!(block.check_merkle_root() && block.check_witness_commitment());
-        prop_assert_eq!(block.bip34_block_height().ok(), (height > 16).then_some(height as u64 + 1).or(block.bip34_block_height().ok()));
+        let prefix = Builder::new().push_int(i64::from(height) + 1).into_bytes();
+        prop_assert!(coinbase.input[0].script_sig.as_bytes().starts_with(&prefix), "BIP 34");
         prop_assert!(block.weight().to_wu() <= 4_000_000, "{}", block.weight());
         prop_assert_eq!((found.tx_count, block.txdata.len()), (count + 1, count + 1));
         prop_assert_eq!(found.coinbase_txid, solved.coinbase.compute_txid());
