@@ -84,9 +84,16 @@ pub(crate) struct State {
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
-/// Whether a request may see what is not for everybody.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Trusted(pub(crate) bool);
+/// What a request may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trusted {
+    /// What is for everybody.
+    No,
+    /// What readers may: on loopback, everybody on this machine.
+    ToRead,
+    /// Everything: it has shown the token that may write.
+    ToWrite,
+}
 
 /// Shared by all handlers.
 pub(crate) type App = Arc<State>;

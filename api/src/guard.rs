@@ -94,11 +94,14 @@ fn tokens(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<
         _ => false,
     };
     let (full, read) = (matches(&settings.token), matches(&settings.read_token));
-    if full || (!writes && (read || may_all_read)) {
-        return Ok(Trusted(true));
+    if full {
+        return Ok(Trusted::ToWrite);
+    }
+    if !writes && (read || may_all_read) {
+        return Ok(Trusted::ToRead);
     }
     if !writes && OPEN_PATHS.contains(&uri.path()) {
-        return Ok(Trusted(false));
+        return Ok(Trusted::No);
     }
     Err(match (&settings.token, shown) {
         (None, _) => Problem::new(

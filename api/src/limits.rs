@@ -101,5 +101,9 @@ pub const WEBHOOK_TAKE_UP_PAUSE: Duration = Duration::from_millis(60_000);
 /// Events that a webhook does not want may pass before its cursor is written down.
 pub const WEBHOOK_SKIPPED_EVENTS_MAX: u64 = 10_000;
 
+/// Once in this time the cursor of a webhook that waits for events is written down, when it has
+/// passed some that the webhook does not want.
+pub const WEBHOOK_REST_WRITE_PAUSE: Duration = Duration::from_millis(60_000);
+
 /// What is kept of an error of a webhook, characters.
 pub const WEBHOOK_ERROR_CHARS_MAX: usize = 300;

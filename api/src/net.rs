@@ -1,7 +1,8 @@
 //! Which addresses are nobody else's business: the ranges that webhooks must not reach.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
 /// A range of addresses, `192.168.1.0/24`. A plain address is a range of one.
@@ -61,6 +62,26 @@ impl FromStr for IpRange {
 impl fmt::Display for IpRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.start, self.prefix_bits)
+    }
+}
+
+/// True for an address at which this machine answers: loopback, the unspecified address, which
+/// connects to loopback too, and those of its interfaces.
+///
+/// A socket can be bound to no other address than our own; nothing is sent. The interfaces are asked
+/// each time, because they come and go. Where the system gives another reason than that the address
+/// is not ours, the answer is the careful one: it may be.
+pub(crate) fn is_this_machine(address: SocketAddr) -> bool {
+    let mut probe = address;
+    probe.set_ip(address.ip().to_canonical());
+    probe.set_port(0);
+    let ip = probe.ip();
+    if ip.is_loopback() || ip.is_unspecified() {
+        return true;
+    }
+    match UdpSocket::bind(probe) {
+        Ok(_) => true,
+        Err(error) => error.kind() != ErrorKind::AddrNotAvailable,
     }
 }
 
@@ -128,6 +149,16 @@ mod tests {
         assert_eq!("fd00::1".parse::<IpRange>().unwrap().to_string(), "fd00::1/128");
         for text in ["", "10.0.0.0/33", "10.0.0/8", "x", "10.0.0.0/-1", "fd00::/129"] {
             assert!(text.parse::<IpRange>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_addresses() {
+        for text in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "0.0.0.0:80", "[::]:80"] {
+            assert!(is_this_machine(text.parse().unwrap()), "{text}");
+        }
+        for text in ["198.51.100.77:80", "203.0.113.9:80", "[::ffff:203.0.113.9]:80"] {
+            assert!(!is_this_machine(text.parse().unwrap()), "{text}");
         }
     }
 

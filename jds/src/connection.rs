@@ -10,7 +10,7 @@ use jds_wire::{Admit, Event, FrameDecoder, FrameHeader, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
-use tokio::time::{sleep_until, timeout, timeout_at};
+use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 use tracing::{Instrument, debug, info, info_span};
 use validation::rejection::{Reason, Rejection};
 
@@ -18,8 +18,8 @@ use crate::budget::{ByteBudget, ConnectionBudget, Permit, Taking};
 use crate::clock;
 use crate::jobs::Declarer;
 use crate::limits::{
-    FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
-    REPLIES_QUEUED_PER_CONNECTION_MAX, WRITE_TIMEOUT,
+    AFTER_ANSWER_PAUSE, FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT,
+    HANDSHAKE_TIMEOUT, REPLIES_QUEUED_PER_CONNECTION_MAX, WRITE_TIMEOUT,
 };
 use crate::noise_io::{FrameReader, FrameWriter, IoError, accept_handshake};
 use crate::presence::Presence;
@@ -279,9 +279,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn on_declared(&self, declared: &Declared) {
         match &declared.result {
             DeclaredResult::Accepted { job, .. } => {
-                // After the answer, and before a solution can come.
-                let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
+                // After this answer and those that others wait for, and before a solution can come.
+                let (shared, job) = (Arc::clone(&self.shared), Arc::downgrade(job));
                 tokio::spawn(async move {
+                    sleep(AFTER_ANSWER_PAUSE).await;
+                    let Some(job) = job.upgrade() else { return };
                     shared.validator.answered(&job);
                     shared.jobs.make_ready(job).await;
                 });

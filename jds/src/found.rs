@@ -1,5 +1,5 @@
-//! Found blocks on disk, so that neither a crash nor a restart of ours loses one that no node has
-//! taken yet.
+//! Found blocks in files, while the store can not write them: neither a crash nor a restart of ours
+//! loses one that no node has taken yet.
 //!
 //! `found-blocks/<hash>` in the data directory holds one line of JSON, then the block as hex. It
 //! is complete or it is not there: written under another name, flushed, renamed.
@@ -75,11 +75,13 @@ impl FoundFiles {
         let unfinished = path.with_extension(UNFINISHED);
         let mut head = serde_json::to_vec(facts)?;
         head.push(b'\n');
-        let mut file = File::create(&unfinished)?;
-        file.write_all(&head)?;
-        file.write_all(hex.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&unfinished, &path)?;
+        let written = write_synced(&unfinished, &[&head, hex.as_bytes()]);
+        if let Err(error) = written.and_then(|()| fs::rename(&unfinished, &path)) {
+            // A part of a block is of no use to the next start. What can not be removed is put
+            // aside by it.
+            let _ = fs::remove_file(&unfinished);
+            return Err(error);
+        }
         self.sync_folder()
     }
 
@@ -136,6 +138,12 @@ impl FoundFiles {
     fn sync_folder(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
     }
+}
+
+fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    parts.iter().try_for_each(|part| file.write_all(part))?;
+    file.sync_all()
 }
 
 fn read(file: &Path) -> Result<(FoundFacts, String), String> {
@@ -224,6 +232,17 @@ mod tests {
         // Too large to be one: not read at all.
         File::create(&path).unwrap().set_len(FOUND_FILE_BYTES_MAX + 1).unwrap();
         assert_eq!(files.load(&path), None);
+    }
+
+    #[test]
+    fn what_could_not_be_written_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (facts, hex) = block();
+        let files = FoundFiles::open(dir.path());
+        // The name is taken by something that no file can replace.
+        fs::create_dir(files.path(&facts.hash)).unwrap();
+        files.keep(&facts, &hex).unwrap_err();
+        assert!(files.left_over().is_empty());
     }
 
     #[test]

@@ -159,6 +159,15 @@ pub const CHECK_PROBE_PAUSE_MIN: Duration = Duration::from_millis(1_000);
 /// See [`CHECK_PROBE_PAUSE_MIN`].
 pub const CHECK_PROBE_PAUSE_MAX: Duration = Duration::from_millis(60_000);
 
+/// How long a job that was just accepted waits until its block is made ready and checked: that takes
+/// milliseconds of two cores, which the client and others who declare meanwhile need more. A solution
+/// that comes earlier makes its block ready by itself.
+pub const AFTER_ANSWER_PAUSE: Duration = Duration::from_millis(10);
+
+/// Least number of wtxids whose witness root is worth a second thread: fewer take less time than to
+/// wake one up.
+pub const BESIDE_WTXIDS_MIN: usize = 1_000;
+
 /// With `consensus_check = "before-accept"`, longest wait for a verdict of the node.
 pub const CHECK_WAIT_MAX: Duration = Duration::from_millis(10_000);
 

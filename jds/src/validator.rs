@@ -1,6 +1,8 @@
 //! Runs the pure rules over declarations: tip and transactions in hand, on as many threads as
 //! there are cores, never on the reactor.
 
+mod root;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,11 +10,11 @@ use bitcoin::Wtxid;
 use tokio::sync::Semaphore;
 use validation::declared::Declared;
 use validation::job::AcceptedJob;
-use validation::precheck::{Precheck, Prechecked, precheck};
+use validation::precheck::{Precheck, Prechecked, outline};
 use validation::rejection::{Reason, Rejection};
 use validation::rules::Rules;
 use validation::tip::ChainTip;
-use validation::verdict::{TxSlots, judge, missing, supplied};
+use validation::verdict::{TxSlots, judge, missing, seal_and_judge, supplied};
 
 use crate::budget::Permit;
 use crate::check::{Checked, Checker};
@@ -22,6 +24,7 @@ use crate::journal::{Case, Journal, Named, Timing};
 use crate::limits::CHECK_WAIT_MAX;
 use crate::nodes::Nodes;
 use crate::tx_cache::TxCache;
+use root::BesideRoot;
 
 /// A declaration, taken off the wire.
 #[derive(Debug)]
@@ -290,6 +293,7 @@ impl Validator {
         Keeping {
             jobs: Arc::clone(&self.jobs),
             cache: Arc::clone(&self.cache),
+            cpu: Arc::clone(&self.cpu),
             at_once: !matches!(self.checker, Some((_, CheckMode::Before))),
         }
     }
@@ -310,6 +314,7 @@ async fn check_before(checker: &Checker, job: &Arc<Job>) -> Checked {
 struct Keeping {
     jobs: Arc<Jobs>,
     cache: Arc<TxCache>,
+    cpu: Arc<Semaphore>,
     /// No check of the node comes first.
     at_once: bool,
 }
@@ -317,7 +322,7 @@ struct Keeping {
 impl Keeping {
     fn first_pass(&self, declaration: Declaration, tip: &ChainTip) -> Pass {
         let start = Instant::now();
-        match first_pass(declaration, tip, &self.cache) {
+        match first_pass(declaration, tip, &self.cache, &self.cpu) {
             FirstPass::Judged(judged) => {
                 let Judged { declaration, named, result } = *judged;
                 let timing = Timing { verdict: start.elapsed(), ..Timing::default() };
@@ -407,31 +412,53 @@ fn named(prechecked: &Prechecked) -> Named {
     Named { template_hash: prechecked.template_hash(), height: prechecked.height() }
 }
 
-fn first_pass(declaration: Declaration, tip: &ChainTip, cache: &TxCache) -> FirstPass {
+fn first_pass(
+    declaration: Declaration,
+    tip: &ChainTip,
+    cache: &TxCache,
+    cpu: &Arc<Semaphore>,
+) -> FirstPass {
     let declared = Declared {
         version: declaration.version,
         coinbase_prefix: &declaration.coinbase_prefix,
         coinbase_suffix: &declaration.coinbase_suffix,
         wtxids: &declaration.wtxids,
     };
-    match precheck(&declared, tip, &declaration.rules) {
-        Precheck::Reject(rejection) => {
-            FirstPass::Judged(Box::new(Judged { declaration, named: None, result: Err(rejection) }))
-        }
-        Precheck::WaitForTip { .. } => FirstPass::Ahead(Box::new(declaration)),
-        Precheck::Ok(prechecked) => {
-            let slots = cache.get_all(&declaration.wtxids);
-            let asked = missing(&prechecked, &slots);
-            if asked.is_empty() {
-                let named = Some(named(&prechecked));
-                let result = judge(*prechecked, slots, tip, &declaration.rules);
-                return FirstPass::Judged(Box::new(Judged { declaration, named, result }));
+    let outline = match outline(&declared, tip, &declaration.rules) {
+        Precheck::Ok(outline) => *outline,
+        Precheck::Reject(rejection) => return judged(declaration, None, Err(rejection)),
+        Precheck::WaitForTip { .. } => return FirstPass::Ahead(Box::new(declaration)),
+    };
+    let root = BesideRoot::begin(outline.wtxids(), cpu);
+    let slots = cache.get_all(&declaration.wtxids);
+    let asked = missing(&declaration.wtxids, &slots);
+    if asked.is_empty() {
+        let height = outline.height();
+        let sealed = seal_and_judge(outline, slots, tip, &declaration.rules, || root.get());
+        return match sealed {
+            Ok((template_hash, result)) => {
+                judged(declaration, Some(Named { template_hash, height }), result)
             }
+            Err(rejection) => judged(declaration, None, Err(rejection)),
+        };
+    }
+    match outline.seal(root.get()) {
+        Err(rejection) => judged(declaration, None, Err(rejection)),
+        Ok(prechecked) => {
             let (verdict, asked_at) = (Duration::ZERO, Instant::now());
+            let prechecked = Box::new(prechecked);
             let draft = Draft { declaration, prechecked, slots, asked, verdict, asked_at };
             FirstPass::Draft(Box::new(draft))
         }
     }
+}
+
+fn judged(
+    declaration: Declaration,
+    named: Option<Named>,
+    result: Result<AcceptedJob, Rejection>,
+) -> FirstPass {
+    FirstPass::Judged(Box::new(Judged { declaration, named, result }))
 }
 
 impl Declaration {
@@ -476,7 +503,7 @@ impl Draft {
 /// What becomes of a declaration of which no transaction is known.
 #[cfg(test)]
 pub(crate) fn draft(declaration: Declaration, tip: &ChainTip) -> Box<Draft> {
-    match first_pass(declaration, tip, &TxCache::new(0)) {
+    match first_pass(declaration, tip, &TxCache::new(0), &Arc::new(Semaphore::new(0))) {
         FirstPass::Draft(draft) => draft,
         FirstPass::Judged(judged) => panic!("judged: {:?}", judged.result),
         FirstPass::Ahead(_) => panic!("ahead of the tip"),

@@ -1,38 +1,31 @@
 //! The commands as an operator meets them: the real binary, its output, its exit code.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what it expected")]
 
+mod common;
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use bitcoin::CompactTarget;
-use bitcoin::hashes::Hash;
+use common::{Running, START_LIMIT, jds, solution};
 use jds::client::template::{MinerTemplate, Solved};
 use jds::client::{Declaration, DeclareOutcome, JdClient, SetupOptions};
 use jds::limits::BURIED_CONFIRMATIONS;
-use jds_wire::message::PushSolution;
 use serde_json::{Value, json};
 use signet::{Node, provision, wait};
 use store::{Cursor, EventData, EventFilter, EventLog};
 use tempfile::TempDir;
 
-/// How long a server may take to say that it listens.
-const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long a server may take to end after a signal.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// A password that can be looked for in what is printed.
 const PASSWORD: &str = "correct-horse-battery-staple";
 /// Names the node's binary for the commands that need one.
 const EXE_ENV: &str = provision::EXE_ENV;
-
-fn jds(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_jds"));
-    command.args(args).stdin(Stdio::null()).env_remove("RUST_LOG");
-    command
-}
 
 /// Standard output and standard error as text.
 fn text(output: &Output) -> (String, String) {
@@ -124,36 +117,13 @@ level = "trace"
     }
 }
 
-/// `jds run`, ended for certain when dropped.
-struct Running {
-    child: Child,
-    log: PathBuf,
-}
-
 impl Running {
-    fn start(place: &Place) -> Self {
-        let log = place.path("log");
-        let stderr = fs::File::create(&log).unwrap();
-        let child = jds(&["run", "--config", &place.config()])
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
-        Self { child, log }
+    fn of(place: &Place) -> Self {
+        Self::start(Path::new(&place.config()), place.path("log"))
     }
 
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-
-    /// Waits for the line that names the port.
     fn address(&self) -> SocketAddr {
-        wait::until("the server to say where it listens", START_LIMIT, || {
-            let log = self.log();
-            let line = log.lines().find(|line| line.contains("listening"))?;
-            line.split_once("local_addr=")?.1.split_whitespace().next()?.parse().ok()
-        })
-        .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+        self.listens_at().unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
 
     fn signal(&self, name: &str) {
@@ -170,13 +140,6 @@ impl Running {
         wait::until("the server to end", STOP_LIMIT, || self.child.try_wait().unwrap())
             .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
             .code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -296,7 +259,7 @@ fn node_path_prints_the_node_that_would_be_used() {
 fn run_ends_in_order_on_a_signal_and_says_so() {
     for signal in ["TERM", "INT"] {
         let place = Place::new();
-        let mut server = Running::start(&place);
+        let mut server = Running::of(&place);
         server.address();
         server.signal(signal);
         assert_eq!(server.end(), Some(0), "{}", server.log());
@@ -309,7 +272,7 @@ fn run_ends_in_order_on_a_signal_and_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn run_serves_without_a_node_and_ends_its_connections_in_order() {
     let place = Place::new();
-    let mut server = Running::start(&place);
+    let mut server = Running::of(&place);
     let address = server.address();
     let authority = place.public_key.parse().unwrap();
     let options = SetupOptions::default();
@@ -350,7 +313,7 @@ impl Solving {
                 1,
             )
         });
-        let server = Running::start(&place);
+        let server = Running::of(&place);
         let address = server.address();
         let options = SetupOptions::default();
         let mut client = JdClient::connect(address, None, &options).await.unwrap();
@@ -374,16 +337,7 @@ impl Solving {
 
     /// Hands the solution in; it was taken in when this returns.
     async fn push(&mut self) {
-        let header = &self.solved.block.header;
-        let solution = PushSolution {
-            extranonce: &self.solved.extranonce,
-            prev_hash: header.prev_blockhash.to_byte_array(),
-            nonce: header.nonce,
-            ntime: header.time,
-            nbits: header.bits.to_consensus(),
-            version: header.version.to_consensus() as u32,
-        };
-        self.client.push_solution(solution).await.unwrap();
+        self.client.push_solution(solution(&self.solved)).await.unwrap();
         self.client.allocate_token("alice").await.unwrap();
     }
 
@@ -478,7 +432,7 @@ async fn the_next_start_submits_what_no_node_has_taken() {
         } else {
             world.node.restart().unwrap();
         }
-        world.server = Running::start(&world.place);
+        world.server = Running::of(&world.place);
         world.wait_mined();
         world.wait_kept(&["0000.tmp.bad".to_owned()]);
         world.wait_told(&[before, &["accepted"]].concat());

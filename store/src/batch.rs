@@ -145,7 +145,8 @@ pub struct Webhook {
     pub secret: String,
     /// Types of events, as [`crate::EventFilter::parse`] reads them.
     pub types: String,
-    /// Delivered up to here. Give it the epoch, see [`crate::Store::epoch`].
+    /// Delivered up to here. Give it the epoch, see [`crate::Store::epoch`]: the store takes it along
+    /// into a new one, where it goes on after the last event that it has and that is still there.
     pub cursor: Cursor,
     /// True while nothing is to be delivered.
     pub paused: bool,

@@ -31,6 +31,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`Full`] gives the batch back.
     fn try_commit(&self, batch: Batch) -> Result<Commit, Full>;
 
+    /// Writes what is queued, and ends: later batches get [`crate::CommitError::Closed`], reads go
+    /// on. A write that fails is tried once more, not longer. Blocks for a moment.
+    ///
+    /// Returns how many batches that were acknowledged as volatile are lost, because nothing could
+    /// be written; 0 when everything is on the disk. So does every later call.
+    fn finish(&self) -> usize;
+
     /// Whether the store writes. Costs nothing.
     fn status(&self) -> Status;
 

@@ -10,8 +10,8 @@ use std::path::Path;
 use common::{NOW_MS, all_events, assert_gap_free, commit, numbered};
 use rusqlite::Connection;
 use store::{
-    Batch, Cursor, EventData, EventFilter, EventKind, OpenError, ReadError, Settings, SqliteStore,
-    Store, StreamEpochStarted,
+    Batch, Change, Cursor, EventData, EventFilter, EventKind, OpenError, ReadError, Settings,
+    SqliteStore, Store, StreamEpochStarted, Webhook,
 };
 
 fn open(dir: &Path) -> SqliteStore {
@@ -114,6 +114,100 @@ fn lost_files_start_a_new_epoch() {
     let (id, started) = epoch_started(&store);
     assert_eq!((id, started.kept_last_id), (7, 0));
     assert_eq!(started.previous_epoch, second.to_string());
+}
+
+/// A webhook of the current epoch that has got everything up to `id`.
+fn put_hook(store: &SqliteStore, name: &str, id: u64) {
+    let hook = Webhook {
+        id: name.to_owned(),
+        url: "https://example.org/".to_owned(),
+        secret: "0123456789abcdef".to_owned(),
+        types: String::new(),
+        cursor: Cursor { epoch: Some(store.epoch()), id },
+        paused: false,
+        failures: 0,
+        last_error: None,
+        created_at: NOW_MS,
+        delivered_at: None,
+    };
+    commit(store, Batch::new(NOW_MS).change(Change::PutWebhook(hook)));
+}
+
+/// Ids that a webhook gets next.
+fn next_ids(store: &SqliteStore, name: &str) -> Vec<u64> {
+    let hook = store.webhook(name).unwrap().unwrap();
+    let page = store.events_after(hook.cursor, &EventFilter::ALL, 1_000).unwrap();
+    page.events.iter().map(|event| event.id).collect()
+}
+
+#[test]
+fn webhooks_go_on_in_a_new_epoch() {
+    let (dir, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (database, copy) = (dir.path().join("jds.sqlite"), backup.path().join("jds.sqlite"));
+    let store = open(dir.path());
+    write(&store, 5);
+    for (name, id) in [("none", 0), ("some", 3), ("all", 5)] {
+        put_hook(&store, name, id);
+    }
+    store.close();
+    fs::copy(&database, &copy).unwrap();
+    let store = open(dir.path());
+    write(&store, 5);
+    put_hook(&store, "all", 10);
+    store.close();
+    let restore = || fs::write(&database, fs::read(&copy).unwrap()).unwrap();
+    restore();
+    let store = open(dir.path());
+    assert_eq!(epoch_started(&store).0, 11);
+    for (name, ids) in
+        [("none", [1, 2, 3, 4, 5, 11].as_slice()), ("some", &[4, 5, 11]), ("all", &[11])]
+    {
+        assert_eq!(next_ids(&store, name), ids, "{name}");
+    }
+    write(&store, 2);
+    store.close();
+
+    // Two epochs behind, and none of it delivered.
+    fs::remove_file(dir.path().join("jds.stream")).unwrap();
+    let store = open(dir.path());
+    assert_eq!(epoch_started(&store).0, 14);
+    for (name, ids) in [("some", [4, 5, 11, 12, 13, 14].as_slice()), ("all", &[11, 12, 13, 14])] {
+        assert_eq!(next_ids(&store, name), ids, "{name}");
+    }
+    store.close();
+
+    // A backup of an epoch before the last.
+    restore();
+    let store = open(dir.path());
+    assert_eq!(epoch_started(&store).0, 15);
+    assert_eq!(next_ids(&store, "some"), [4, 5, 15]);
+    assert_eq!(next_ids(&store, "all"), [15]);
+    let last = store.last_event_id();
+    let all = store.webhook("all").unwrap().unwrap().cursor;
+    assert_eq!(last - all.id, 1, "a gap in the ids is no lag");
+}
+
+#[test]
+fn a_webhook_that_had_everything_outlives_what_retention_deletes_before_a_new_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = dir.path().join("jds.sqlite");
+    let store = open(dir.path());
+    write(&store, 5);
+    for (name, id) in [("some", 3), ("all", 5)] {
+        put_hook(&store, name, id);
+    }
+    store.close();
+    let backup = fs::read(&database).unwrap();
+    let store = open(dir.path());
+    write(&store, 5);
+    store.close();
+    fs::write(&database, backup).unwrap();
+    let store = open(dir.path());
+    // All that is left is what the new epoch began with.
+    store.retain(NOW_MS + 31 * 86_400_000).unwrap();
+    assert_eq!(all_events(&store)[0].id, 11);
+    assert_eq!(next_ids(&store, "all"), [11]);
+    assert!(gone(&store, store.webhook("some").unwrap().unwrap().cursor), "retention took 4 and 5");
 }
 
 #[cfg(unix)]

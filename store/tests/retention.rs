@@ -40,9 +40,12 @@ fn old_events_go_and_their_readers_are_told() {
     let events = all_events(&store);
     assert_eq!(events[0].id, 1_501);
     assert_eq!(events.len(), 500);
-    match store.events_after(cursor(1_499), &EventFilter::ALL, 1) {
-        Err(ReadError::Gone(gone)) => assert_eq!(gone.earliest, 1_501),
-        other => panic!("{other:?}"),
+    // Also a reader that came when there was nothing yet: it has missed something.
+    for gone in [0, 1_499] {
+        match store.events_after(cursor(gone), &EventFilter::ALL, 1) {
+            Err(ReadError::Gone(gone)) => assert_eq!(gone.earliest, 1_501),
+            other => panic!("{other:?}"),
+        }
     }
     assert_eq!(
         store.events_after(cursor(1_500), &EventFilter::ALL, 1).unwrap().events[0].id,

@@ -190,13 +190,31 @@ fn closing_does_not_wait_for_a_lock() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let lock = locked(dir.path());
-    assert!(commit(&store, Batch::of_event(NOW_MS, numbered(1))).volatile);
+    for number in 1..=3 {
+        assert!(commit(&store, Batch::of_event(NOW_MS, numbered(number))).volatile);
+    }
+    // Acknowledged only while the store ends.
+    let last = store.commit(Batch::of_event(NOW_MS, numbered(4)));
     let started = Instant::now();
-    store.close();
+    assert_eq!(store.finish(), 4);
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(last.wait().unwrap().volatile);
+    assert_eq!((store.finish(), store.status()), (4, Status::Closed));
+    drop(store);
     drop(lock);
     let store = open(dir.path());
     assert_eq!(all_events(&store), [], "it was marked as volatile");
+}
+
+#[test]
+fn what_was_volatile_is_written_when_the_store_closes_after_the_trouble() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let lock = locked(dir.path());
+    assert!(commit(&store, Batch::of_event(NOW_MS, numbered(1))).volatile);
+    drop(lock);
+    assert_eq!(store.finish(), 0);
+    assert_eq!(recovered(&store).batches_kept, 1);
 }
 
 #[test]

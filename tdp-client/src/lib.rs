@@ -17,6 +17,9 @@ mod tips;
 pub use bits::{BlockFacts, BlockRef, next_bits};
 pub use error::{Fault, NodeError};
 pub use outcome::{BlockStatus, Proposal, SubmitOutcome};
-pub use rpc::{RpcNode, TxLookup};
+pub use rpc::{
+    ChainFacts, ClockFacts, MempoolFacts, NetworkFacts, Probe, RPC_WAIT, RPCS_NEEDED, RpcNode,
+    TemplateFacts, TxLookup,
+};
 pub use settings::{Auth, NodeSettings};
 pub use source::{NodeState, Template, TipState};

@@ -38,6 +38,12 @@ pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// Time-out of ordinary calls, milliseconds.
 pub const CALL_TIMEOUT_MS: u64 = 10_000;
 
+/// Time-out of a single question of [`crate::Probe`], milliseconds: somebody waits for it.
+pub const PROBE_TIMEOUT_MS: u64 = 5_000;
+
+/// The same for a template, which takes small machines seconds, milliseconds.
+pub const PROBE_TEMPLATE_TIMEOUT_MS: u64 = 15_000;
+
 /// Time-out of `getblocktemplate`, milliseconds: small machines need seconds for a full block.
 pub const TEMPLATE_TIMEOUT_MS: u64 = 30_000;
 

@@ -7,18 +7,19 @@
 use std::sync::Arc;
 
 use bitcoin::Transaction;
-use config::{Checked, JobDeclaration};
+use config::{Checked, JobDeclaration, TemplateDistribution};
 use jds_tests::{Miner, Setup, Work, World, accepted};
 use signet::FillSpec;
 use signet::kinds::{Kind, Sample};
-use validation::declared::Declared;
+use validation::WitnessRoot;
+use validation::declared::{Declared, TemplateHash};
 use validation::job::AcceptedJob;
-use validation::precheck::{Precheck, Prechecked, precheck};
+use validation::precheck::{Outline, Precheck, Prechecked, outline, precheck};
 use validation::rejection::Rejection;
 use validation::rules::{Payout, Rules};
 use validation::tip::ChainTip;
 use validation::tx::Tx;
-use validation::verdict::judge;
+use validation::verdict::{judge, seal_and_judge};
 
 /// Declares, mines, and finds exactly these transactions in the chain.
 async fn goes_through(
@@ -126,6 +127,12 @@ fn a_verdict_is_made_of_structure_the_tip_and_who_is_paid() {
     type TxSlots = Vec<Option<Arc<Tx>>>;
     let _: fn(&Declared<'_>, &ChainTip, &Rules) -> Precheck = precheck;
     let _: fn(Prechecked, TxSlots, &ChainTip, &Rules) -> Result<AcceptedJob, Rejection> = judge;
+    // The same in other steps, for a root that is computed beside.
+    type Named = Result<(TemplateHash, Result<AcceptedJob, Rejection>), Rejection>;
+    let _: fn(&Declared<'_>, &ChainTip, &Rules) -> Precheck<Outline> = outline;
+    let _: fn(Outline, WitnessRoot) -> Result<Prechecked, Rejection> = Outline::seal;
+    type Root = fn() -> WitnessRoot;
+    let _: fn(Outline, TxSlots, &ChainTip, &Rules, Root) -> Named = seal_and_judge;
     let _fields_of_declared = |declared: Declared<'_>| {
         let Declared { version: _, coinbase_prefix: _, coinbase_suffix: _, wtxids: _ } = declared;
     };
@@ -155,6 +162,15 @@ fn no_setting_is_about_the_content_of_blocks() {
             tx_cache_bytes: _,
             max_connections: _,
             check_node: _,
+        } = settings;
+    };
+    // Which templates there are is the node's matter; how often they are sent is not about content.
+    let _fields_of_template_distribution = |settings: TemplateDistribution| {
+        let TemplateDistribution {
+            listen: _,
+            fee_threshold_sat: _,
+            min_interval: _,
+            max_connections: _,
         } = settings;
     };
     let _payout = |checked: Checked| match checked.payout {

@@ -5,7 +5,7 @@ use std::fmt;
 use bitcoin::Wtxid;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 
-use crate::merkle;
+use crate::merkle::WitnessRoot;
 
 /// What `DeclareMiningJob` carries (SV2 6.4.4), borrowed from the frame.
 #[derive(Debug, Clone, Copy)]
@@ -32,10 +32,10 @@ impl TemplateHash {
     /// The hash of a declared job. Costs one witness root: use [`crate::Prechecked::template_hash`]
     /// where there is one.
     pub fn of(declared: &Declared<'_>) -> Self {
-        Self::with_root(declared, &merkle::witness_root(declared.wtxids))
+        Self::with_root(declared, &WitnessRoot::of(declared.wtxids))
     }
 
-    pub(crate) fn with_root(declared: &Declared<'_>, witness_root: &[u8; 32]) -> Self {
+    pub(crate) fn with_root(declared: &Declared<'_>, witness_root: &WitnessRoot) -> Self {
         let tag = sha256::Hash::hash(TAG).to_byte_array();
         let mut engine = sha256::Hash::engine();
         engine.input(&tag);
@@ -47,7 +47,7 @@ impl TemplateHash {
             engine.input(half);
         }
         engine.input(&(declared.wtxids.len() as u64).to_le_bytes());
-        engine.input(witness_root);
+        engine.input(witness_root.as_bytes());
         Self(sha256::Hash::from_engine(engine).to_byte_array())
     }
 

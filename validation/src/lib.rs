@@ -34,10 +34,11 @@ pub use block::{
 pub use coinbase::{CoinbaseParts, CoinbaseWitness};
 pub use declared::{Declared, TemplateHash};
 pub use job::{AcceptedJob, Fees, JobParts};
-pub use precheck::{Precheck, Prechecked, check_tip, precheck};
+pub use merkle::WitnessRoot;
+pub use precheck::{Outline, Precheck, Prechecked, check_tip, outline, precheck};
 pub use rejection::{ErrorCode, Reason, Rejection};
 pub use rules::{Payout, Rules, subsidy};
 pub use tip::{ChainTip, MinDifficulty, NextBits};
 pub use tx::{NodeFacts, Tx, TxError};
-pub use verdict::{TxSlots, judge, missing, supplied};
+pub use verdict::{TxSlots, judge, missing, seal_and_judge, supplied};
 pub use vetted::{TemplateView, needs_consensus_check};

@@ -1,9 +1,26 @@
 //! Merkle trees of a block: the witness root, and the branch beside the coinbase.
 
+use std::slice::from_ref;
+
 use bitcoin::Wtxid;
-use bitcoin::hashes::{Hash, HashEngine, sha256};
+use bitcoin::hashes::Hash;
+use sha2::block_api::compress256;
 
 /// Root over the wtxids of a block, the coinbase's counted as zero (BIP 141).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WitnessRoot([u8; 32]);
+
+impl WitnessRoot {
+    /// Of all transactions but the coinbase, in block order.
+    pub fn of(wtxids: &[Wtxid]) -> Self {
+        Self(witness_root(wtxids))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 pub fn witness_root(wtxids: &[Wtxid]) -> [u8; 32] {
     let mut level = Vec::with_capacity(wtxids.len() + 2);
     level.push([0; 32]);
@@ -30,7 +47,13 @@ pub fn branch_of_first(others: impl ExactSizeIterator<Item = [u8; 32]>) -> Vec<[
 
 /// Root from the first leaf and [`branch_of_first`].
 pub fn root_from_branch(first: [u8; 32], branch: &[[u8; 32]]) -> [u8; 32] {
-    branch.iter().fold(first, |left, right| pair(&[left, *right]))
+    branch.iter().fold(first, |left, right| {
+        let mut pair = [0; 64];
+        let (halves, _) = pair.as_chunks_mut();
+        halves.iter_mut().zip([left, *right]).for_each(|(half, hash)| *half = hash);
+        let [hash] = hash_pairs([&pair]);
+        hash
+    })
 }
 
 /// Replaces a level of the tree by the one above it; an odd last hash is paired with itself.
@@ -41,15 +64,29 @@ fn fold(level: &mut Vec<[u8; 32]>) {
         level.push(*last);
     }
     let above = level.len() / 2;
-    for index in 0..above {
-        let Some(both) = level.as_chunks().0.get(index) else { break };
-        let hash = pair(both);
-        if let Some(slot) = level.get_mut(index) {
-            *slot = hash;
+    for index in (0..above).step_by(2) {
+        let pairs = level.as_flattened().as_chunks().0;
+        let Some(left) = pairs.get(index) else { break };
+        let hashes = hash_pairs([left, pairs.get(index + 1).unwrap_or(left)]);
+        // Of an odd last pair there is one hash, and its second slot is cut off or below what is read.
+        if let Some(slots) = level.get_mut(index..index + 2) {
+            slots.copy_from_slice(&hashes);
         }
     }
     level.truncate(above);
 }
+
+/// The state that SHA-256 starts from (FIPS 180-4, 5.3.3).
+const START: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
 
 /// What SHA-256 appends to a message of 64 bytes, a block of its own: a one, zeros, the length in
 /// bits.
@@ -66,19 +103,28 @@ const PADDING_OF_32: [u8; 64] = {
     block
 };
 
-/// Double SHA-256 of two hashes. With the padding these are three whole blocks; hashed as such they
-/// cost an eighth less than through the general function.
-fn pair(both: &[[u8; 32]; 2]) -> [u8; 32] {
-    let mut engine = sha256::HashEngine::default();
-    engine.input(both.as_flattened());
-    engine.input(&PADDING_OF_64);
-    let mut block = PADDING_OF_32;
-    if let Some(start) = block.first_chunk_mut() {
-        *start = engine.midstate().to_byte_array();
-    }
-    let mut engine = sha256::HashEngine::default();
-    engine.input(&block);
-    engine.midstate().to_byte_array()
+/// Double SHA-256 of two hashes, for several pairs. With the padding each takes three whole blocks,
+/// one after the other; taken in turns, the blocks of two pairs overlap inside the processor.
+fn hash_pairs<const N: usize>(pairs: [&[u8; 64]; N]) -> [[u8; 32]; N] {
+    let mut states = [START; N];
+    states.iter_mut().zip(pairs).for_each(|(state, pair)| compress256(state, from_ref(pair)));
+    states.iter_mut().for_each(|state| compress256(state, &[PADDING_OF_64]));
+    let seconds = states.map(|state| {
+        let mut block = PADDING_OF_32;
+        if let Some(start) = block.first_chunk_mut() {
+            *start = to_bytes(state);
+        }
+        block
+    });
+    let mut states = [START; N];
+    states.iter_mut().zip(&seconds).for_each(|(state, block)| compress256(state, from_ref(block)));
+    states.map(to_bytes)
+}
+
+fn to_bytes(state: [u32; 8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.as_chunks_mut().0.iter_mut().zip(state).for_each(|(to, word)| *to = word.to_be_bytes());
+    bytes
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Everything about a declaration that needs no transaction data.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bitcoin::Wtxid;
@@ -7,7 +8,7 @@ use bitcoin::hashes::{Hash, sha256d};
 
 use crate::coinbase::{CoinbaseParts, CoinbaseWitness};
 use crate::declared::{Declared, TemplateHash};
-use crate::merkle;
+use crate::merkle::WitnessRoot;
 use crate::payout;
 use crate::rejection::{Reason, Rejection};
 use crate::rules::Rules;
@@ -22,9 +23,9 @@ pub const BLOCK_VERSION_MIN: i32 = 4;
 
 /// What can be said before any transaction is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Precheck {
+pub enum Precheck<T = Prechecked> {
     /// So far every rule is kept; [`crate::judge`] needs the transactions.
-    Ok(Box<Prechecked>),
+    Ok(Box<T>),
     /// The job is for the block after the next: our node may be behind the peer's. Ask again
     /// with a newer tip, for as long as the peer's patience is worth; then it is stale.
     WaitForTip {
@@ -35,25 +36,68 @@ pub enum Precheck {
     Reject(Rejection),
 }
 
-/// A declaration that kept every rule that needs no transaction data. Owns what it needs.
+/// A declaration that kept every rule that needs neither transaction data nor its witness root.
+/// Owns what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prechecked {
+pub struct Outline {
     pub(crate) version: u32,
     pub(crate) coinbase: CoinbaseParts,
     pub(crate) wtxids: Arc<[Wtxid]>,
-    pub(crate) template_hash: TemplateHash,
-    pub(crate) commits_to_witness: bool,
+    commitment: Option<Commitment>,
 }
 
-impl Prechecked {
+/// A declaration that kept every rule that needs no transaction data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prechecked {
+    pub(crate) outline: Outline,
+    template_hash: TemplateHash,
+}
+
+impl Outline {
     /// Height of the block that the job is for.
     pub fn height(&self) -> u32 {
         self.coinbase.height()
     }
 
+    /// All transactions but the coinbase, in block order.
+    pub fn wtxids(&self) -> &Arc<[Wtxid]> {
+        &self.wtxids
+    }
+
+    /// True when the coinbase commits to the witnesses of the block.
+    pub fn commits_to_witness(&self) -> bool {
+        self.commitment.is_some()
+    }
+
+    /// The last rule that needs no transaction data: a commitment is to this root, which must be
+    /// that of [`Self::wtxids`].
+    ///
+    /// # Errors
+    /// `invalid-coinbase-tx` when it is to another.
+    pub fn seal(self, root: WitnessRoot) -> Result<Prechecked, Rejection> {
+        if let Some(commitment) = &self.commitment {
+            commitment.check(&root)?;
+        }
+        let declared = Declared {
+            version: self.version,
+            coinbase_prefix: self.coinbase.prefix(),
+            coinbase_suffix: self.coinbase.suffix(),
+            wtxids: &self.wtxids,
+        };
+        let template_hash = TemplateHash::with_root(&declared, &root);
+        Ok(Prechecked { outline: self, template_hash })
+    }
+}
+
+impl Prechecked {
+    /// Height of the block that the job is for.
+    pub fn height(&self) -> u32 {
+        self.outline.coinbase.height()
+    }
+
     /// nVersion of the block header, as declared.
     pub fn version(&self) -> u32 {
-        self.version
+        self.outline.version
     }
 
     /// Names the template.
@@ -63,30 +107,48 @@ impl Prechecked {
 
     /// All transactions but the coinbase, in block order.
     pub fn wtxids(&self) -> &Arc<[Wtxid]> {
-        &self.wtxids
+        &self.outline.wtxids
     }
 
     /// The coinbase transaction.
     pub fn coinbase(&self) -> &CoinbaseParts {
-        &self.coinbase
+        &self.outline.coinbase
     }
 
     /// True when the coinbase commits to the witnesses of the block.
     pub fn commits_to_witness(&self) -> bool {
-        self.commits_to_witness
+        self.outline.commits_to_witness()
     }
 }
 
 /// Checks everything that needs no transaction data: counts and duplicates first, before any work
 /// per entry, then the coinbase, and the witness root last.
 pub fn precheck(declared: &Declared<'_>, tip: &ChainTip, rules: &Rules) -> Precheck {
+    match outline(declared, tip, rules) {
+        Precheck::Ok(outline) => match outline.seal(WitnessRoot::of(declared.wtxids)) {
+            Ok(prechecked) => Precheck::Ok(Box::new(prechecked)),
+            Err(rejection) => Precheck::Reject(rejection),
+        },
+        Precheck::WaitForTip { height } => Precheck::WaitForTip { height },
+        Precheck::Reject(rejection) => Precheck::Reject(rejection),
+    }
+}
+
+/// [`precheck`] up to the witness root, which takes longer than all the rest: for a caller who has
+/// it computed beside what follows. [`Outline::seal`] is the rest, and its rejection comes before any
+/// that needs transaction data.
+pub fn outline(declared: &Declared<'_>, tip: &ChainTip, rules: &Rules) -> Precheck<Outline> {
     match check(declared, tip, rules) {
         Ok(outcome) => outcome,
         Err(rejection) => Precheck::Reject(rejection),
     }
 }
 
-fn check(declared: &Declared<'_>, tip: &ChainTip, rules: &Rules) -> Result<Precheck, Rejection> {
+fn check(
+    declared: &Declared<'_>,
+    tip: &ChainTip,
+    rules: &Rules,
+) -> Result<Precheck<Outline>, Rejection> {
     let count = declared.wtxids.len();
     if count > TRANSACTIONS_MAX {
         return Err(Rejection::new(Reason::TooManyTransactions)
@@ -106,14 +168,12 @@ fn check(declared: &Declared<'_>, tip: &ChainTip, rules: &Rules) -> Result<Prech
     check_tip(&coinbase, tip)?;
     check_duplicates(declared.wtxids)?;
     payout::check_outputs(&coinbase, rules)?;
-    let witness_root = merkle::witness_root(declared.wtxids);
-    let commits_to_witness = check_commitment(&coinbase, &witness_root)?;
-    Ok(Precheck::Ok(Box::new(Prechecked {
+    let commitment = Commitment::of(&coinbase)?;
+    Ok(Precheck::Ok(Box::new(Outline {
         version: declared.version,
         coinbase,
         wtxids: declared.wtxids.into(),
-        template_hash: TemplateHash::with_root(declared, &witness_root),
-        commits_to_witness,
+        commitment,
     })))
 }
 
@@ -160,48 +220,62 @@ fn check_duplicates(wtxids: &[Wtxid]) -> Result<(), Rejection> {
 /// the header of BIP 141.
 const COMMITMENT_HEADER: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
-/// Bitcoin Core's `CheckWitnessMalleation`, as far as the coinbase alone decides it: false means
-/// that nothing in the block may have a witness. Nothing here depends on the extranonce, because
-/// the coinbase counts as zero in the witness root.
-fn check_commitment(coinbase: &CoinbaseParts, witness_root: &[u8; 32]) -> Result<bool, Rejection> {
-    // The last output that looks like a commitment is the one that counts.
-    let Some((index, commitment)) =
-        coinbase.outputs().iter().enumerate().rev().find_map(|(index, output)| {
-            let rest = output.script_pubkey.as_bytes().strip_prefix(&COMMITMENT_HEADER)?;
-            rest.first_chunk::<32>().map(|commitment| (index, commitment))
-        })
-    else {
-        return match coinbase.witness() {
-            CoinbaseWitness::Absent => Ok(false),
-            _ => Err(Rejection::new(Reason::WitnessWithoutCommitment)
-                .expected("no-witness")
-                .actual("coinbase-witness")),
+/// What a coinbase commits to: Bitcoin Core's `CheckWitnessMalleation`, as far as the coinbase alone
+/// decides it. Nothing here depends on the extranonce, because the coinbase counts as zero in the
+/// witness root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Commitment {
+    /// Position of the output.
+    index: usize,
+    hash: [u8; 32],
+    /// The coinbase's only witness item.
+    reserved: [u8; 32],
+}
+
+impl Commitment {
+    /// None means that nothing in the block may have a witness.
+    fn of(coinbase: &CoinbaseParts) -> Result<Option<Self>, Rejection> {
+        // The last output that looks like a commitment is the one that counts.
+        let Some((index, hash)) =
+            coinbase.outputs().iter().enumerate().rev().find_map(|(index, output)| {
+                let rest = output.script_pubkey.as_bytes().strip_prefix(&COMMITMENT_HEADER)?;
+                rest.first_chunk::<32>().map(|hash| (index, *hash))
+            })
+        else {
+            return match coinbase.witness() {
+                CoinbaseWitness::Absent => Ok(None),
+                _ => Err(Rejection::new(Reason::WitnessWithoutCommitment)
+                    .expected("no-witness")
+                    .actual("coinbase-witness")),
+            };
         };
-    };
-    let reserved = match coinbase.witness() {
-        CoinbaseWitness::Reserved(reserved) => reserved,
-        CoinbaseWitness::Absent => {
-            return Err(Rejection::new(Reason::CoinbaseWitness)
+        let refused = |actual: &dyn fmt::Display| {
+            Err(Rejection::new(Reason::CoinbaseWitness)
                 .at(index)
                 .expected("one-item-of-32-bytes")
-                .actual("no-witness"));
+                .actual(actual))
+        };
+        match coinbase.witness() {
+            CoinbaseWitness::Reserved(reserved) => Ok(Some(Self { index, hash, reserved })),
+            CoinbaseWitness::Absent => refused(&"no-witness"),
+            CoinbaseWitness::Other { items } => {
+                refused(&format_args!("{items}-items-or-another-size"))
+            }
         }
-        CoinbaseWitness::Other { items } => {
-            return Err(Rejection::new(Reason::CoinbaseWitness)
-                .at(index)
-                .expected("one-item-of-32-bytes")
-                .actual(format_args!("{items}-items-or-another-size")));
-        }
-    };
-    let due = sha256d::Hash::hash([*witness_root, reserved].as_flattened()).to_byte_array();
-    if due != *commitment {
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        return Err(Rejection::new(Reason::WitnessCommitment)
-            .at(index)
-            .expected(hex(&due))
-            .actual(hex(commitment)));
     }
-    Ok(true)
+
+    fn check(&self, root: &WitnessRoot) -> Result<(), Rejection> {
+        let both = [*root.as_bytes(), self.reserved];
+        let due = sha256d::Hash::hash(both.as_flattened()).to_byte_array();
+        if due == self.hash {
+            return Ok(());
+        }
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        Err(Rejection::new(Reason::WitnessCommitment)
+            .at(self.index)
+            .expected(hex(&due))
+            .actual(hex(&self.hash)))
+    }
 }
 
 #[cfg(test)]

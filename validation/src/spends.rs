@@ -44,16 +44,21 @@ pub(crate) fn check_spends(txs: &[Arc<Tx>], inputs: usize) -> Result<Fees, Rejec
         let txid = tx.txid();
         by_txid.find_or_add(keyed.id(txid.as_byte_array()), position, |p| txid_at(p) == Some(txid));
     }
+    // All at once: inputs lie apart in memory, and many reads wait for it at the same time here.
+    let mut hashes = Vec::with_capacity(inputs);
+    for input in txs.iter().flat_map(|tx| tx.inputs()) {
+        let hash = keyed.id(input.outpoint.txid.as_byte_array());
+        hashes.push((hash, keyed.part(hash, input.outpoint.vout)));
+    }
+    let mut hashes = hashes.into_iter();
     let mut spenders = Positions::with_capacity(inputs);
     let (mut known_sat, mut all_known) = (0_u64, true);
     for (index, tx) in txs.iter().enumerate() {
         // Null as soon as one input spends an output that we do not see.
         let mut input_sat = Some(0_u64);
-        for input in tx.inputs() {
-            let hash = keyed.id(input.outpoint.txid.as_byte_array());
+        for (input, (hash, hash_of_output)) in tx.inputs().iter().zip(&mut hashes) {
             // No transaction spends an output twice by itself: that is looked at when it is parsed.
             let spends_it = |p: usize| p != index && spends(txs, p, input.outpoint);
-            let hash_of_output = keyed.part(hash, input.outpoint.vout);
             if spenders.find_or_add(hash_of_output, index as u16, spends_it).is_some() {
                 return Err(Rejection::new(Reason::DoubleSpend)
                     .at(index)

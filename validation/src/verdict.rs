@@ -6,9 +6,12 @@ use bitcoin::Wtxid;
 use bitcoin::hashes::{Hash, sha256d};
 
 use crate::bytes::compact_size_bytes;
+use crate::declared::TemplateHash;
+use crate::job::Fees;
 use crate::keyed::{Keyed, KeyedMap};
-use crate::payout;
-use crate::precheck::{Prechecked, check_tip};
+use crate::merkle::WitnessRoot;
+use crate::payout::{self, Paid};
+use crate::precheck::{Outline, Prechecked, check_tip};
 use crate::rejection::{Reason, Rejection};
 use crate::rules::Rules;
 use crate::spends;
@@ -29,12 +32,12 @@ pub const SUPPLIED_BYTES_MAX: usize = 4_200_000;
 /// The transactions of a job as far as they are known, in the order of its wtxids.
 pub type TxSlots = Vec<Option<Arc<Tx>>>;
 
-/// Positions of the transactions that are not known yet, ascending: what
+/// Positions of the transactions of a prechecked list that are not known yet, ascending: what
 /// ProvideMissingTransactions asks for.
-pub fn missing(pre: &Prechecked, txs: &TxSlots) -> Vec<u16> {
+pub fn missing(wtxids: &[Wtxid], txs: &TxSlots) -> Vec<u16> {
     // A prechecked list has at most 16,665 entries.
     (0_u16..)
-        .take(pre.wtxids.len())
+        .take(wtxids.len())
         .filter(|position| txs.get(usize::from(*position)).is_none_or(Option::is_none))
         .collect()
 }
@@ -51,11 +54,11 @@ pub fn supplied<'a>(
     asked: &[u16],
     answer: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<(), Rejection> {
-    slots.resize(pre.wtxids.len(), None);
+    slots.resize(pre.wtxids().len(), None);
     let mut open: KeyedMap<Wtxid, u16> =
         KeyedMap::with_capacity_and_hasher(asked.len(), Keyed::default());
     for position in asked {
-        if let Some(wtxid) = pre.wtxids.get(usize::from(*position)) {
+        if let Some(wtxid) = pre.wtxids().get(usize::from(*position)) {
             open.insert(*wtxid, *position);
         }
     }
@@ -119,35 +122,77 @@ pub fn judge(
     tip: &ChainTip,
     rules: &Rules,
 ) -> Result<AcceptedJob, Rejection> {
-    check_tip(&pre.coinbase, tip)?;
-    let txs = aligned(&pre, txs)?;
-    let totals = check_each(&pre, &txs, tip)?;
+    judge_outline(&pre.outline, txs, tip, rules).map(|judged| judged.accept(pre))
+}
+
+/// [`Outline::seal`] and [`judge`] with all that [`judge`] does before the root is asked for, so that
+/// it can be computed beside that. The verdict is the same, and comes with the template's name.
+///
+/// # Errors
+/// That of [`Outline::seal`], whatever the transactions are.
+pub fn seal_and_judge(
+    outline: Outline,
+    txs: TxSlots,
+    tip: &ChainTip,
+    rules: &Rules,
+    root: impl FnOnce() -> WitnessRoot,
+) -> Result<(TemplateHash, Result<AcceptedJob, Rejection>), Rejection> {
+    let judged = judge_outline(&outline, txs, tip, rules);
+    let pre = outline.seal(root())?;
+    Ok((pre.template_hash(), judged.map(|judged| judged.accept(pre))))
+}
+
+/// What the transactions of an outline come to; they kept every rule.
+struct Judged {
+    txs: Box<[Arc<Tx>]>,
+    tip: ChainTip,
+    totals: Totals,
+    fees: Fees,
+    paid: Paid,
+}
+
+impl Judged {
+    /// `pre` is what became of the same outline.
+    fn accept(self, pre: Prechecked) -> AcceptedJob {
+        AcceptedJob {
+            template_hash: pre.template_hash(),
+            version: pre.outline.version,
+            coinbase: pre.outline.coinbase,
+            txs: self.txs,
+            tip: self.tip,
+            weight_wu: self.totals.weight_wu,
+            sigop_cost_min: self.totals.sigop_cost_min,
+            fees: self.fees,
+            pool_payout_sat: self.paid.pool_sat,
+            miner_payout_sat: self.paid.miner_sat,
+            claimable_sat: self.paid.claimable_sat,
+        }
+    }
+}
+
+fn judge_outline(
+    outline: &Outline,
+    txs: TxSlots,
+    tip: &ChainTip,
+    rules: &Rules,
+) -> Result<Judged, Rejection> {
+    check_tip(&outline.coinbase, tip)?;
+    let txs = aligned(outline, txs)?;
+    let totals = check_each(outline, &txs, tip)?;
     let fees = spends::check_spends(&txs, totals.inputs)?;
-    let paid = payout::check_values(&pre.coinbase, rules, fees)?;
-    Ok(AcceptedJob {
-        template_hash: pre.template_hash,
-        version: pre.version,
-        coinbase: pre.coinbase,
-        txs,
-        tip: *tip,
-        weight_wu: totals.weight_wu,
-        sigop_cost_min: totals.sigop_cost_min,
-        fees,
-        pool_payout_sat: paid.pool_sat,
-        miner_payout_sat: paid.miner_sat,
-        claimable_sat: paid.claimable_sat,
-    })
+    let paid = payout::check_values(&outline.coinbase, rules, fees)?;
+    Ok(Judged { txs, tip: *tip, totals, fees, paid })
 }
 
 /// Every slot filled, and with the transaction that was declared there.
-fn aligned(pre: &Prechecked, txs: TxSlots) -> Result<Box<[Arc<Tx>]>, Rejection> {
-    if txs.len() != pre.wtxids.len() {
+fn aligned(outline: &Outline, txs: TxSlots) -> Result<Box<[Arc<Tx>]>, Rejection> {
+    if txs.len() != outline.wtxids.len() {
         return Err(Rejection::new(Reason::Internal)
-            .expected(format_args!("{}-transactions", pre.wtxids.len()))
+            .expected(format_args!("{}-transactions", outline.wtxids.len()))
             .actual(txs.len()));
     }
     let mut all = Vec::with_capacity(txs.len());
-    for (index, (slot, wtxid)) in txs.into_iter().zip(pre.wtxids.iter()).enumerate() {
+    for (index, (slot, wtxid)) in txs.into_iter().zip(outline.wtxids.iter()).enumerate() {
         let Some(tx) = slot else {
             return Err(Rejection::new(Reason::TransactionMissing).at(index).expected(wtxid));
         };
@@ -171,11 +216,12 @@ struct Totals {
 
 /// The rules about each transaction by itself and about the sums, before any table is built:
 /// within the weight limit a block has at most 24,390 inputs, so the tables are bounded too.
-fn check_each(pre: &Prechecked, txs: &[Arc<Tx>], tip: &ChainTip) -> Result<Totals, Rejection> {
+fn check_each(outline: &Outline, txs: &[Arc<Tx>], tip: &ChainTip) -> Result<Totals, Rejection> {
+    let commits_to_witness = outline.commits_to_witness();
     let count = txs.len() as u64 + 1;
     let mut totals = Totals {
-        weight_wu: HEADER_WEIGHT_WU + 4 * compact_size_bytes(count) + pre.coinbase.weight_wu(),
-        sigop_cost_min: pre.coinbase.sigop_cost_min(),
+        weight_wu: HEADER_WEIGHT_WU + 4 * compact_size_bytes(count) + outline.coinbase.weight_wu(),
+        sigop_cost_min: outline.coinbase.sigop_cost_min(),
         inputs: 0,
     };
     for (index, tx) in txs.iter().enumerate() {
@@ -185,7 +231,7 @@ fn check_each(pre: &Prechecked, txs: &[Arc<Tx>], tip: &ChainTip) -> Result<Total
             Some(facts) => u64::from(facts.sigop_cost),
             None => u64::from(tx.legacy_sigop_cost()),
         };
-        if !pre.commits_to_witness && tx.has_witness() {
+        if !commits_to_witness && tx.has_witness() {
             return Err(Rejection::new(Reason::WitnessWithoutCommitment)
                 .at(index)
                 .expected("no-witness")

@@ -1,5 +1,7 @@
 //! When a job needs no consensus check, because our node has already checked every part of it.
 
+use std::cell::LazyCell;
+
 use bitcoin::{BlockHash, Txid, Wtxid};
 
 use crate::job::AcceptedJob;
@@ -47,19 +49,22 @@ pub fn needs_consensus_check(job: &AcceptedJob, view: &TemplateView) -> bool {
     if view.prev_hash != job.prev_hash() || !job.fees_verified() {
         return true;
     }
-    let mut earlier = KeyedMap::with_capacity_and_hasher(job.txs().len(), Default::default());
-    for tx in job.txs() {
+    // Most jobs have no unconfirmed parent, and so no use for this.
+    let places = LazyCell::new(|| -> KeyedMap<Txid, usize> {
+        job.txs().iter().enumerate().map(|(place, tx)| (tx.txid(), place)).collect()
+    });
+    for (place, tx) in job.txs().iter().enumerate() {
         if view.wtxids.get(&tx.txid()) != Some(&tx.wtxid()) {
             return true;
         }
         let orphaned = tx.inputs().iter().any(|input| {
             let parent = input.outpoint.txid;
-            view.wtxids.contains_key(&parent) && !earlier.contains_key(&parent)
+            let earlier = || places.get(&parent).is_some_and(|parents| *parents < place);
+            view.wtxids.contains_key(&parent) && !earlier()
         });
         if orphaned {
             return true;
         }
-        earlier.insert(tx.txid(), ());
     }
     false
 }

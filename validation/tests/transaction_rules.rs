@@ -102,8 +102,8 @@ fn missing_names_the_unknown_positions() {
     let pre = prechecked(&wire);
     let known = |at: usize| Some(Arc::new(Tx::parse(&wire.raw[at]).unwrap()));
     let slots: TxSlots = vec![known(0), None, known(2), None, None];
-    assert_eq!(missing(&pre, &slots), [1, 3, 4]);
-    assert_eq!(missing(&pre, &Vec::new()), [0, 1, 2, 3, 4]);
+    assert_eq!(missing(pre.wtxids(), &slots), [1, 3, 4]);
+    assert_eq!(missing(pre.wtxids(), &Vec::new()), [0, 1, 2, 3, 4]);
 }
 
 fn supply(wire: &Wire, asked: &[u16], answer: &[&[u8]]) -> Result<TxSlots, Rejection> {

@@ -1,9 +1,9 @@
 //! `/v1/webhooks`: who is told of events by HTTP POST.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bitcoin::hex::DisplayHex;
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use store::{Cursor, EventFilter, Webhook};
 use utoipa::ToSchema;
 
 use super::within;
-use crate::app::{App, now_ms};
+use crate::app::{App, Trusted, now_ms};
 use crate::extract::{self, Path};
 use crate::limits;
 use crate::problem::{Kind, Problem, ProblemView};
@@ -57,7 +57,8 @@ pub(crate) struct WebhookChange {
 pub(crate) struct WebhookView {
     /// Names it.
     id: String,
-    /// Where to, without what follows a question mark: that may hold a secret.
+    /// Where to. For who shows the token that may write all of it, for others the beginning up to
+    /// host and port: the rest may hold a secret.
     url: String,
     /// Types of events; `*` for all.
     types: String,
@@ -111,7 +112,8 @@ pub(crate) enum WebhookState {
 }
 
 impl WebhookView {
-    fn new(hook: &Webhook, last_event_id: u64) -> Self {
+    /// `cursor` is how far it is now.
+    fn new(hook: &Webhook, cursor: Cursor, last_event_id: u64, trusted: Trusted) -> Self {
         let state = match hook.failures {
             _ if hook.paused => WebhookState::Paused,
             _ if is_lost(hook) => WebhookState::Lost,
@@ -119,9 +121,9 @@ impl WebhookView {
             limits::WEBHOOK_DEAD_FAILURES.. => WebhookState::Dead,
             _ => WebhookState::Failing,
         };
-        let url = match hook.url.split_once('?') {
-            Some((url, _)) => format!("{url}?…"),
-            None => hook.url.clone(),
+        let url = match trusted {
+            Trusted::ToWrite => hook.url.clone(),
+            Trusted::ToRead | Trusted::No => masked(&hook.url),
         };
         let types =
             EventFilter::parse(&hook.types).map_or_else(|_| hook.types.clone(), |f| f.to_string());
@@ -130,13 +132,23 @@ impl WebhookView {
             url,
             types,
             state,
-            cursor: hook.cursor.to_string(),
-            lag_events: last_event_id.saturating_sub(hook.cursor.id),
+            cursor: cursor.to_string(),
+            lag_events: last_event_id.saturating_sub(cursor.id),
             failures: hook.failures,
             last_error: hook.last_error.clone(),
             created_at: hook.created_at,
             delivered_at: hook.delivered_at,
         }
+    }
+}
+
+/// Scheme, host and port of an address, and a sign where there is more.
+fn masked(url: &str) -> String {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(host..).and_then(|rest| rest.find(['/', '?', '#']));
+    match end.and_then(|at| url.split_at_checked(host + at)) {
+        Some((_, "/")) | None => url.to_owned(),
+        Some((start, _)) => format!("{start}/…"),
     }
 }
 
@@ -179,12 +191,14 @@ async fn cursor(app: &App, after: Option<&str>) -> Result<Cursor, Problem> {
             content_type = "application/problem+json"),
     ),
 )]
-pub(crate) async fn webhooks(State(app): State<App>) -> Result<Json<WebhooksView>, Problem> {
-    let last = app.reader.store.last_event_id();
+pub(crate) async fn webhooks(
+    State(app): State<App>,
+    Extension(trusted): Extension<Trusted>,
+) -> Result<Json<WebhooksView>, Problem> {
     let rows = app.reader.read(|store| store.webhooks()).await?;
-    Ok(Json(WebhooksView {
-        webhooks: rows.iter().map(|hook| WebhookView::new(hook, last)).collect(),
-    }))
+    let last = app.reader.store.last_event_id();
+    let view = |hook| WebhookView::new(hook, app.deliverer.cursor(hook), last, trusted);
+    Ok(Json(WebhooksView { webhooks: rows.iter().map(view).collect() }))
 }
 
 /// Create a webhook
@@ -236,8 +250,9 @@ pub(crate) async fn create_webhook(
         delivered_at: None,
     };
     app.deliverer.create(hook.clone()).await?;
+    let last = app.reader.store.last_event_id();
     let view = CreatedWebhook {
-        webhook: WebhookView::new(&hook, app.reader.store.last_event_id()),
+        webhook: WebhookView::new(&hook, hook.cursor, last, Trusted::ToWrite),
         secret: hook.secret,
     };
     let mut response = (StatusCode::CREATED, Json(view)).into_response();
@@ -261,14 +276,15 @@ pub(crate) async fn create_webhook(
 )]
 pub(crate) async fn webhook(
     State(app): State<App>,
+    Extension(trusted): Extension<Trusted>,
     Path(id): Path<String>,
 ) -> Result<Json<WebhookView>, Problem> {
     let id = checked(id)?;
-    let last = app.reader.store.last_event_id();
     let asked = id.clone();
     let hook = app.reader.read(move |store| store.webhook(&asked)).await?;
     let hook = hook.ok_or_else(|| Problem::not_found(format!("webhook {id:?}")))?;
-    Ok(Json(WebhookView::new(&hook, last)))
+    let last = app.reader.store.last_event_id();
+    Ok(Json(WebhookView::new(&hook, app.deliverer.cursor(&hook), last, trusted)))
 }
 
 /// Pause a webhook, or let it go on
@@ -307,7 +323,8 @@ pub(crate) async fn change_webhook(
     };
     let hook = app.deliverer.change(&id, apply).await?;
     let hook = hook.ok_or_else(|| Problem::not_found(format!("webhook {id:?}")))?;
-    Ok(Json(WebhookView::new(&hook, app.reader.store.last_event_id())))
+    let last = app.reader.store.last_event_id();
+    Ok(Json(WebhookView::new(&hook, hook.cursor, last, Trusted::ToWrite)))
 }
 
 /// Delete a webhook
@@ -338,4 +355,23 @@ pub(crate) async fn delete_webhook(
 fn checked(id: String) -> Result<String, Problem> {
     within("length of id, bytes", id.len(), 1..=limits::WEBHOOK_ID_BYTES_MAX)?;
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masked_addresses_end_after_host_and_port() {
+        for (url, shown) in [
+            ("https://hooks.example/services/T0/B0/secret", "https://hooks.example/…"),
+            ("http://[::1]:9000/?key=secret", "http://[::1]:9000/…"),
+            ("http://127.0.0.1:1?key=secret", "http://127.0.0.1:1/…"),
+            ("http://127.0.0.1#secret", "http://127.0.0.1/…"),
+            ("https://hooks.example/", "https://hooks.example/"),
+            ("https://hooks.example", "https://hooks.example"),
+        ] {
+            assert_eq!(masked(url), shown);
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod task;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use store::{Batch, Change, Cursor, Status, Webhook};
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) poster: Poster,
     pub(crate) stopping: watch::Receiver<bool>,
+    /// [`limits::WEBHOOK_REST_WRITE_PAUSE`].
+    rest_write_pause: Duration,
     progress: Mutex<HashMap<String, Progress>>,
 }
 
@@ -81,8 +84,8 @@ impl Deliverer {
         poster: Poster,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let progress = Mutex::default();
-        let shared = Shared { reader, metrics, poster, stopping, progress };
+        let (rest_write_pause, progress) = (limits::WEBHOOK_REST_WRITE_PAUSE, Mutex::default());
+        let shared = Shared { reader, metrics, poster, stopping, rest_write_pause, progress };
         Self { shared: Arc::new(shared), tasks: AsyncMutex::default() }
     }
 
@@ -134,6 +137,12 @@ impl Deliverer {
         let mut all: Vec<_> = progress.iter().map(|(id, hook)| (id.clone(), *hook)).collect();
         all.sort_by(|left, right| left.0.cmp(&right.0));
         all
+    }
+
+    /// How far it is now. What is stored lags behind where it passes events that it does not want.
+    pub(crate) fn cursor(&self, hook: &Webhook) -> Cursor {
+        let progress = self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.get(&hook.id).map_or(hook.cursor, |progress| progress.cursor)
     }
 
     /// Creates a webhook.
@@ -230,10 +239,71 @@ mod tests {
     use store::SqliteStore;
 
     fn deliverer(dir: &Path, stopping: watch::Receiver<bool>) -> Deliverer {
+        deliverer_writing(dir, stopping, limits::WEBHOOK_REST_WRITE_PAUSE)
+    }
+
+    fn deliverer_writing(
+        dir: &Path,
+        stopping: watch::Receiver<bool>,
+        rest_write_pause: Duration,
+    ) -> Deliverer {
         let store = Arc::new(SqliteStore::open(store::Settings::new(dir)).unwrap());
         let settings = crate::Settings::new("127.0.0.1:0".parse().unwrap(), Network::Regtest);
         let poster = Poster::new(Reach::new(&settings));
-        Deliverer::new(Reader::new(store), Metrics::new(), poster, stopping)
+        let mut deliverer = Deliverer::new(Reader::new(store), Metrics::new(), poster, stopping);
+        Arc::get_mut(&mut deliverer.shared).unwrap().rest_write_pause = rest_write_pause;
+        deliverer
+    }
+
+    async fn until(what: &str, condition: impl Fn() -> bool) {
+        let wait = async {
+            while !condition() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
+        waited.unwrap_or_else(|_| panic!("waited 30 s for {what}"));
+    }
+
+    /// Has a webhook pass events that it does not want; its live cursor and the stored one are then
+    /// what `condition` waits for.
+    async fn pass_events(rest_write_pause: Duration, condition: impl Fn(u64, u64) -> bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let deliverer = deliverer_writing(dir.path(), stopping, rest_write_pause);
+        let store = Arc::clone(&deliverer.shared.reader.store);
+        let cursor = Cursor { epoch: Some(store.epoch()), id: 0 };
+        let hook = Webhook { types: "block_found".to_owned(), cursor, ..hook() };
+        deliverer.create(hook.clone()).await.unwrap();
+        for number in 1..=3 {
+            let event = store::NodeStatus {
+                node: "main".to_owned(),
+                state: "at_tip".to_owned(),
+                height: Some(number),
+                detail: None,
+            };
+            store.commit(Batch::of_event(1, event)).await.unwrap();
+        }
+        let stored = || store.webhook("hook").unwrap().unwrap().cursor.id;
+        until("the cursor to move", || condition(deliverer.cursor(&hook).id, stored())).await;
+        assert_eq!(deliverer.progress()[0].1.cursor.id, deliverer.cursor(&hook).id);
+        deliverer.stop().await;
+    }
+
+    #[tokio::test]
+    async fn at_rest_the_cursor_is_written_down() {
+        pass_events(Duration::from_millis(1), |live, stored| (live, stored) == (3, 3)).await;
+    }
+
+    #[tokio::test]
+    async fn at_rest_the_cursor_is_not_written_down_all_the_time() {
+        let stored_early = std::cell::Cell::new(false);
+        pass_events(Duration::from_secs(3_600), |live, stored| {
+            stored_early.set(stored_early.get() || stored > 0);
+            live == 3
+        })
+        .await;
+        assert!(!stored_early.get());
     }
 
     fn hook() -> Webhook {

@@ -1,7 +1,7 @@
 //! One POST: signed, to an address that was looked up once and may be reached.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::Uri;
@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::app::now_ms;
 use crate::limits;
-use crate::net::{IpRange, is_public};
+use crate::net::{IpRange, is_public, is_this_machine};
 use crate::settings::Settings;
 
 /// When a delivery was signed, Unix seconds.
@@ -47,11 +47,11 @@ impl Reach {
 
     /// Why the address must not be reached.
     fn refusal(&self, address: SocketAddr) -> Option<String> {
-        // A node on this machine is reached by every name of this machine.
+        // A node on this machine is reached by every address of this machine.
         let same = |denied: &SocketAddr| {
-            let (denied_ip, ip) = (denied.ip().to_canonical(), address.ip().to_canonical());
             denied.port() == address.port()
-                && (denied_ip == ip || (is_this_machine(denied_ip) && is_this_machine(ip)))
+                && (denied.ip().to_canonical() == address.ip().to_canonical()
+                    || (is_this_machine(*denied) && is_this_machine(address)))
         };
         if self.deny.iter().any(same) {
             return Some(format!("{address} is one of the nodes, or this server"));
@@ -66,11 +66,6 @@ impl Reach {
             address.ip()
         ))
     }
-}
-
-/// True for loopback and for the unspecified address, which connects to loopback too.
-fn is_this_machine(ip: IpAddr) -> bool {
-    ip.is_loopback() || ip.is_unspecified()
 }
 
 /// Looks a name up and refuses when any of its addresses must not be reached. What it returns is
@@ -263,6 +258,30 @@ mod tests {
             let refusal = check_url(&format!("http://{host}:8332/"), &node).unwrap_err();
             assert!(refusal.contains("nodes"), "{host}: {refusal}");
         }
-        assert_eq!(check_url("http://10.0.0.1:8332/", &node), Ok(()));
+        assert_eq!(check_url("http://198.51.100.77:8332/", &node), Ok(()));
+    }
+
+    #[test]
+    fn nodes_on_this_machine_are_refused_at_all_its_addresses() {
+        // Sends nothing, but chooses the interface. Without one there is loopback alone.
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("198.51.100.77:9").is_err() {
+            return;
+        }
+        let own = socket.local_addr().unwrap().ip();
+        assert!(!own.is_loopback(), "{own}");
+        for denied in ["127.0.0.1:8332".to_owned(), "[::1]:8332".to_owned(), format!("{own}:8332")]
+        {
+            let node = reach(&["0.0.0.0/0", "::/0"], &[&denied]);
+            for host in [own.to_string(), format!("[::ffff:{own}]"), "127.0.0.1".to_owned()] {
+                let refusal = check_url(&format!("http://{host}:8332/"), &node).unwrap_err();
+                assert!(refusal.contains("nodes"), "{denied} {host}: {refusal}");
+            }
+            assert_eq!(check_url(&format!("http://{own}:8333/"), &node), Ok(()), "{denied}");
+        }
+        // Elsewhere the node has one address.
+        let elsewhere = reach(&["0.0.0.0/0"], &["198.51.100.77:8332"]);
+        assert_eq!(check_url(&format!("http://{own}:8332/"), &elsewhere), Ok(()));
+        assert!(check_url("http://198.51.100.77:8332/", &elsewhere).is_err());
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use store::{Batch, Change, Event, EventFilter, EventPage, Webhook};
-use tokio::time::{sleep, timeout};
+use store::{Batch, Change, Cursor, Event, EventFilter, EventPage, Webhook};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{LOST, Shared};
 use crate::app::now_ms;
@@ -39,9 +40,27 @@ pub(super) async fn run(shared: Arc<Shared>, mut hook: Webhook) {
     }
 }
 
+/// What of a cursor is written down, and since when.
+struct Written {
+    cursor: Cursor,
+    at: Instant,
+}
+
+impl Written {
+    fn now(hook: &Webhook) -> Self {
+        Self { cursor: hook.cursor, at: Instant::now() }
+    }
+
+    /// Whether so much was passed since that retention could overtake it.
+    fn is_far_behind(&self, cursor: Cursor) -> bool {
+        self.cursor.epoch != cursor.epoch
+            || cursor.id.saturating_sub(self.cursor.id) > limits::WEBHOOK_SKIPPED_EVENTS_MAX
+    }
+}
+
 async fn deliver(shared: &Shared, hook: &mut Webhook, filter: EventFilter) {
     let mut last = shared.reader.store.watch();
-    let mut written = hook.cursor;
+    let mut written = Written::now(hook);
     loop {
         // Marked as seen before the read, so that nothing falls in between.
         last.borrow_and_update();
@@ -62,29 +81,45 @@ async fn deliver(shared: &Shared, hook: &mut Webhook, filter: EventFilter) {
         };
         if page.events.is_empty() {
             hook.cursor = page.next;
-            // Now and then, so that retention does not overtake one that wants few events.
-            if written.epoch != page.next.epoch
-                || page.next.id.saturating_sub(written.id) > limits::WEBHOOK_SKIPPED_EVENTS_MAX
-            {
-                written = page.next;
-                record(shared, hook).await;
-            }
             shared.note(hook);
-            if !page.more {
-                if last.changed().await.is_err() {
-                    return;
-                }
-                sleep(limits::EVENT_READ_PAUSE).await;
+            if written.is_far_behind(hook.cursor) {
+                record(shared, hook).await;
+                written = Written::now(hook);
+            }
+            if !page.more && !rest(shared, hook, &mut written, &mut last).await {
+                return;
             }
             continue;
         }
         attempt(shared, hook, &page).await;
-        if hook.failures == 0 {
-            written = page.next;
-        } else {
+        written = Written::now(hook);
+        if hook.failures > 0 {
             sleep(pause(hook.failures)).await;
         }
     }
+}
+
+/// Waits for events; false when there can be none any more. What it has passed is written down
+/// meanwhile, so that after a restart it does not begin far behind.
+async fn rest(
+    shared: &Shared,
+    hook: &Webhook,
+    written: &mut Written,
+    last: &mut watch::Receiver<u64>,
+) -> bool {
+    let unwritten = written.cursor != hook.cursor;
+    let changed = tokio::select! {
+        // First: where events come all the time, it is due all the same.
+        biased;
+        () = sleep_until(written.at + shared.rest_write_pause), if unwritten => {
+            record(shared, hook).await;
+            *written = Written::now(hook);
+            last.changed().await
+        }
+        changed = last.changed() => changed,
+    };
+    sleep(limits::EVENT_READ_PAUSE).await;
+    changed.is_ok()
 }
 
 async fn attempt(shared: &Shared, hook: &mut Webhook, page: &EventPage) {

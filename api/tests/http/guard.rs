@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::{Backend, Metrics, Settings, StartError, Token};
 use bitcoin::Network;
@@ -199,6 +200,47 @@ async fn what_is_no_request_is_answered_with_a_problem_too() {
     let page = get(world.address, "/docs").await;
     for problem in ["bad-request", "address-too-long", "head-too-large"] {
         assert!(page.text().contains(&format!("id=\"problem-{problem}\"")), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_too_long_is_a_problem() {
+    let world = World::start().await;
+    // More than the HTTP library takes, less than the buffer of a connection.
+    let path = format!("/{}", "x".repeat(usize::from(u16::MAX) - 1));
+    let answer = send(world.address, &format!("GET {path} HTTP/1.1\r\n\r\n")).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (414, "address-too-long"));
+}
+
+/// How long the server leaves a connection open on which nothing more comes, and what it says
+/// until then.
+async fn silent(address: SocketAddr, sent: &str) -> (Duration, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    let (since, mut text) = (Instant::now(), String::new());
+    let end = within("the end of a silent connection", stream.read_to_string(&mut text)).await;
+    // A reset is an end as well.
+    let _ = end;
+    (since.elapsed(), text)
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_ends_the_connection() {
+    let world = World::start().await;
+    let whole = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", world.address);
+    let (nothing, half, answered) = tokio::join!(
+        silent(world.address, ""),
+        silent(world.address, &whole[..whole.len() - 2]),
+        silent(world.address, &whole),
+    );
+    let limit = api::limits::HEAD_TIMEOUT;
+    for (what, (time, text)) in
+        [("nothing", &nothing), ("half a head", &half), ("one request", &answered)]
+    {
+        assert!(*time >= limit - Duration::from_secs(1), "{what}: closed after {time:?}");
+        assert!(*time <= limit + Duration::from_secs(10), "{what}: closed after {time:?}");
+        let answer = if what == "one request" { "HTTP/1.1 200 " } else { "" };
+        assert!(text.starts_with(answer) && text.is_empty() == answer.is_empty(), "{what}: {text}");
     }
 }
 

@@ -1,12 +1,14 @@
 //! Webhooks: signed, in order, tried again, resumed, and kept away from private addresses.
 
+use api::Token;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use serde_json::{Value, json};
 use store::Store;
 
+use crate::client::request;
 use crate::receiver::{Receiver, status};
 use crate::samples;
-use crate::world::World;
+use crate::world::{READ_TOKEN, TOKEN, World};
 
 const SECRET: &str = "0123456789abcdef-secret";
 
@@ -136,6 +138,76 @@ async fn nodes_are_not_reached_whatever_is_allowed() {
     world.events(1..=1).await;
     world.until("the failure to show", &path_of(&created), |hook| hook["failures"] != 0).await;
     assert!(node.has_none());
+}
+
+#[tokio::test]
+async fn a_local_node_is_not_reached_at_other_addresses_of_this_machine() {
+    // All interfaces, as a node that other machines may ask.
+    let everywhere = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = everywhere.local_addr().unwrap().port();
+    let deny = |settings: &mut api::Settings| {
+        settings.webhook_allow = vec!["0.0.0.0/0".parse().unwrap()];
+        settings.webhook_deny = vec![([127, 0, 0, 1], port).into()];
+    };
+    let world = World::with(deny, |_| {}).await;
+    // Sends nothing, but chooses the interface. Without one there is loopback alone.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let found = socket.connect("198.51.100.77:9").and_then(|()| socket.local_addr());
+    let own = found.map_or([127, 0, 0, 2].into(), |address| address.ip());
+    let body = json!({"url": format!("http://{own}:{port}/")}).to_string();
+    let answer = world.write("POST", "/v1/webhooks", &body).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (422, "bad-content"), "{own}");
+    assert!(answer.text().contains("one of the nodes"), "{}", answer.text());
+    let other = json!({"url": format!("http://{own}:{}/", port ^ 1)});
+    create(&world, other).await;
+}
+
+#[tokio::test]
+async fn only_who_may_write_sees_all_of_an_address() {
+    let reads = Token::from_text(READ_TOKEN).unwrap();
+    let world = World::with(|settings| settings.read_token = Some(reads), |_| {}).await;
+    let url = "http://127.0.0.1:9/services/hidden?key=hidden";
+    let created = create(&world, json!({"url": url})).await;
+    assert_eq!(created["webhook"]["url"], url);
+    let path = path_of(&created);
+    for path in ["/v1/webhooks", &path] {
+        for token in [None, Some(READ_TOKEN), Some(TOKEN)] {
+            let bearer = token.map(|token| format!("Bearer {token}"));
+            let headers: Vec<_> = bearer.iter().map(|b| ("Authorization", b.as_str())).collect();
+            let answer = request(world.address, "GET", path, &headers, "").await;
+            let shown = if token == Some(TOKEN) { url } else { "http://127.0.0.1:9/…" };
+            let hook = answer.json();
+            let hook = hook.get("webhooks").map_or(&hook, |hooks| &hooks[0]);
+            assert_eq!(hook["url"], shown, "{path} {token:?}");
+        }
+    }
+    // Failures have words and counters of their own.
+    world.events(1..=1).await;
+    world.until("the failure to show", &path, |hook| hook["failures"] != 0).await;
+    for path in ["/v1/webhooks", "/metrics"] {
+        let answer = world.get(path).await;
+        assert!(!answer.text().contains("hidden"), "{}", answer.text());
+    }
+    let changed = world.write("PATCH", &path, "{}").await.json();
+    assert_eq!(changed["url"], url);
+}
+
+#[tokio::test]
+async fn events_that_a_webhook_does_not_want_are_no_lag() {
+    let world = World::start().await;
+    let hook = json!({"url": "http://127.0.0.1:9/", "types": "block_found"});
+    let path = path_of(&create(&world, hook).await);
+    let before = world.store.last_event_id();
+    world.events(1..=150).await;
+    let hook = world.until("the events to pass", &path, |hook| hook["lag_events"] == 0).await;
+    let cursor = format!("{}-{}", world.store.epoch(), before + 150);
+    assert_eq!((&hook["cursor"], &hook["state"]), (&json!(cursor), &json!("active")));
+    let all = world.read("/v1/webhooks").await;
+    assert_eq!(all["webhooks"][0], hook);
+    // Paused, it stays there.
+    world.write("PATCH", &path, r#"{"paused":true}"#).await;
+    world.events(151..=152).await;
+    assert!(world.read(&path).await["lag_events"].as_u64() >= Some(2));
 }
 
 #[tokio::test]

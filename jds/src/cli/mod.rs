@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "commands print their results")]
 
 mod demo;
+mod doctor;
 mod events;
 mod logging;
 mod node;
@@ -19,6 +20,7 @@ First steps:
   jds keygen --out authority.key      make the server's key, print what miners need
   jds config-reference > jds.toml     every setting with its default; keep what you change
   jds check-config --config jds.toml  say what is wrong before it matters
+  jds doctor --config jds.toml        look at nodes, clock, disk and ports; say what to do
   jds run --config jds.toml           serve
   jds events tail --config jds.toml   see what happens
 
@@ -45,6 +47,8 @@ enum Command {
     },
     /// Check a configuration and print it in full, secrets hidden.
     CheckConfig(ConfigFile),
+    /// Look at everything that the server needs, and say what to do where it is not well.
+    Doctor(doctor::DoctorArgs),
     /// Print every setting with its default, unit and meaning, as a TOML file.
     ConfigReference,
     /// Print the events that the server has written, as NDJSON.
@@ -105,6 +109,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run(file) => run::run(&load(&file.config)?),
         Command::Keygen { out } => keygen(&out),
         Command::CheckConfig(file) => check_config(&file.config),
+        Command::Doctor(args) => doctor::run(&args),
         Command::ConfigReference => {
             print!("{}", config::reference());
             Ok(())

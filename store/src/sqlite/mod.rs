@@ -2,6 +2,7 @@
 
 mod apply;
 mod backlog;
+mod carry;
 mod connect;
 mod event_log;
 mod fault;
@@ -27,7 +28,8 @@ mod write_block;
 mod write_template;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,21 +51,27 @@ use crate::settings::Settings;
 use crate::types::{Cursor, StreamEpoch};
 use housekeeping::Housekeeper;
 use readers::Readers;
-use shared::{Closing, Control, Shared};
+use shared::{Closing, Control, Shared, lock};
 
 /// A [`Store`] in one SQLite file.
 ///
-/// Dropping it writes what is queued, which blocks for a moment; a write that fails then is tried
-/// once more, not longer.
+/// Dropping it does what [`Store::finish`] does.
 #[derive(Debug)]
 pub struct SqliteStore {
     queue: mpsc::Sender<Request>,
     shared: Arc<Shared>,
     readers: Arc<Readers>,
     housekeeper: Arc<Housekeeper>,
+    /// `None` when they have ended.
+    threads: Mutex<Option<Threads>>,
+}
+
+#[derive(Debug)]
+struct Threads {
     /// Dropping it ends the housekeeper.
-    stop_housekeeper: Option<std::sync::mpsc::Sender<()>>,
-    threads: Vec<JoinHandle<()>>,
+    stop_housekeeper: std::sync::mpsc::Sender<()>,
+    housekeeper: JoinHandle<()>,
+    writer: JoinHandle<()>,
 }
 
 impl SqliteStore {
@@ -75,7 +83,7 @@ impl SqliteStore {
         open::open(settings)
     }
 
-    /// Writes what is queued and ends. Blocks, as dropping does.
+    /// As dropping it.
     pub fn close(self) {}
 
     /// Ends at once as if the process were killed: what is not acknowledged may be lost. For tests.
@@ -109,13 +117,7 @@ impl SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        self.stop_housekeeper = None;
-        self.shared.close(Closing::Orderly);
-        wake(&self.queue);
-        for thread in self.threads.drain(..) {
-            // A panic was reported when it happened.
-            let _ = thread.join();
-        }
+        self.finish();
     }
 }
 
@@ -132,6 +134,22 @@ impl Store for SqliteStore {
 
     fn try_commit(&self, batch: Batch) -> Result<Commit, Full> {
         Commit::try_send(&self.queue, batch)
+    }
+
+    fn finish(&self) -> usize {
+        // Held until they have ended, so that nobody returns before.
+        let mut threads = lock(&self.threads);
+        if let Some(Threads { stop_housekeeper, housekeeper, writer }) = threads.take() {
+            drop(stop_housekeeper);
+            self.shared.close(Closing::Orderly);
+            wake(&self.queue);
+            // Panics were reported when they happened.
+            let _ = housekeeper.join();
+            if writer.join().is_err() {
+                self.shared.volatile_batches.fetch_max(1, Ordering::Relaxed);
+            }
+        }
+        self.shared.volatile_batches.load(Ordering::Relaxed)
     }
 
     fn status(&self) -> Status {

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::apply::apply;
+use super::carry::Passage;
 use super::fault::Fault;
 use super::group::Pen;
 use super::housekeeping::Housekeeper;
@@ -19,7 +20,7 @@ use super::shared::{Shared, now_ms};
 use super::state::{State, meta, set_meta};
 use super::stream::{Kept, Seen, StreamFile, boot_id, inode, lost};
 use super::writer::Writer;
-use super::{SqliteStore, connect};
+use super::{SqliteStore, Threads, connect};
 use crate::batch::Batch;
 use crate::event::StreamEpochStarted;
 use crate::limits::QUEUE_BATCHES_MAX;
@@ -132,17 +133,14 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
     let pen = Pen::new(connection, state, Arc::clone(&shared), stream, seen);
     let writer = Writer::new(pen, requests, settings.retention, settings.stall_after, runtime);
     let (stop, stopped) = std::sync::mpsc::channel();
-    let mut store = SqliteStore {
-        queue,
-        shared,
-        readers,
-        housekeeper: Arc::clone(&housekeeper),
-        stop_housekeeper: Some(stop),
-        threads: Vec::new(),
+    let keeper = Arc::clone(&housekeeper);
+    let threads = Threads {
+        // First: without it the other ends when its sender is dropped.
+        housekeeper: spawn("store-housekeeper", move || keeper.run(&stopped))?,
+        stop_housekeeper: stop,
+        writer: spawn("store-writer", move || writer.run())?,
     };
-    store.threads.push(spawn("store-housekeeper", move || housekeeper.run(&stopped))?);
-    store.threads.push(spawn("store-writer", move || writer.run())?);
-    Ok(store)
+    Ok(SqliteStore { queue, shared, readers, housekeeper, threads: Mutex::new(Some(threads)) })
 }
 
 /// Makes a new database a file that only its owner can read: it holds the secrets of webhooks, and
@@ -187,6 +185,10 @@ fn begin_stream(
     let next_event_id = last_id.max(seen_id) + 1;
     let mut state = State::load(&transaction, next_event_id, source.to_owned())?;
     set_meta(&transaction, EPOCH, &new.to_string())?;
+    if let Some(from) = epoch {
+        let passage = Passage { from, to: new, kept_last_id: last_id, first_id: next_event_id };
+        passage.carry_webhooks(&transaction)?;
+    }
     if let Some(reason) = lost {
         let previous = epoch.or(seen.map(|seen| StreamEpoch(seen.epoch)));
         let started = StreamEpochStarted {

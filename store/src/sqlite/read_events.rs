@@ -33,7 +33,7 @@ pub(super) fn page(
     let (first, last) = bounds(snapshot)?;
     let gone = Gone { epoch, earliest: first.unwrap_or(last + 1) };
     let other_epoch = cursor.epoch.is_some_and(|of| of != epoch);
-    let too_old = cursor.id != 0 && cursor.id + 1 < gone.earliest;
+    let too_old = cursor != Cursor::START && cursor.id + 1 < gone.earliest;
     if other_epoch || too_old || cursor.id > last {
         return Err(ReadError::Gone(gone));
     }

@@ -17,12 +17,13 @@ use super::read::wtxid;
 #[derive(Debug, Default)]
 pub(super) struct TxIds {
     ids: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
-    /// Two keys of this process: nobody can make two wtxids that meet in both.
-    hashers: [RandomState; 2],
+    /// A key of this process.
+    hasher: RandomState,
     journal: Vec<Undo>,
 }
 
-/// 128 bits that stand for a wtxid.
+/// 128 bits that stand for a wtxid: a keyed hash of all of it, and its last 8 bytes. Whoever makes two
+/// wtxids that end alike still meets the hash with a chance of one in 2^64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key([u32; 4]);
 
@@ -85,9 +86,10 @@ impl TxIds {
     }
 
     fn key(&self, wtxid: &Wtxid) -> Key {
-        let bytes = wtxid.to_byte_array();
-        let [one, two] = [0, 1].map(|place: usize| self.hashers[place].hash_one(bytes));
-        Key([one as u32, (one >> 32) as u32, two as u32, (two >> 32) as u32])
+        let bytes = wtxid.as_byte_array();
+        let hash = self.hasher.hash_one(bytes);
+        let end = bytes.last_chunk().map_or(0, |end| u64::from_le_bytes(*end));
+        Key([hash as u32, (hash >> 32) as u32, end as u32, (end >> 32) as u32])
     }
 }
 

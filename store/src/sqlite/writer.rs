@@ -80,6 +80,7 @@ impl Writer {
                 Some(stall) if self.queue.is_closed() => {
                     if let Some(stall) = self.last_attempt(stall) {
                         let batches = stall.backlog.len();
+                        self.pen.shared.volatile_batches.store(batches, Ordering::Relaxed);
                         tracing::error!(batches, "the store ends and could not write all");
                         return;
                     }

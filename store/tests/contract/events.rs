@@ -124,3 +124,18 @@ pub fn commits_can_be_awaited(open: Open, dir: &Path) {
     assert_eq!((metrics.events_total, metrics.queue_depth), (count, 0));
     assert_eq!(metrics.commit_seconds.iter().sum::<u64>(), metrics.commits_total);
 }
+
+pub fn a_store_that_has_ended_is_read_and_takes_nothing(open: Open, dir: &Path) {
+    let store = open(dir);
+    let queued: Vec<_> =
+        (0..100).map(|number| store.commit(Batch::of_event(NOW_MS, numbered(number)))).collect();
+    assert_eq!(store.finish(), 0, "everything is on the disk");
+    assert!(queued.into_iter().all(|commit| commit.wait().is_ok_and(|done| !done.volatile)));
+    assert_eq!(store.status(), Status::Closed);
+    let late = store.commit(Batch::of_event(NOW_MS, numbered(100))).wait();
+    assert_eq!(late, Err(CommitError::Closed));
+    assert_eq!(all_events(&*store).len(), 100);
+    assert_eq!(store.finish(), 0);
+    drop(store);
+    assert_eq!(all_events(&*open(dir)).len(), 100);
+}

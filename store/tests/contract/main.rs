@@ -50,4 +50,5 @@ contract! {
     templates::declarations_are_listed_by_filter,
     state::webhooks_keep_their_cursor,
     events::commits_can_be_awaited,
+    events::a_store_that_has_ended_is_read_and_takes_nothing,
 }

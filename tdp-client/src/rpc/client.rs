@@ -24,6 +24,7 @@ pub(super) const NO_PARAMS: [(); 0] = [];
 const RPC_METHOD_NOT_FOUND: i32 = -32601;
 
 /// A caller of one node; every call has a connection of its own.
+#[derive(Debug)]
 pub(super) struct Client {
     endpoint: Arc<Endpoint>,
     agent: ureq::Agent,

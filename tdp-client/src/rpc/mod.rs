@@ -3,6 +3,7 @@
 mod client;
 mod http;
 mod lane;
+mod probe;
 mod shared;
 mod template;
 mod tip_watch;
@@ -17,6 +18,10 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use validation::tip::ChainTip;
 use validation::tx::Tx;
+
+pub use self::probe::{
+    ChainFacts, ClockFacts, MempoolFacts, NetworkFacts, Probe, RPC_WAIT, RPCS_NEEDED, TemplateFacts,
+};
 
 use self::lane::{Lane, Worth};
 use self::shared::Shared;

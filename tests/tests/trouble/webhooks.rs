@@ -31,8 +31,8 @@ fn status(line: &str) -> Manner {
 }
 
 /// Where webhooks are sent to.
-struct Endpoint {
-    address: SocketAddr,
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
     manner: watch::Sender<Manner>,
     seen: Arc<Mutex<Seen>>,
 }
@@ -43,9 +43,16 @@ struct Seen {
     attempts: usize,
     /// Ids of events in deliveries that were answered with 200, in order.
     taken: Vec<u64>,
+    /// Stream epoch that the last of those deliveries named.
+    epoch: String,
 }
 
 impl Endpoint {
+    /// Takes whatever comes.
+    pub(crate) async fn willing() -> Self {
+        Self::start(status("200 OK")).await
+    }
+
     async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -65,8 +72,12 @@ impl Endpoint {
         self.seen.lock().unwrap().attempts
     }
 
-    fn taken(&self) -> Vec<u64> {
+    pub(crate) fn taken(&self) -> Vec<u64> {
         self.seen.lock().unwrap().taken.clone()
+    }
+
+    pub(crate) fn epoch(&self) -> String {
+        self.seen.lock().unwrap().epoch.clone()
     }
 }
 
@@ -85,14 +96,21 @@ async fn take(mut stream: TcpStream, mut manner: watch::Receiver<Manner>, seen: 
         Manner::Reset => stream.readable().await.unwrap(),
         Manner::Answer(head) => {
             let Some(body) = read_body(&mut stream).await else { return };
-            if stream.write_all(head.as_bytes()).await.is_err() || !head.contains(" 200 ") {
-                return;
+            // Before the answer: once that is seen, so is this.
+            if head.contains(" 200 ") {
+                note(&mut seen.lock().unwrap(), &body);
             }
-            let body: Value = serde_json::from_slice(&body).unwrap();
-            let ids = body["events"].as_array().unwrap().iter().map(|event| event["id"].as_u64());
-            seen.lock().unwrap().taken.extend(ids.map(Option::unwrap));
+            // The other side may have ended.
+            let _ = stream.write_all(head.as_bytes()).await;
         }
     }
+}
+
+fn note(seen: &mut Seen, body: &[u8]) {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let ids = body["events"].as_array().unwrap().iter().map(|event| event["id"].as_u64());
+    seen.taken.extend(ids.map(Option::unwrap));
+    body["epoch"].as_str().unwrap().clone_into(&mut seen.epoch);
 }
 
 async fn read_body(stream: &mut TcpStream) -> Option<Vec<u8>> {

@@ -15,7 +15,8 @@ use bitcoin::{
 };
 use validation::{
     AcceptedJob, ChainTip, Declared, NextBits, NodeFacts, Payout, Precheck, Reason, Rejection,
-    Rules, Tx, TxSlots, judge, missing, precheck, subsidy, supplied,
+    Rules, Tx, TxSlots, WitnessRoot, judge, missing, outline, precheck, seal_and_judge, subsidy,
+    supplied,
 };
 
 /// The easiest regtest target: one hash in two meets it.
@@ -241,7 +242,10 @@ impl Wire {
     pub fn verdict(&self) -> Result<AcceptedJob, Rejection> {
         let pre = match self.precheck() {
             Precheck::Ok(pre) => pre,
-            Precheck::Reject(rejection) => return Err(rejection),
+            Precheck::Reject(rejection) => {
+                assert_eq!(self.verdict_beside_root(TxSlots::new()).err(), Some(rejection.clone()));
+                return Err(rejection);
+            }
             Precheck::WaitForTip { height } => panic!("waits for the tip, for height {height}"),
         };
         let mut slots: TxSlots = vec![None; pre.wtxids().len()];
@@ -252,10 +256,29 @@ impl Wire {
                 *slot = Some(Arc::new(tx));
             }
         }
-        let asked = missing(&pre, &slots);
+        let asked = missing(pre.wtxids(), &slots);
         let answer = asked.iter().filter_map(|at| self.raw.get(usize::from(*at)));
         supplied(&pre, &mut slots, &asked, answer.map(Vec::as_slice))?;
-        judge(*pre, slots, &self.tip, &self.rules)
+        let beside = self.verdict_beside_root(slots.clone());
+        let verdict = judge(*pre, slots, &self.tip, &self.rules);
+        assert_eq!(beside.as_ref().err(), verdict.as_ref().err());
+        assert_eq!(
+            beside.as_ref().map(AcceptedJob::template_hash).ok(),
+            verdict.as_ref().map(AcceptedJob::template_hash).ok(),
+        );
+        verdict
+    }
+
+    /// The verdict with the witness root at the end, which must be the same as in order.
+    fn verdict_beside_root(&self, slots: TxSlots) -> Result<AcceptedJob, Rejection> {
+        let outline = match outline(&self.declared(), &self.tip, &self.rules) {
+            Precheck::Ok(outline) => *outline,
+            Precheck::Reject(rejection) => return Err(rejection),
+            Precheck::WaitForTip { height } => panic!("waits for the tip, for height {height}"),
+        };
+        let root = || WitnessRoot::of(&self.wtxids);
+        seal_and_judge(outline, slots, &self.tip, &self.rules, root)
+            .and_then(|(_, verdict)| verdict)
     }
 
     #[track_caller]

@@ -143,6 +143,10 @@ async fn mine(stage: &Stage, teller: &mut Teller) -> anyhow::Result<Outcome> {
     stage.wait_for_block(block_hash, BLOCK_WAIT)?;
     teller.step(start, format!("solution pushed, the node's chain ends with {block_hash}"));
 
+    let start = Instant::now();
+    let events = stage.wait_for_record(block_hash, BLOCK_WAIT)?;
+    teller.step(start, format!("recorded in the store: the block, its template, {events} events"));
+
     let tx_count = stage.check_block(block_hash, &template.txs)?;
     let height = node.height;
     teller.end(format!("{tx_count} of {tx_count} transactions in block {height} are the miner's"));

@@ -11,6 +11,7 @@ use jds_wire::Secp256k1PublicKey;
 use serde::Deserialize;
 use signet::kinds::{COIN_VALUE_SAT_MIN, Kind};
 use signet::{Chain, FillSpec, Node, NodeOptions, provision, wait};
+use store::SubmissionState;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -151,10 +152,27 @@ impl Stage {
         Ok(in_block.len())
     }
 
+    /// Waits until the store tells that the node took the block; how many events it holds then.
+    pub(super) fn wait_for_record(&self, hash: BlockHash, limit: Duration) -> anyhow::Result<u64> {
+        let store = self.server.shared().journal.store().context("the server keeps nothing")?;
+        let hash = hash.to_string();
+        wait::until_true("the block's record in the store", limit, || {
+            let block = store.block(&hash).ok().flatten();
+            block.is_some_and(|block| {
+                block.submissions.iter().any(|node| node.state == SubmissionState::Accepted)
+            })
+        })?;
+        Ok(store.last_event_id())
+    }
+
     /// Where everything is, for somebody who wants to look at it.
     pub(super) fn tell_where(&self, teller: &mut Teller) {
         teller.say("still running, Ctrl-C ends it:");
         teller.say(format!("server         {}", self.server.local_addr()));
+        if let Some(api) = self.server.api_addr() {
+            teller.say(format!("HTTP API       http://{api}/docs"));
+            teller.say(format!("its events     http://{api}/v1/events"));
+        }
         teller.say(format!("authority key  {}", self.authority));
         teller.say(format!("configuration  {}", self.config_file.display()));
         teller.say(format!("node           {}", self.node.rpc_url()));
@@ -210,6 +228,9 @@ rpc_url = "{rpc_url}"
 rpc_cookie_file = "{cookie}"
 
 [job_declaration]
+listen = "127.0.0.1:0"
+
+[api]
 listen = "127.0.0.1:0"
 "#,
         network = node.chain().name(),

@@ -3,12 +3,14 @@
 //! Plays Job Declaration clients against any server, with the template of a node whose
 //! transactions the server knows. Every declaration differs in its coinbase. With
 //! `--self-contained` it sets up the node and our own server by itself, and a reference server on
-//! the same node if it is given one; the two then take turns, round by round, so that whatever else
-//! the machine does meets both alike.
+//! the same node if it is given one; the two then take turns, block by block, so that whatever else
+//! the machine does meets both alike. `--suite` runs one client strictly in turns, one client in blocks,
+//! and many clients at once.
 //!
 //! ```text
 //! declare-bench --address HOST:PORT --key KEY --rpc-url http://127.0.0.1:18443 --cookie FILE
-//! declare-bench --self-contained [--reference PATH/TO/pool_sv2]
+//! declare-bench --self-contained [--reference PATH/TO/pool_sv2] [--suite]
+//! declare-bench --store-cost [--rate 100]
 //! ```
 //!
 //! The last line of its output is one JSON object.
@@ -16,6 +18,7 @@
 #![expect(clippy::print_stdout, reason = "a command prints its results")]
 
 mod player;
+mod rate;
 mod rounds;
 mod stage;
 
@@ -30,13 +33,14 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use player::{NodeTemplate, Target};
+use rate::Rate;
 use rounds::{Course, Summary};
 
 /// Times how long job declaration servers take to answer.
 #[derive(Debug, Parser)]
 struct Args {
     /// Where the server listens.
-    #[arg(long, required_unless_present = "self_contained", requires_all = ["key", "rpc_url", "cookie"])]
+    #[arg(long, required_unless_present_any = ["self_contained", "store_cost"], requires_all = ["key", "rpc_url", "cookie"])]
     address: Option<SocketAddr>,
     /// The server's authority key.
     #[arg(long)]
@@ -71,61 +75,134 @@ struct Args {
     /// Declarations of each client before those.
     #[arg(long, default_value_t = 5)]
     warm_up: usize,
+    /// Declarations of each client in a row, before it is the other server's turn.
+    #[arg(long, default_value_t = 1)]
+    block: usize,
+    /// Three courses instead of one: a single client strictly in turns, a single client in blocks of
+    /// 20, and 20 clients at once with a fifth of the rounds.
+    #[arg(long, conflicts_with_all = ["clients", "block"])]
+    suite: bool,
+    /// What the store costs: declarations at a steady rate to our server with a store and to one
+    /// without, in turns.
+    #[arg(long, conflicts_with_all = ["address", "self_contained", "suite", "clients", "block"])]
+    store_cost: bool,
+    /// Declarations per second of `--store-cost`.
+    #[arg(long, default_value_t = 100)]
+    rate: u32,
+    /// Turns of two seconds of each server of `--store-cost`.
+    #[arg(long, default_value_t = 15)]
+    turns: u32,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    ensure!(args.clients > 0 && args.rounds > 0, "--clients and --rounds are 1 at least");
+    ensure!(
+        args.clients > 0 && args.rounds > 0 && args.block > 0,
+        "--clients, --rounds and --block are 1 at least"
+    );
     let runtime = Runtime::new()?;
+    if args.store_cost {
+        store_cost(&args, &runtime)
+    } else if args.self_contained {
+        contained(&args, &runtime)
+    } else {
+        attached(&args, &runtime)
+    }
+}
+
+/// Our server with a store and without one.
+fn store_cost(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
+    let node = stage::node(args.transactions, false)?;
+    let servers = [("with store", true), ("without", false)].map(|(name, keeps)| {
+        stage::Ours::start(&node, args.transactions, keeps)
+            .map(|server| (Target { name: name.to_owned(), ..server.target() }, server))
+    });
+    let servers = servers.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let targets: Vec<_> = servers.iter().map(|(target, _)| target.clone()).collect();
+    let template =
+        NodeTemplate::of(node.rpc_url(), node.cookie_file(), Network::Regtest, args.transactions);
+    let rate = Rate { per_second: args.rate, turns: args.turns };
+    println!("{} declarations a second:", args.rate);
     let summaries =
-        if args.self_contained { contained(&args, &runtime) } else { attached(&args, &runtime) }?;
-    report(&args, &summaries);
+        runtime.block_on(async { rate.run(&targets, &template.await?, &args.user).await })?;
+    summaries.iter().for_each(|summary| println!("{summary}"));
+    if let [with, without] = summaries.as_slice() {
+        let [p50, p99] = [50.0, 99.0].map(|p| with.percentile(p) - without.percentile(p));
+        println!("the store adds {p50:.2} ms at p50 and {p99:.2} ms at p99");
+        let servers: Vec<Value> = summaries.iter().map(Summary::to_json).collect();
+        let line = json!({
+            "rate_per_second": args.rate,
+            "servers": servers,
+            "store_adds_p50_ms": p50,
+            "store_adds_p99_ms": p99,
+        });
+        println!("{line}");
+    }
     Ok(())
 }
 
 /// Against a server that runs already.
-fn attached(args: &Args, runtime: &Runtime) -> anyhow::Result<Vec<Summary>> {
+fn attached(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let address = args.address.context("--address")?;
     let rpc_url = args.rpc_url.clone().context("--rpc-url")?;
     let cookie = args.cookie.clone().context("--cookie")?;
     let target = Target { name: "server".into(), address, key: args.key };
     let node = NodeTemplate::of(rpc_url, cookie, args.network, args.transactions);
-    runtime.block_on(async { course(args).run(&[target], &node.await?).await })
+    runtime.block_on(async { run(args, &[target], &node.await?).await })
 }
 
 /// Against a server, or two, of our own.
-fn contained(args: &Args, runtime: &Runtime) -> anyhow::Result<Vec<Summary>> {
+fn contained(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let node = stage::node(args.transactions, args.reference.is_some())?;
-    let ours = stage::Ours::start(&node, args.transactions)?;
+    let ours = stage::Ours::start(&node, args.transactions, true)?;
     let reference =
         args.reference.as_deref().map(|exe| stage::Reference::start(exe, &node)).transpose()?;
     let targets: Vec<_> =
         std::iter::once(ours.target()).chain(reference.as_ref().map(|r| r.target())).collect();
     let template =
         NodeTemplate::of(node.rpc_url(), node.cookie_file(), Network::Regtest, args.transactions);
-    let ran = runtime.block_on(async { course(args).run(&targets, &template.await?).await });
+    let ran = runtime.block_on(async { run(args, &targets, &template.await?).await });
     // What the reference has to say about it is in its log, which is about to be removed.
     let log = || reference.as_ref().map(stage::Reference::log_end).unwrap_or_default();
     ran.with_context(|| format!("end of the reference's log: {}", log()))
 }
 
-fn course(args: &Args) -> Course {
-    Course {
-        user: args.user.clone(),
-        clients: args.clients,
-        rounds: args.rounds,
-        warm_up: args.warm_up,
+/// Runs every course and tells what came out.
+async fn run(args: &Args, targets: &[Target], node: &NodeTemplate) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    for course in courses(args) {
+        println!("{course}");
+        let summaries = course.run(targets, node).await?;
+        lines.push(report(&course, &summaries));
     }
+    match lines.as_slice() {
+        [line] => println!("{line}"),
+        _ => println!("{}", json!({ "courses": lines })),
+    }
+    Ok(())
 }
 
-fn report(args: &Args, summaries: &[Summary]) {
+fn courses(args: &Args) -> Vec<Course> {
+    let course = |clients, block, rounds| {
+        let (user, warm_up) = (args.user.clone(), args.warm_up);
+        Course { user, clients, rounds, warm_up, block }
+    };
+    if !args.suite {
+        return vec![course(args.clients, args.block, args.rounds)];
+    }
+    let few = args.rounds.div_ceil(5);
+    vec![course(1, 1, args.rounds), course(1, 20, args.rounds), course(20, 1, few)]
+}
+
+fn report(course: &Course, summaries: &[Summary]) -> Value {
     for summary in summaries {
         println!("{summary}");
     }
     let mut line = json!({
         "transactions": summaries.first().map(|summary| summary.transactions),
-        "clients": args.clients,
-        "rounds": args.rounds,
+        "clients": course.clients,
+        "rounds": course.rounds,
+        "block": course.block,
         "servers": summaries.iter().map(Summary::to_json).collect::<Vec<Value>>(),
     });
     if let [ours, reference] = summaries {
@@ -141,5 +218,5 @@ fn report(args: &Args, summaries: &[Summary]) {
         line["ratio_p99"] = json!(ratio(|s| s.percentile(99.0)));
         line["ratio_pairs_p50"] = json!(pairs);
     }
-    println!("{line}");
+    line
 }

@@ -14,6 +14,8 @@ pub(crate) struct Course {
     pub(crate) clients: usize,
     pub(crate) rounds: usize,
     pub(crate) warm_up: usize,
+    /// Rounds of one server in a row.
+    pub(crate) block: usize,
 }
 
 /// What came out for one server.
@@ -29,8 +31,8 @@ pub(crate) struct Summary {
 }
 
 impl Course {
-    /// The servers take turns: in each round all clients of one declare at the same time, then
-    /// those of the next.
+    /// The servers take turns, a block each: in each round of a block all clients of a server declare
+    /// at the same time.
     pub(crate) async fn run(
         &self,
         targets: &[Target],
@@ -41,12 +43,15 @@ impl Course {
             teams.push(self.team(target, node).await?);
         }
         let mut declared = vec![Vec::new(); teams.len()];
-        for round in 0..self.warm_up + self.rounds {
+        let rounds: Vec<usize> = (0..self.warm_up + self.rounds).collect();
+        for block in rounds.chunks(self.block) {
             for ((team, declared), target) in teams.iter_mut().zip(&mut declared).zip(targets) {
-                let all =
-                    play(team).await.with_context(|| format!("{}, round {round}", target.name))?;
-                if round >= self.warm_up {
-                    declared.extend(all);
+                for round in block {
+                    let all = play(team).await;
+                    let all = all.with_context(|| format!("{}, round {round}", target.name))?;
+                    if *round >= self.warm_up {
+                        declared.extend(all);
+                    }
                 }
             }
         }
@@ -93,8 +98,15 @@ async fn play(team: &mut Vec<Player>) -> anyhow::Result<Vec<Declared>> {
     Ok(results)
 }
 
+impl fmt::Display for Course {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { clients, rounds, block, .. } = self;
+        write!(f, "{clients} at once, {rounds} rounds, {block} in a row:")
+    }
+}
+
 impl Summary {
-    fn new(name: String, transactions: usize, declared: &[Declared]) -> Self {
+    pub(crate) fn new(name: String, transactions: usize, declared: &[Declared]) -> Self {
         let ms: Vec<f64> = declared.iter().map(|d| d.elapsed.as_secs_f64() * 1e3).collect();
         let mut sorted_ms = ms.clone();
         sorted_ms.sort_by(f64::total_cmp);

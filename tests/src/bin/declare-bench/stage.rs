@@ -39,8 +39,8 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// Starts it with default settings, and waits until it knows the node's transactions.
-    pub(crate) fn start(node: &Node, tx_count: usize) -> anyhow::Result<Self> {
+    /// Starts it with default settings, with or without a store, and waits until it knows the node's transactions.
+    pub(crate) fn start(node: &Node, tx_count: usize, keeps: bool) -> anyhow::Result<Self> {
         let files = TempDir::with_prefix("jds-bench-")?;
         let (secret, public) = config::keys::generate()?;
         config::keys::write_new(&files.path().join("authority.key"), &secret)?;
@@ -67,7 +67,12 @@ impl Ours {
         std::fs::write(&file, text)?;
         let checked = config::load(&file, std::iter::empty())?;
         let runtime = Builder::new_multi_thread().enable_all().thread_name("server").build()?;
-        let server = runtime.block_on(Server::start(&checked))?;
+        let server = runtime.block_on(async {
+            match keeps {
+                true => Server::start(&checked).await,
+                false => Server::start_without_store(&checked).await,
+            }
+        })?;
         wait::until_true("our server to know the node's transactions", START_WAIT, || {
             server.shared().validator.cache.size().count >= tx_count
         })?;
