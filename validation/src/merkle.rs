@@ -21,6 +21,7 @@ impl WitnessRoot {
     }
 }
 
+/// The bytes of [`WitnessRoot::of`].
 pub fn witness_root(wtxids: &[Wtxid]) -> [u8; 32] {
     let mut level = Vec::with_capacity(wtxids.len() + 2);
     level.push([0; 32]);

@@ -9,6 +9,7 @@
 
 mod client;
 mod hostile;
+mod reference;
 mod solutions;
 mod standing;
 mod work;
