@@ -270,7 +270,7 @@ pub const TEMPLATE_VIEWS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// client gets a smaller one that another has.
 pub const TEMPLATE_BUILDS_MAX: usize = 32;
 
-/// Requests for transactions of one client that wait for its line; one more ends the connection.
+/// Requests of one template client that wait for its line; one more ends the connection.
 pub const TEMPLATE_REQUESTS_QUEUED_MAX: usize = 16;
 
 /// Messages for one template client that are encrypted together, bytes beyond which no other is

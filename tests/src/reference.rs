@@ -73,7 +73,10 @@ impl Program {
             .map(PathBuf::from)
             .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
             .expect("XDG_CACHE_HOME or a home directory");
-        let root = cache.join("sovereign-jds").join("reference").join(format!("{}-{}", self.crate_name, self.version));
+        let root = cache
+            .join("sovereign-jds")
+            .join("reference")
+            .join(format!("{}-{}", self.crate_name, self.version));
         let exe = root.join("bin").join(self.name);
         if exe.is_file() {
             return exe;

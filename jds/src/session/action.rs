@@ -178,7 +178,7 @@ pub enum Violation {
     #[error("no block has room for {0} bytes of coinbase outputs")]
     ConstraintsTooLarge(u32),
     /// In template distribution: it asks without reading.
-    #[error("{0} requests for transactions are unanswered, as the answers are not read")]
+    #[error("{0} requests are unanswered, as the answers are not read")]
     RequestsUnread(usize),
     /// Not a message.
     #[error("malformed message: {0}")]

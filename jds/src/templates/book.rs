@@ -29,6 +29,7 @@ pub(super) struct Book {
     by_id: BTreeMap<u64, Arc<Built>>,
     bytes: usize,
     first_id: u64,
+    /// Above all that there were.
     next_id: u64,
 }
 
@@ -45,23 +46,10 @@ impl Kept {
 }
 
 impl Book {
-    /// Ids count up from this one: above those of an earlier run, so that none is taken for
-    /// another.
+    /// No id is less than this one.
     pub(super) fn new(first_id: u64) -> Self {
-        Self {
-            views: VecDeque::new(),
-            by_id: BTreeMap::new(),
-            bytes: 0,
-            first_id,
-            next_id: first_id,
-        }
-    }
-
-    /// An id that was never given.
-    pub(super) fn new_id(&mut self) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        id
+        let (views, by_id) = (VecDeque::new(), BTreeMap::new());
+        Self { views, by_id, bytes: 0, first_id, next_id: first_id }
     }
 
     /// A view whose templates will be given out. What builds on another tip is stale from now on.
@@ -69,12 +57,13 @@ impl Book {
         self.tip_is(&view.tip, now);
         self.bytes += view.own_bytes();
         self.views.push_back(Kept { view: Arc::clone(view), stale_since: None });
-        self.by_id.extend(view.builds().into_iter().map(|built| (built.id(), built)));
+        view.builds().iter().for_each(|built| self.add(built));
         self.prune(now);
     }
 
     /// A template was made of a view; forgotten when the view is.
     pub(super) fn add(&mut self, built: &Arc<Built>) {
+        self.next_id = self.next_id.max(built.id() + 1);
         if self.views.iter().any(|kept| kept.view.number == built.view()) {
             self.by_id.insert(built.id(), Arc::clone(built));
         }

@@ -22,6 +22,7 @@ use crate::connection::{Ended, Incoming};
 use crate::limits::{FRAME_BYTES_PER_SECOND_MIN, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT, WRITE_TIMEOUT};
 use crate::noise_io::accept_handshake;
 use crate::server::Shared;
+use crate::session::{CloseReason, Violation};
 use crate::solve::{SolutionTurns, Solvers};
 
 /// Serves one accepted socket until it ends.
@@ -56,6 +57,7 @@ pub(crate) async fn serve<S>(
             views: templates.watch(),
             room: None,
             building: None,
+            building_in_vain: false,
             solutions: SolutionTurns::default(),
             presence: None,
             templates,
@@ -80,8 +82,10 @@ struct Connection<S> {
     views: watch::Receiver<Option<Arc<View>>>,
     /// What the client leaves room for; none before it said so.
     room: Option<(Room, RoomGuard)>,
-    /// A template that nobody wanted before, being made.
+    /// A template that nobody wanted before, being made; one at a time.
     building: Option<JoinHandle<Arc<Built>>>,
+    /// It is for a room that the client no longer leaves.
+    building_in_vain: bool,
     solutions: SolutionTurns,
     /// The event of its end, once its beginning was told.
     presence: Option<MinerDisconnected>,
@@ -124,11 +128,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Wake::View => self.look_at_view(),
                 Wake::Work(work) => {
                     self.building = None;
-                    if let Some(work) = work {
+                    let in_vain = std::mem::take(&mut self.building_in_vain);
+                    if let Some(work) = work.filter(|_| !in_vain) {
                         self.session.handle(Input::Work(work), now);
                     }
-                    // There may be a newer one by now.
-                    if self.views.has_changed().unwrap_or(false) {
+                    // There may be a newer view by now.
+                    if in_vain || self.views.has_changed().unwrap_or(false) {
                         self.look_at_view();
                     }
                 }
@@ -171,9 +176,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Action::Constrain(room) => {
                     self.came();
                     self.room = Some((room, self.templates.register(room)));
-                    // Made for another room.
-                    self.building = None;
-                    self.look_at_view();
+                    self.building_in_vain = self.building.is_some();
+                    if !self.building_in_vain {
+                        self.look_at_view();
+                    }
                 }
                 Action::Solve(template, solution) => {
                     let received = Instant::now();
@@ -256,8 +262,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.shared.journal.of_peer(&self.peer(), went);
         }
         self.room = None;
-        if matches!(ended, Ended::Io(_) | Ended::WriteTimeout) {
-            return;
+        let unread = |reason: &CloseReason| {
+            matches!(reason, CloseReason::Violation(Violation::RequestsUnread(_)))
+        };
+        // A peer that has shown that it does not read keeps its place no longer for it.
+        match ended {
+            Ended::Io(_) | Ended::WriteTimeout => return,
+            Ended::Session(reason) if unread(reason) => return,
+            _ => {}
         }
         let last = async {
             self.writer.flush().await?;

@@ -16,6 +16,7 @@ mod tests;
 mod view;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,7 @@ pub struct Templates {
     pace: Pace,
     current: watch::Sender<Option<Arc<View>>>,
     book: Mutex<Book>,
+    next_id: AtomicU64,
     /// What the clients that are there leave room for, and how many each.
     rooms: Mutex<HashMap<Room, usize>>,
 }
@@ -81,11 +83,14 @@ impl Drop for RoomGuard {
 impl Templates {
     /// Without any yet; see [`Self::follow`].
     pub fn new(network: Network, pace: Pace) -> Arc<Self> {
+        // Above those of an earlier run, so that none is taken for another.
+        let first_id = clock::unix_us();
         Arc::new(Self {
             network,
             pace,
             current: watch::Sender::new(None),
-            book: Mutex::new(Book::new(clock::unix_us())),
+            book: Mutex::new(Book::new(first_id)),
+            next_id: AtomicU64::new(first_id),
             rooms: Mutex::default(),
         })
     }
@@ -116,11 +121,15 @@ impl Templates {
 
     /// The template of a view for that room; see [`View::build`] for what it may cost.
     pub fn build(&self, view: &View, room: &Room) -> Arc<Built> {
-        let (built, is_new) = view.build(room, || lock(&self.book).new_id());
+        let (built, is_new) = view.build(room, || self.new_id());
         if is_new {
             lock(&self.book).add(&built);
         }
         built
+    }
+
+    fn new_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn register(self: &Arc<Self>, room: Room) -> RoomGuard {
@@ -196,8 +205,12 @@ impl Templates {
 
     /// Gives out a view that was made on the side, unless there is a new tip meanwhile.
     fn finish(&self, view: Option<Arc<View>>, tip: Option<ChainTip>, state: &mut State) {
-        let Some(view) = view.filter(|view| tip == Some(view.tip)) else { return };
+        if view.as_ref().is_some_and(|view| tip != Some(view.tip)) {
+            return;
+        }
+        // Also where its making failed: the same again would fail again.
         state.full = Some(Full { at: Instant::now() });
+        let Some(view) = view else { return };
         debug!(
             txs = view.len(),
             height = view.tip.next_height(),
@@ -223,7 +236,7 @@ impl Templates {
             }
         }
         for room in counts.values() {
-            view.build(room, || lock(&self.book).new_id());
+            view.build(room, || self.new_id());
         }
         view
     }

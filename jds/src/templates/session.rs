@@ -220,6 +220,7 @@ impl TemplateSession {
         match message {
             TemplateClientMessage::SetupConnection(_) => Err(Violation::SecondSetup),
             TemplateClientMessage::RequestExtensions(request) => {
+                self.check_unread(self.first.len())?;
                 let none = message::RequestExtensionsError {
                     request_id: request.request_id,
                     unsupported: request.requested,
@@ -231,13 +232,16 @@ impl TemplateSession {
             TemplateClientMessage::CoinbaseOutputConstraints(constraints) => {
                 self.on_constraints(&constraints)
             }
-            _ if !constrained => Err(Violation::BeforeConstraints(frame.header.msg_type)),
-            TemplateClientMessage::RequestTransactionData(request) => {
-                self.on_request(request.template_id, now)
-            }
+            // A block found on a connection before this one is a block all the same.
             TemplateClientMessage::SubmitSolution(solution) => {
                 self.on_solution(&solution, now);
                 Ok(())
+            }
+            TemplateClientMessage::RequestTransactionData(_) if !constrained => {
+                Err(Violation::BeforeConstraints(frame.header.msg_type))
+            }
+            TemplateClientMessage::RequestTransactionData(request) => {
+                self.on_request(request.template_id, now)
             }
         }
     }
@@ -283,9 +287,7 @@ impl TemplateSession {
     }
 
     fn on_request(&mut self, template_id: u64, now: Instant) -> Result<(), Violation> {
-        if self.answers.len() >= TEMPLATE_REQUESTS_QUEUED_MAX {
-            return Err(Violation::RequestsUnread(TEMPLATE_REQUESTS_QUEUED_MAX));
-        }
+        self.check_unread(self.answers.len())?;
         self.answers.push_back(match self.templates.get(template_id, now) {
             Lookup::Kept(built) => Answer::Data(built),
             Lookup::Stale => {
@@ -298,6 +300,13 @@ impl TemplateSession {
             }
         });
         Ok(())
+    }
+
+    fn check_unread(&self, waiting: usize) -> Result<(), Violation> {
+        match waiting < TEMPLATE_REQUESTS_QUEUED_MAX {
+            true => Ok(()),
+            false => Err(Violation::RequestsUnread(TEMPLATE_REQUESTS_QUEUED_MAX)),
+        }
     }
 
     fn on_solution(&mut self, solution: &SubmitSolution<'_>, now: Instant) {

@@ -43,12 +43,17 @@ async fn whoever_breaks_the_protocol_ends_alone() {
         header_nonce: 0,
         coinbase_tx: b"",
     });
-    // Before its constraints.
-    for early in [&request, &solution] {
-        let mut client = connect(&world).await;
-        client.send(early).await.unwrap();
-        client.wait_closed().await.unwrap();
+    // Before its constraints; a solution might be one of a connection that broke.
+    let mut client = connect(&world).await;
+    client.send(&solution).await.unwrap();
+    client.send(&request).await.unwrap();
+    client.wait_closed().await.unwrap();
+    // Work for a new room each time, and no answer read.
+    let mut client = Client::connect(&world, SIZE).await;
+    for size in 0..200 {
+        client.wire.constrain(size * 4_000, 0).await.unwrap();
     }
+    client.transactions().await;
     // Before its set-up.
     let address = world.server.template_addr().unwrap();
     let mut client =
