@@ -19,7 +19,7 @@ use crate::limits::{
     ACCEPT_BACKOFF_MAX, DESCRIPTORS_RESERVED, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES,
     PLACES_PER_ADDRESS_DIVISOR, REFUSED_LOG_INTERVAL,
 };
-use crate::server::Shared;
+use crate::server::{Shared, StartError};
 use crate::templates::{self, Templates};
 
 /// What a listener is for.
@@ -32,7 +32,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn listener<'a>(&self, counts: &'a Counts) -> (&'a Listener, &'a Traffic) {
+    fn listener<'a>(&self, counts: &'a Counts) -> (&'a Listener, &'a Traffic) {
         match self {
             Self::JobDeclaration => (&counts.listener, &counts.traffic),
             Self::TemplateDistribution(_) => (&counts.template_listener, &counts.template_traffic),
@@ -40,7 +40,7 @@ impl Endpoint {
     }
 
     /// Name of its table in the configuration.
-    pub(crate) fn table(&self) -> &'static str {
+    fn table(&self) -> &'static str {
         match self {
             Self::JobDeclaration => "job_declaration",
             Self::TemplateDistribution(_) => "template_distribution",
@@ -67,8 +67,48 @@ impl Endpoint {
     }
 }
 
+/// A socket that is bound and serves nobody yet.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+    table: &'static str,
+    max_connections: usize,
+}
+
+impl Listening {
+    /// As a table of the configuration says.
+    pub(crate) async fn on(
+        table: &'static str,
+        address: SocketAddr,
+        max_connections: usize,
+    ) -> Result<Self, StartError> {
+        let failed = |source| StartError::Listen { table, address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, table, max_connections })
+    }
+
+    /// The port is the one chosen by the system if 0 was configured.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Counts as up from now on, and serves as long as this is polled, until `shutdown`.
+    pub(crate) fn serve(
+        self,
+        endpoint: Endpoint,
+        shared: &Arc<Shared>,
+        shutdown: &watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let max = connections_possible(self.table, self.max_connections);
+        endpoint.listener(&shared.counts).0.up(max);
+        accept(endpoint, self.listener, Arc::clone(shared), max, shutdown.clone())
+    }
+}
+
 /// Serves every socket that gets a place, until `shutdown`; then waits for those that are open.
-pub(crate) async fn accept(
+async fn accept(
     endpoint: Endpoint,
     listener: TcpListener,
     shared: Arc<Shared>,
@@ -122,7 +162,7 @@ pub(crate) async fn accept(
 
 /// Raises the limit of file descriptors as far as the system lets us, and says how many
 /// connections that is good for.
-pub(crate) fn connections_possible(table: &str, wanted: usize) -> usize {
+fn connections_possible(table: &str, wanted: usize) -> usize {
     let limit = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => limit,
         Err(error) => {

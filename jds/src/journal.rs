@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use store::{
-    Batch, Change, CommitError, EventData, FloodGate, RejectedTemplate, Store, TemplateInvalidated,
-    TemplateProposed, TemplateRejected,
+    Batch, Change, CommitError, EventData, FloodGate, Full, RejectedTemplate, Store,
+    TemplateInvalidated, TemplateProposed, TemplateRejected,
 };
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tracing::{error, warn};
 use validation::rejection::{Reason, Rejection};
 
@@ -35,11 +35,11 @@ const OURSELVES: &str = "server";
 /// The way to the store.
 pub struct Journal {
     store: Option<Arc<dyn Store>>,
-    /// Whoever records need not be a task of the runtime.
-    runtime: Handle,
     flood: Mutex<FloodGate>,
-    /// Places for batches that wait for room in the store's queue while nobody waits for them.
-    overflow: Arc<Semaphore>,
+    /// Batches that nobody waits for, while the store's queue has no room: in order, each with its
+    /// place.
+    overflow: mpsc::UnboundedSender<(Batch, OwnedSemaphorePermit)>,
+    places: Arc<Semaphore>,
 }
 
 impl store::HoldsJob for Job {
@@ -51,15 +51,18 @@ impl store::HoldsJob for Job {
 impl Journal {
     /// Over this store. Without one nothing is kept: that is for measuring what keeping costs.
     ///
-    /// # Panics
-    /// Outside of a Tokio runtime.
-    pub fn new(store: Option<Arc<dyn Store>>) -> Arc<Self> {
+    /// `tasks` keep on what waits for room in the store's queue.
+    pub fn new(store: Option<Arc<dyn Store>>, tasks: &mut JoinSet<()>) -> Arc<Self> {
         let interval_ms = FLOOD_INTERVAL.as_millis() as u64;
+        let (overflow, waiting) = mpsc::unbounded_channel();
+        if let Some(store) = &store {
+            tasks.spawn(hand_over_late(Arc::clone(store), waiting));
+        }
         Arc::new(Self {
             store,
-            runtime: Handle::current(),
             flood: Mutex::new(FloodGate::new(FLOOD_EVENTS_PER_INTERVAL, interval_ms)),
-            overflow: Arc::new(Semaphore::new(EVENTS_OVERFLOW_MAX)),
+            overflow,
+            places: Arc::new(Semaphore::new(EVENTS_OVERFLOW_MAX)),
         })
     }
 
@@ -70,7 +73,7 @@ impl Journal {
 
     /// Events that wait for room in the store's queue, at most [`EVENTS_OVERFLOW_MAX`].
     pub(crate) fn waiting(&self) -> usize {
-        EVENTS_OVERFLOW_MAX.saturating_sub(self.overflow.available_permits())
+        EVENTS_OVERFLOW_MAX.saturating_sub(self.places.available_permits())
     }
 
     /// Records an accepted template, its token and its events; returns when they are durable.
@@ -100,7 +103,10 @@ impl Journal {
         match store.commit(batch).await {
             Ok(_) => Ok(()),
             // The batch can only contradict the store by its token.
-            Err(CommitError::Refused(_)) => Err(Rejection::new(Reason::TokenSpent)),
+            Err(CommitError::Refused(why)) => {
+                warn!(user = case.user.name, %why, "the store refuses an accepted template");
+                Err(Rejection::new(Reason::TokenSpent))
+            }
             Err(error @ CommitError::Closed) => Err(Rejection::new(Reason::Internal).actual(error)),
         }
     }
@@ -115,16 +121,24 @@ impl Journal {
         timing: Timing,
     ) {
         let Some(store) = &self.store else { return };
-        let mut batch = spending(case);
-        let event = rejected_event(&case.user.name, named, rejection, timing);
-        if self.admits(&case.peer, store::EventKind::TemplateRejected) {
-            if let Some(named) = named {
-                batch = batch.event(proposed(case, named, timing));
+        let told = self.admits(&case.peer, store::EventKind::TemplateRejected);
+        let with = |mut batch: Batch| {
+            if told {
+                if let Some(named) = named {
+                    batch = batch.event(proposed(case, named, timing));
+                }
+                let row = rejected_row(case, named, rejection, timing);
+                let event = rejected_event(&case.user.name, named, rejection, timing);
+                batch = batch.change(Change::RejectTemplate(row)).event(event);
             }
-            let row = rejected_row(case, named, rejection, timing);
-            batch = batch.change(Change::RejectTemplate(row)).event(event);
+            batch
+        };
+        let mut done = store.commit(with(spending(case))).await;
+        // Of a token that was spent before, the rest is no less true.
+        if let Err(CommitError::Refused(_)) = done {
+            done = store.commit(with(Batch::new(now_ms()))).await;
         }
-        if let Err(error) = store.commit(batch).await {
+        if let Err(error) = done {
             warn!(%error, user = case.user.name, "a rejection could not be recorded");
         }
     }
@@ -170,19 +184,18 @@ impl Journal {
         }
     }
 
-    /// Waits, no longer than `limit`, until everything that was handed over is written. False
-    /// when the time was over.
+    /// Ends the store, once everything that was handed over is written; waits no longer than
+    /// `limit`. False when something that was acknowledged is lost.
     pub async fn finish(&self, limit: Duration) -> bool {
         // Also what is still being counted.
         self.flush_floods(u64::MAX);
-        let Some(store) = &self.store else { return true };
+        let Some(store) = self.store.clone() else { return true };
         let all = async {
-            // All places free: nobody waits for room any more. The semaphore is never closed.
-            let _ = self.overflow.acquire_many(EVENTS_OVERFLOW_MAX as u32).await;
-            // Batches are written in order, so this one is the last.
-            store.commit(Batch::new(now_ms())).await
+            // All places free: nothing waits for room any more. The semaphore is never closed.
+            let _ = self.places.acquire_many(EVENTS_OVERFLOW_MAX as u32).await;
+            tokio::task::spawn_blocking(move || store.finish()).await
         };
-        tokio::time::timeout(limit, all).await.is_ok_and(|last| last.is_ok())
+        matches!(tokio::time::timeout(limit, all).await, Ok(Ok(0)))
     }
 
     fn flush_floods(&self, until_ms: u64) {
@@ -196,25 +209,35 @@ impl Journal {
         self.flood.lock().unwrap_or_else(PoisonError::into_inner).admit(peer, kind, now_ms())
     }
 
-    /// With room in the queue the batch is the store's already; without, it waits by itself.
+    /// With room in the queue the batch is the store's already; without, it waits in line.
     fn hand_over(&self, peer: &str, batch: Batch) {
         let Some(store) = &self.store else { return };
-        let Err(full) = store.try_commit(batch).map(drop) else { return };
-        let Ok(place) = Arc::clone(&self.overflow).try_acquire_owned() else {
+        // What comes later must not pass what waits.
+        let handed = if self.waiting() == 0 { store.try_commit(batch) } else { Err(Full(batch)) };
+        let Err(Full(batch)) = handed.map(drop) else { return };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             error!(
                 peer,
                 "the store has no room for an event, which is lost: its queue is full, and \
-                {EVENTS_OVERFLOW_MAX} more wait"
+                 {EVENTS_OVERFLOW_MAX} more wait"
             );
             return;
         };
-        let store = Arc::clone(store);
-        self.runtime.spawn(async move {
-            if let Err(error) = store.commit(full.0).await {
-                warn!(%error, "an event could not be recorded");
-            }
-            drop(place);
-        });
+        // The line ends with the server, and then nothing is recorded any more.
+        let _ = self.overflow.send((batch, place));
+    }
+}
+
+/// Gives what waits to the store, one after the other.
+async fn hand_over_late(
+    store: Arc<dyn Store>,
+    mut waiting: mpsc::UnboundedReceiver<(Batch, OwnedSemaphorePermit)>,
+) {
+    while let Some((batch, place)) = waiting.recv().await {
+        if let Err(error) = store.commit(batch).await {
+            warn!(%error, "an event could not be recorded");
+        }
+        drop(place);
     }
 }
 

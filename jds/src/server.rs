@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use config::{Checked, ConsensusCheck, RpcAuth, Source};
 use jds_wire::AuthorityKeys;
-use store::{Recovered, SqliteStore, Store};
+use store::{RecoveredBlock, SqliteStore, Store};
 use tdp_client::{Auth, NodeSettings, RpcNode};
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::accept::{Endpoint, accept, connections_possible};
+use crate::accept::{Endpoint, Listening};
 use crate::budget::ByteBudget;
 use crate::check::Checker;
 use crate::counts::Counts;
@@ -153,14 +152,15 @@ impl Server {
         let settings = store_settings(config);
         let dir = config.data_dir.clone();
         let open = move || {
-            std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir { dir, source })?;
+            recover::make_private_dir(&dir)
+                .map_err(|source| StartError::DataDir { dir, source })?;
             let store: Arc<dyn Store> =
                 Arc::new(SqliteStore::open(settings).map_err(StartError::Store)?);
-            let recovered = recover::read(&*store).map_err(StartError::Recover)?;
-            Ok((store, recovered))
+            let blocks = recover::blocks(&*store).map_err(StartError::Recover)?;
+            Ok((store, blocks))
         };
-        let (store, recovered) = off_reactor(open).await?;
-        Self::start_with(config, Some((store, recovered))).await
+        let (store, blocks) = off_reactor(open).await?;
+        Self::start_with(config, Some(store), blocks).await
     }
 
     /// As [`Self::start`], without a store: nothing outlives the process but found blocks. For
@@ -169,34 +169,31 @@ impl Server {
     /// # Errors
     /// [`StartError`] names the setting.
     pub async fn start_without_store(config: &Checked) -> Result<Self, StartError> {
-        Self::start_with(config, None).await
+        Self::start_with(config, None, Vec::new()).await
     }
 
     async fn start_with(
         config: &Checked,
-        kept: Option<(Arc<dyn Store>, Recovered)>,
+        store: Option<Arc<dyn Store>>,
+        blocks: Vec<RecoveredBlock>,
     ) -> Result<Self, StartError> {
-        let mut tasks = JoinSet::new();
-        let (store, recovered) = kept.unzip();
-        let journal = Journal::new(store);
-        let shared = Arc::new(build(config, journal, &mut tasks)?);
-        let mut recovered = recovered.unwrap_or_default();
-        // Before anything else: a block that no node has yet may still win.
-        shared.submitter.resume(std::mem::take(&mut recovered.blocks));
-        let restored = Arc::clone(&shared);
-        let restore = move || {
-            let Shared { session_deps, jobs, validator, .. } = &*restored;
-            recover::restore(recovered, &session_deps.spent, jobs, &validator.cache);
+        // Whatever the configuration or the machine refuses is refused before anything begins.
+        let endpoint = &config.job_declaration;
+        let declaration =
+            Listening::on("job_declaration", endpoint.listen, endpoint.max_connections).await?;
+        let distribution = match &config.template_distribution {
+            Some(endpoint) => {
+                let (address, max) = (endpoint.listen, endpoint.max_connections);
+                Some(Listening::on("template_distribution", address, max).await?)
+            }
+            None => None,
         };
-        off_reactor(restore).await;
-        let mut listeners = vec![Listening::on(Endpoint::JobDeclaration, config, &shared).await?];
-        if let Some(templates) = &shared.templates {
-            let endpoint = Endpoint::TemplateDistribution(Arc::clone(templates));
-            listeners.push(Listening::on(endpoint, config, &shared).await?);
-        }
-        let addresses: Vec<_> = listeners.iter().map(|listening| listening.address).collect();
-        let local_addr = addresses.first().copied().unwrap_or(config.job_declaration.listen);
-        let template_addr = addresses.get(1).copied();
+        let local_addr = declaration.address();
+        let template_addr = distribution.as_ref().map(Listening::address);
+        let addresses: Vec<_> = template_addr.into_iter().chain([local_addr]).collect();
+        let mut tasks = JoinSet::new();
+        let journal = Journal::new(store.clone(), &mut tasks);
+        let shared = Arc::new(build(config, journal, &mut tasks)?);
         let api = match &config.api {
             Some(api) => {
                 let api = Api::start(config, api, &addresses, &shared).await;
@@ -204,18 +201,27 @@ impl Server {
             }
             None => None,
         };
+        // First of all: a block that no node has yet may still win.
+        shared.submitter.resume(blocks);
+        if let Some(store) = store
+            && let Err(error) = take_back(&shared, store).await
+        {
+            shared.submitter.finish(SHUTDOWN_GRACE).await;
+            return Err(error);
+        }
         let (shutdown, down) = watch::channel(false);
+        let mut accepting = JoinSet::new();
+        accepting.spawn(declaration.serve(Endpoint::JobDeclaration, &shared, &down));
+        if let (Some(distribution), Some(templates)) = (distribution, &shared.templates) {
+            let endpoint = Endpoint::TemplateDistribution(Arc::clone(templates));
+            let local_addr = distribution.address();
+            info!(%local_addr, "template distribution server listening");
+            accepting.spawn(distribution.serve(endpoint, &shared, &down));
+        }
         info!(%local_addr, authority = %shared.authority.public(), "job declaration server listening");
         tasks.spawn(follow_tip(Arc::clone(&shared)));
         tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());
         http::journal_states(&shared.nodes, &shared.journal, &mut tasks);
-        if let Some(local_addr) = template_addr {
-            info!(%local_addr, "template distribution server listening");
-        }
-        let mut accepting = JoinSet::new();
-        for Listening { endpoint, listener, max, .. } in listeners {
-            accepting.spawn(accept(endpoint, listener, Arc::clone(&shared), max, down.clone()));
-        }
         Ok(Self { local_addr, template_addr, shared, shutdown, accepting, api, _tasks: tasks })
     }
 
@@ -246,8 +252,9 @@ impl Server {
     }
 
     /// Stops accepting, ends the connections after what they were being answered, and lets
-    /// submissions of found blocks come to their first answer.
-    pub async fn shutdown(mut self) {
+    /// submissions of found blocks come to their first answer. False when something that was
+    /// acknowledged could not be written.
+    pub async fn shutdown(mut self) -> bool {
         let _ = self.shutdown.send(true);
         let ended = async { while self.accepting.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN_GRACE, ended).await.is_err() {
@@ -258,37 +265,25 @@ impl Server {
         if let Some(api) = self.api {
             api.shutdown(SHUTDOWN_GRACE).await;
         }
-        if !self.shared.journal.finish(SHUTDOWN_GRACE).await {
-            warn!("the store did not write everything in time");
+        let written = self.shared.journal.finish(SHUTDOWN_GRACE).await;
+        if !written {
+            error!("not everything that was acknowledged could be written to the store");
         }
         info!("stopped");
+        written
     }
 }
 
-/// A socket that is bound and serves nobody yet.
-struct Listening {
-    endpoint: Endpoint,
-    listener: TcpListener,
-    address: SocketAddr,
-    max: usize,
-}
-
-impl Listening {
-    async fn on(endpoint: Endpoint, config: &Checked, shared: &Shared) -> Result<Self, StartError> {
-        let (address, wanted) = match (&endpoint, &config.template_distribution) {
-            (Endpoint::TemplateDistribution(_), Some(settings)) => {
-                (settings.listen, settings.max_connections)
-            }
-            _ => (config.job_declaration.listen, config.job_declaration.max_connections),
-        };
-        let table = endpoint.table();
-        let failed = |source| StartError::Listen { table, address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let max = connections_possible(table, wanted);
-        endpoint.listener(&shared.counts).0.up(max);
-        Ok(Self { endpoint, listener, address, max })
-    }
+/// Puts tokens and jobs of an earlier run back.
+async fn take_back(shared: &Arc<Shared>, store: Arc<dyn Store>) -> Result<(), StartError> {
+    let shared = Arc::clone(shared);
+    let work = move || {
+        let recovered = recover::read(&*store).map_err(StartError::Recover)?;
+        let Shared { session_deps, jobs, validator, .. } = &*shared;
+        recover::restore(recovered, &session_deps.spent, jobs, &validator.cache);
+        Ok(())
+    };
+    off_reactor(work).await
 }
 
 /// Runs what blocks its thread.
@@ -411,10 +406,13 @@ fn spawn_nodes(config: &Checked, cache: &Arc<TxCache>) -> Result<Vec<RpcNode>, S
 /// Forgets jobs that are too deep below a new tip.
 async fn follow_tip(shared: Arc<Shared>) {
     let mut tips = shared.nodes.watch_tip();
-    while tips.changed().await.is_ok() {
+    loop {
         let tip = *tips.borrow_and_update();
         if let Some(tip) = tip {
             shared.jobs.prune(tip.height);
+        }
+        if tips.changed().await.is_err() {
+            return;
         }
     }
 }

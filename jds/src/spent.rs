@@ -28,9 +28,11 @@ impl SpentTokens {
         Self { inner: Mutex::default(), capacity, lifetime_us: lifetime.as_micros() as u64 }
     }
 
-    /// Takes back what an earlier run remembered.
-    pub fn restore(&self, sequences: impl Iterator<Item = u64>) {
+    /// Takes back what an earlier run remembered: these sequences, and that others up to `floor` may
+    /// be forgotten.
+    pub fn restore(&self, floor: u64, sequences: impl Iterator<Item = u64>) {
         let mut inner = self.lock();
+        inner.floor = inner.floor.max(floor);
         inner.sequences.extend(sequences);
         while inner.sequences.len() > self.capacity
             && let Some(oldest) = inner.sequences.pop_first()
@@ -138,11 +140,15 @@ mod tests {
     #[test]
     fn tokens_of_an_earlier_run_stay_spent() {
         let spent = SpentTokens::new(2, Duration::from_secs(60));
-        spent.restore([1, 2, 3].into_iter());
+        spent.restore(0, [1, 2, 3].into_iter());
         assert_eq!(spent.spend(3, 4), Err(TokenError::Spent));
         assert_eq!(spent.spend(2, 4), Err(TokenError::Spent));
         assert_eq!(spent.spend(1, 4), Err(TokenError::Expired), "beyond the capacity");
         assert_eq!(spent.spend(4, 4), Ok(()));
+        let spent = SpentTokens::new(10, Duration::from_secs(60));
+        spent.restore(7, [9].into_iter());
+        assert_eq!(spent.spend(7, 10), Err(TokenError::Expired), "forgotten by the store");
+        assert_eq!(spent.spend(8, 10), Ok(()));
     }
 
     #[test]

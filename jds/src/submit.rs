@@ -8,6 +8,9 @@
 mod notes;
 mod record;
 mod resume;
+mod steps;
+#[cfg(test)]
+mod tests;
 mod to_node;
 mod under_way;
 
@@ -31,7 +34,8 @@ use crate::journal::Journal;
 use crate::limits::{FOUND_BLOCKS_REMEMBERED_MAX, NOTES_PER_SUBMISSION_MAX};
 use crate::nodes::Nodes;
 use notes::Notes;
-use record::{Recorder, Steps, ToRecord};
+use record::{Recorder, ToRecord};
+use steps::Steps;
 use to_node::Way;
 pub(crate) use under_way::UnderWay;
 

@@ -1,72 +1,28 @@
 //! Runs the pure rules over declarations: tip and transactions in hand, on as many threads as
 //! there are cores, never on the reactor.
 
+mod declaration;
+mod pass;
 mod root;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bitcoin::Wtxid;
 use tokio::sync::Semaphore;
-use validation::declared::Declared;
-use validation::job::AcceptedJob;
-use validation::precheck::{Precheck, Prechecked, outline};
 use validation::rejection::{Reason, Rejection};
-use validation::rules::Rules;
-use validation::tip::ChainTip;
-use validation::verdict::{TxSlots, judge, missing, seal_and_judge, supplied};
 
-use crate::budget::Permit;
+pub use declaration::{Declaration, Draft};
+#[cfg(test)]
+pub(crate) use pass::draft;
+use pass::{Pass, Rulings, Verdict};
+
 use crate::check::{Checked, Checker};
 use crate::counts::Counts;
-use crate::jobs::{Declarer, Job, Jobs, User};
-use crate::journal::{Case, Journal, Named, Timing};
+use crate::jobs::{Job, Jobs};
+use crate::journal::{Case, Journal, Timing};
 use crate::limits::CHECK_WAIT_MAX;
 use crate::nodes::Nodes;
 use crate::tx_cache::TxCache;
-use root::BesideRoot;
-
-/// A declaration, taken off the wire.
-#[derive(Debug)]
-pub struct Declaration {
-    /// Of the message; unique among the pending ones of its connection.
-    pub request_id: u32,
-    /// Who declares.
-    pub user: Arc<User>,
-    /// On which connection.
-    pub declarer: Declarer,
-    /// Number of the token that it used up.
-    pub token_sequence: u64,
-    /// Size of the message, bytes.
-    pub bytes: u64,
-    /// The terms stated to that user.
-    pub rules: Arc<Rules>,
-    /// Header version.
-    pub version: u32,
-    /// Coinbase up to the extranonce.
-    pub coinbase_prefix: Vec<u8>,
-    /// Coinbase after the extranonce.
-    pub coinbase_suffix: Vec<u8>,
-    /// The transactions, without the coinbase.
-    pub wtxids: Vec<Wtxid>,
-    /// When its last byte came.
-    pub received: Instant,
-    /// Its share of what peers may make us hold.
-    pub permit: Permit,
-}
-
-/// A declaration that waits for transactions from the peer.
-#[derive(Debug)]
-pub struct Draft {
-    declaration: Declaration,
-    prechecked: Box<Prechecked>,
-    slots: TxSlots,
-    /// What was asked for: positions in the list, ascending.
-    pub asked: Vec<u16>,
-    /// Time that the rules took so far.
-    verdict: Duration,
-    asked_at: Instant,
-}
 
 /// How validation went on.
 #[derive(Debug)]
@@ -116,39 +72,6 @@ pub enum CheckMode {
     Before,
 }
 
-/// What the rules made of a declaration.
-struct Verdict {
-    /// Unless the rules ended before it had a name.
-    named: Option<Named>,
-    timing: Timing,
-    result: Result<Arc<Job>, Rejection>,
-}
-
-impl Verdict {
-    /// Without asking the rules.
-    fn refused(rejection: Rejection) -> Self {
-        Self { named: None, timing: Timing::default(), result: Err(rejection) }
-    }
-}
-
-enum Pass {
-    Draft(Box<Draft>),
-    Judged(Verdict),
-    Ahead(Box<Declaration>),
-}
-
-enum FirstPass {
-    Draft(Box<Draft>),
-    Judged(Box<Judged>),
-    Ahead(Box<Declaration>),
-}
-
-struct Judged {
-    declaration: Declaration,
-    named: Option<Named>,
-    result: Result<AcceptedJob, Rejection>,
-}
-
 impl Validator {
     /// First look at a declaration. A job one block ahead waits here for our node; so does any
     /// job while no node has told us a tip. A verdict is durable when this returns.
@@ -162,19 +85,16 @@ impl Validator {
 
     /// Second look, with the transactions that the peer supplied.
     pub async fn complete(&self, draft: Box<Draft>, answer: Vec<Vec<u8>>) -> Outcome {
-        let case = draft.declaration.case();
+        let case = draft.case();
         let verdict = self.look_again(draft, answer).await;
         self.conclude(&case, verdict).await
     }
 
     /// Ends a declaration whose transactions did not come as they should.
     pub async fn give_up(&self, draft: Box<Draft>, rejection: Rejection) -> Outcome {
-        let verdict = Verdict {
-            named: Some(named(&draft.prechecked)),
-            timing: draft.timing(),
-            result: Err(rejection),
-        };
-        self.conclude(&draft.declaration.case(), verdict).await
+        let verdict =
+            Verdict { named: Some(draft.named()), timing: draft.timing(), result: Err(rejection) };
+        self.conclude(&draft.case(), verdict).await
     }
 
     async fn look(&self, mut declaration: Declaration) -> Result<Box<Draft>, Box<Verdict>> {
@@ -185,8 +105,8 @@ impl Validator {
             let tip = *tips.borrow_and_update();
             let mut grace_over = tokio::time::Instant::now() >= deadline;
             if let Some(tip) = tip {
-                let keep = self.keeping();
-                let pass = on_cpu(&self.cpu, move || keep.first_pass(declaration, &tip));
+                let rulings = self.rulings();
+                let pass = on_cpu(&self.cpu, move || rulings.first_pass(declaration, &tip));
                 match pass.await {
                     Err(rejection) => return refused(rejection),
                     Ok(Pass::Draft(draft)) => return Ok(draft),
@@ -211,7 +131,7 @@ impl Validator {
     }
 
     async fn look_again(&self, draft: Box<Draft>, answer: Vec<Vec<u8>>) -> Verdict {
-        let (named, timing) = (named(&draft.prechecked), draft.timing());
+        let (named, timing) = (draft.named(), draft.timing());
         let refused = |rejection| Verdict { named: Some(named), timing, result: Err(rejection) };
         let Some(tip) = self.nodes.tip() else { return refused(no_tip()) };
         // Before the transactions: a miner whose own tip moved may no longer have them.
@@ -220,8 +140,8 @@ impl Validator {
             let stale = Rejection::new(Reason::CoinbaseHeight).expected(next).actual(height);
             return refused(stale);
         }
-        let keep = self.keeping();
-        let judged = on_cpu(&self.cpu, move || keep.second_pass(*draft, &answer, &tip, timing));
+        let rulings = self.rulings();
+        let judged = on_cpu(&self.cpu, move || rulings.second_pass(*draft, &answer, &tip, timing));
         judged.await.unwrap_or_else(refused)
     }
 
@@ -259,6 +179,7 @@ impl Validator {
                         Ok(()) => return Outcome::Accepted { job, missing, checked },
                         Err(rejection) => {
                             job.withdraw(rejection.reason.as_str().to_owned());
+                            self.journal.refused(&case.peer, Some(&case.user), &rejection);
                             return Outcome::Rejected(rejection);
                         }
                     },
@@ -271,12 +192,12 @@ impl Validator {
 
     /// Makes an acceptance durable, and keeps the job if that was not done with the verdict.
     async fn accept(&self, case: &Case, job: &Arc<Job>, timing: Timing) -> Result<(), Rejection> {
-        let keep = self.keeping();
-        let kept = keep.at_once;
+        let rulings = self.rulings();
+        let kept = rulings.at_once;
         self.journal.accepted(case, job, timing).await?;
         if !kept {
             let job = Arc::clone(job);
-            on_cpu(&self.cpu, move || keep.keep(&job, timing.missing)).await?;
+            on_cpu(&self.cpu, move || rulings.keep(&job, timing.missing)).await?;
         }
         Ok(())
     }
@@ -289,8 +210,8 @@ impl Validator {
         }
     }
 
-    fn keeping(&self) -> Keeping {
-        Keeping {
+    fn rulings(&self) -> Rulings {
+        Rulings {
             jobs: Arc::clone(&self.jobs),
             cache: Arc::clone(&self.cache),
             cpu: Arc::clone(&self.cpu),
@@ -307,71 +228,6 @@ async fn check_before(checker: &Checker, job: &Arc<Job>) -> Checked {
     match tokio::time::timeout(CHECK_WAIT_MAX, answer).await {
         Ok(Ok(checked)) => checked,
         Ok(Err(_)) | Err(_) => Checked::NotJudged("no answer in time".into()),
-    }
-}
-
-/// What becomes of a good job, off the reactor: thousands of entries move.
-struct Keeping {
-    jobs: Arc<Jobs>,
-    cache: Arc<TxCache>,
-    cpu: Arc<Semaphore>,
-    /// No check of the node comes first.
-    at_once: bool,
-}
-
-impl Keeping {
-    fn first_pass(&self, declaration: Declaration, tip: &ChainTip) -> Pass {
-        let start = Instant::now();
-        match first_pass(declaration, tip, &self.cache, &self.cpu) {
-            FirstPass::Judged(judged) => {
-                let Judged { declaration, named, result } = *judged;
-                let timing = Timing { verdict: start.elapsed(), ..Timing::default() };
-                let result = self.judged(declaration, result, 0);
-                Pass::Judged(Verdict { named, timing, result })
-            }
-            FirstPass::Draft(mut draft) => {
-                draft.verdict = start.elapsed();
-                Pass::Draft(draft)
-            }
-            FirstPass::Ahead(back) => Pass::Ahead(back),
-        }
-    }
-
-    fn second_pass(
-        &self,
-        draft: Draft,
-        answer: &[Vec<u8>],
-        tip: &ChainTip,
-        mut timing: Timing,
-    ) -> Verdict {
-        let start = Instant::now();
-        let Draft { declaration, prechecked, mut slots, asked, .. } = draft;
-        let named = named(&prechecked);
-        let verdict = supplied(&prechecked, &mut slots, &asked, answer.iter().map(Vec::as_slice))
-            .and_then(|()| judge(*prechecked, slots, tip, &declaration.rules));
-        timing.verdict += start.elapsed();
-        let result = self.judged(declaration, verdict, asked.len());
-        Verdict { named: Some(named), timing, result }
-    }
-
-    fn judged(
-        &self,
-        declaration: Declaration,
-        verdict: Result<AcceptedJob, Rejection>,
-        missing: usize,
-    ) -> Result<Arc<Job>, Rejection> {
-        let job = self.jobs.create(declaration.user, &declaration.declarer, verdict?);
-        if self.at_once {
-            self.keep(&job, missing);
-        }
-        Ok(job)
-    }
-
-    fn keep(&self, job: &Arc<Job>, missing: usize) {
-        if missing > 0 {
-            self.cache.insert_all(job.accepted.txs().iter().cloned());
-        }
-        self.jobs.keep(job);
     }
 }
 
@@ -406,108 +262,6 @@ fn refusal(checked: &Checked) -> Option<Rejection> {
         Checked::Superseded => (Reason::Superseded, "a-newer-declaration"),
     };
     Some(Rejection::new(reason).actual(actual))
-}
-
-fn named(prechecked: &Prechecked) -> Named {
-    Named { template_hash: prechecked.template_hash(), height: prechecked.height() }
-}
-
-fn first_pass(
-    declaration: Declaration,
-    tip: &ChainTip,
-    cache: &TxCache,
-    cpu: &Arc<Semaphore>,
-) -> FirstPass {
-    let declared = Declared {
-        version: declaration.version,
-        coinbase_prefix: &declaration.coinbase_prefix,
-        coinbase_suffix: &declaration.coinbase_suffix,
-        wtxids: &declaration.wtxids,
-    };
-    let outline = match outline(&declared, tip, &declaration.rules) {
-        Precheck::Ok(outline) => *outline,
-        Precheck::Reject(rejection) => return judged(declaration, None, Err(rejection)),
-        Precheck::WaitForTip { .. } => return FirstPass::Ahead(Box::new(declaration)),
-    };
-    let root = BesideRoot::begin(outline.wtxids(), cpu);
-    let slots = cache.get_all(&declaration.wtxids);
-    let asked = missing(&declaration.wtxids, &slots);
-    if asked.is_empty() {
-        let height = outline.height();
-        let sealed = seal_and_judge(outline, slots, tip, &declaration.rules, || root.get());
-        return match sealed {
-            Ok((template_hash, result)) => {
-                judged(declaration, Some(Named { template_hash, height }), result)
-            }
-            Err(rejection) => judged(declaration, None, Err(rejection)),
-        };
-    }
-    match outline.seal(root.get()) {
-        Err(rejection) => judged(declaration, None, Err(rejection)),
-        Ok(prechecked) => {
-            let (verdict, asked_at) = (Duration::ZERO, Instant::now());
-            let prechecked = Box::new(prechecked);
-            let draft = Draft { declaration, prechecked, slots, asked, verdict, asked_at };
-            FirstPass::Draft(Box::new(draft))
-        }
-    }
-}
-
-fn judged(
-    declaration: Declaration,
-    named: Option<Named>,
-    result: Result<AcceptedJob, Rejection>,
-) -> FirstPass {
-    FirstPass::Judged(Box::new(Judged { declaration, named, result }))
-}
-
-impl Declaration {
-    fn case(&self) -> Case {
-        Case {
-            user: Arc::clone(&self.user),
-            peer: Arc::clone(self.declarer.peer()),
-            token_sequence: self.token_sequence,
-            // A frame holds fewer wtxids than 2^32.
-            tx_count: self.wtxids.len() as u32 + 1,
-            bytes: self.bytes,
-        }
-    }
-}
-
-impl Draft {
-    fn timing(&self) -> Timing {
-        Timing {
-            verdict: self.verdict,
-            missing: self.asked.len(),
-            fetch: Some(self.asked_at.elapsed()),
-        }
-    }
-
-    /// The request that this answers.
-    pub fn request_id(&self) -> u32 {
-        self.declaration.request_id
-    }
-
-    /// Adds the share of the budget that the supplied transactions take. It is given back with
-    /// that of the declaration, once both are judged.
-    pub fn hold(&mut self, permit: Permit) {
-        self.declaration.permit.add(permit);
-    }
-
-    /// When the declaration came.
-    pub fn received(&self) -> Instant {
-        self.declaration.received
-    }
-}
-
-/// What becomes of a declaration of which no transaction is known.
-#[cfg(test)]
-pub(crate) fn draft(declaration: Declaration, tip: &ChainTip) -> Box<Draft> {
-    match first_pass(declaration, tip, &TxCache::new(0), &Arc::new(Semaphore::new(0))) {
-        FirstPass::Draft(draft) => draft,
-        FirstPass::Judged(judged) => panic!("judged: {:?}", judged.result),
-        FirstPass::Ahead(_) => panic!("ahead of the tip"),
-    }
 }
 
 #[cfg(test)]

@@ -25,12 +25,28 @@ pub struct Committed {
 /// Why a batch was not written. Nothing of it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// The batch contradicts what is stored (a token that was spent before, a webhook too many).
+    /// The batch contradicts what is stored.
     #[error("the store refuses the batch: {0}")]
-    Refused(String),
+    Refused(Refusal),
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+}
+
+/// What a batch that was refused contradicts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The token was used up before.
+    #[error("token {sequence} was used up before")]
+    TokenSpent {
+        /// Its sequence.
+        sequence: u64,
+    },
+    /// Something else, in words: a block that is not known, a webhook too many, a value that no
+    /// column takes.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// The queue of the writer is full. The batch comes back.

@@ -27,6 +27,14 @@ struct Window {
     last_at: u64,
 }
 
+impl Window {
+    /// A clock that stepped back ends the interval as well: else nothing would be let through until
+    /// it is there again.
+    fn is_over(&self, now_ms: u64, interval_ms: u64) -> bool {
+        now_ms.checked_sub(self.started_at).is_none_or(|age_ms| age_ms >= interval_ms)
+    }
+}
+
 impl FloodGate {
     /// Lets `per_interval` events of each peer and kind through in each `interval_ms`.
     pub fn new(per_interval: u32, interval_ms: u64) -> Self {
@@ -48,7 +56,7 @@ impl FloodGate {
             last_at: now_ms,
         });
         // A window with something counted ends in `due` alone, which tells of it.
-        if window.counted == 0 && now_ms.saturating_sub(window.started_at) >= self.interval_ms {
+        if window.counted == 0 && window.is_over(now_ms, self.interval_ms) {
             window.started_at = now_ms;
             window.admitted = 0;
         }
@@ -70,7 +78,7 @@ impl FloodGate {
         let mut due = Vec::new();
         let interval_ms = self.interval_ms;
         self.peers.retain(|(peer, kind), window| {
-            if now_ms.saturating_sub(window.started_at) < interval_ms {
+            if !window.is_over(now_ms, interval_ms) {
                 return true;
             }
             if window.counted > 0 {
@@ -123,6 +131,20 @@ mod tests {
         assert_eq!(aggregates[0].peer, "peer");
         assert_eq!(aggregates[0].kind, "share_submitted");
         assert_eq!((aggregates[0].first_at, aggregates[0].last_at), (3, 1_000));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_ends_the_interval() {
+        let (mut gate, now_ms) = (FloodGate::new(1, 1_000), 1_000_000);
+        assert!(gate.admit("peer", KIND, now_ms));
+        assert!(gate.admit("peer", KIND, now_ms - 500_000), "nothing was counted: a new interval");
+        assert!(!gate.admit("peer", KIND, now_ms - 500_000));
+        assert!(!gate.admit("peer", KIND, now_ms - 900_000), "to be told of first");
+        let due = gate.due(now_ms - 900_000);
+        assert_eq!(due.len(), 1);
+        assert_eq!(due[0].count, 2);
+        assert!(gate.admit("peer", KIND, now_ms - 900_000));
+        assert_eq!(gate.due(now_ms - 900_000), [], "the new interval goes on");
     }
 
     #[test]

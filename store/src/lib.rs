@@ -23,7 +23,7 @@ mod types;
 pub use batch::{
     AcceptedTemplate, Batch, Change, HoldsJob, NewBlock, RejectedTemplate, SubmissionStep, Webhook,
 };
-pub use commit::{Commit, CommitError, Committed, Full, Request};
+pub use commit::{Commit, CommitError, Committed, Full, Refusal, Request};
 pub use contract::Store;
 pub use event::{
     BlockConfirmed, BlockFound, BlockOrphaned, BlockSubmitted, Event, EventData, EventFilter,

@@ -75,7 +75,12 @@ pub(crate) const LISTS_CACHED_MAX: usize = 1_024;
 /// Lists that are written as changes to one complete list, before the next complete one.
 pub(crate) const LIST_DELTAS_MAX: u32 = 64;
 
-/// Users of whom totals are kept although they never had an accepted share.
+/// Spent tokens that are kept when nobody says how many.
+pub const SPENT_TOKENS_MAX: u64 = 1_000_000;
+
+/// Users of whom totals are kept although they never had an accepted share and never found a block;
+/// those with accepted templates before those without. At this many users a connection alone makes
+/// no row.
 pub const USERS_MAX: usize = 100_000;
 
 /// Rows that one step of retention deletes, so that commits wait for a few milliseconds at most.

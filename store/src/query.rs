@@ -292,13 +292,30 @@ pub struct RecoverQuery {
     pub min_height: u32,
     /// The newest so many of them.
     pub templates_max: usize,
+    /// The newest so many spent tokens; see [`Recovered::spent_floor`] for the others.
+    pub spent_tokens_max: usize,
+}
+
+impl RecoverQuery {
+    /// Everything, as of the beginning of time. To be narrowed: all of a store may be more than
+    /// the memory holds.
+    pub const ALL: Self = Self {
+        now_ms: 0,
+        min_height: 0,
+        templates_max: usize::MAX >> 1,
+        spent_tokens_max: (usize::MAX >> 1) - 1,
+    };
 }
 
 /// What a starting server gets back.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// Tokens that were used up and have not expired, by ascending sequence.
-    pub spent_tokens: Vec<SpentToken>,
+    /// Sequences of tokens that were used up and have not expired, newest (highest) first.
+    pub spent_tokens: Vec<u64>,
+    /// The highest sequence that may have been forgotten, be it expired, above what is kept or
+    /// beyond [`RecoverQuery::spent_tokens_max`]; 0 for none. Whoever brings a token at or below it
+    /// that is not in [`Self::spent_tokens`] may have used it before.
+    pub spent_floor: u64,
     /// Accepted templates, oldest first. Transactions are shared among them.
     pub templates: Vec<RecoveredTemplate>,
     /// Blocks whose end is not known, oldest first.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::limits::SPENT_TOKENS_MAX;
+
 /// Default of [`Settings::stall_after`], milliseconds.
 pub const STORE_STALL_MS_DEFAULT: u64 = 2_000;
 
@@ -75,6 +77,9 @@ pub struct Retention {
     pub hourly_age_ms: u64,
     /// Age from which aggregates by day of single users go, milliseconds: 800 days.
     pub user_daily_age_ms: u64,
+    /// Spent tokens of which so many are kept, the newest: a row is made for each, also for those
+    /// that were spent on rubbish. A million is what a server remembers anyway.
+    pub spent_tokens_max: u64,
     /// Bytes of all aggregates above which those of single users go, by hour before by day: 128 MB,
     /// which is a year of a few hundred users. Those of all users together are not many.
     pub aggregates_bytes: u64,
@@ -90,6 +95,7 @@ impl Default for Retention {
             shares: Keep { age_ms: 7 * DAY_MS, bytes: 256 * MB },
             hourly_age_ms: 90 * DAY_MS,
             user_daily_age_ms: 800 * DAY_MS,
+            spent_tokens_max: SPENT_TOKENS_MAX,
             aggregates_bytes: 128 * MB,
         }
     }

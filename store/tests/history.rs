@@ -19,7 +19,7 @@ use store::{
 use validation::job::AcceptedJob;
 
 const DAY_MS: u64 = 86_400_000;
-const RECOVER: RecoverQuery = RecoverQuery { now_ms: 0, min_height: 0, templates_max: 10_000 };
+const RECOVER: RecoverQuery = RecoverQuery::ALL;
 
 fn open(dir: &Path, retention: Retention) -> SqliteStore {
     SqliteStore::open(Settings { retention, ..Settings::new(dir) }).unwrap()

@@ -115,10 +115,10 @@ fn check(store: &SqliteStore, acknowledged: &BTreeMap<u64, u64>, round: u32) {
     let events = all_events(store);
     assert_gap_free(&events);
     assert_eq!(events[0].id, 1);
-    let query = RecoverQuery { now_ms: NOW_MS, min_height: 0, templates_max: usize::MAX >> 1 };
+    let query = RecoverQuery { now_ms: NOW_MS, ..RecoverQuery::ALL };
     let recovered = store.recover(&query).unwrap();
     assert_eq!(recovered.damaged, Vec::<String>::new());
-    let tokens: Vec<_> = recovered.spent_tokens.iter().map(|token| token.sequence).collect();
+    let tokens: Vec<_> = recovered.spent_tokens.iter().rev().copied().collect();
     let templates: std::collections::HashSet<_> =
         recovered.templates.iter().map(|template| template.job.template_hash()).collect();
     let blocks: std::collections::HashSet<_> =

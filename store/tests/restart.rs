@@ -208,6 +208,15 @@ fn a_webhook_that_had_everything_outlives_what_retention_deletes_before_a_new_ep
     assert_eq!(all_events(&store)[0].id, 11);
     assert_eq!(next_ids(&store, "all"), [11]);
     assert!(gone(&store, store.webhook("some").unwrap().unwrap().cursor), "retention took 4 and 5");
+    // Nor is a reader gone who had come so far: 6 to 10 were never in this epoch.
+    let reader = |id| Cursor { epoch: Some(store.epoch()), id };
+    let page = store.events_after(reader(5), &EventFilter::ALL, 10).unwrap();
+    assert_eq!(page.events[0].id, 11);
+    assert!(gone(&store, reader(4)) && gone(&store, reader(u64::MAX)));
+    write(&store, 1);
+    store.retain(u64::MAX >> 1).unwrap();
+    assert_eq!(all_events(&store)[0].id, 12);
+    assert!(gone(&store, reader(5)) && gone(&store, reader(10)), "retention took 11");
 }
 
 #[cfg(unix)]

@@ -11,15 +11,17 @@ use common::{
     KEEP_ALL, NOW_MS, all_events, assert_counted, assert_same_job, block, commit, job, numbered,
     rejected, share, size, template, txs,
 };
+use rusqlite::{Connection, params};
+use store::limits::USERS_MAX;
 use store::{
-    Batch, BlockState, Change, Cursor, EventFilter, Keep, Period, ReadError, RecoverQuery,
-    Retention, Settings, SharesQuery, SqliteStore, Store, TemplateFilter, TemplateRef,
-    TemplateSource,
+    Batch, BlockState, Change, Cursor, EventFilter, Keep, MinerConnected, NewBlock, Period,
+    ReadError, RecoverQuery, Retention, Role, Settings, SharesQuery, SqliteStore, Store,
+    TemplateFilter, TemplateRef, TemplateSource,
 };
 use validation::job::AcceptedJob;
 
 const DAY_MS: u64 = 86_400_000;
-const RECOVER: RecoverQuery = RecoverQuery { now_ms: 0, min_height: 0, templates_max: 10_000 };
+const RECOVER: RecoverQuery = RecoverQuery::ALL;
 
 fn open(dir: &Path, retention: Retention) -> SqliteStore {
     SqliteStore::open(Settings { retention, ..Settings::new(dir) }).unwrap()
@@ -230,6 +232,100 @@ fn blocks_are_kept_for_ever_and_tokens_until_they_expire() {
     store.retain(NOW_MS + 1_000 * DAY_MS).unwrap();
     assert_eq!(store.blocks(Default::default()).unwrap().items.len(), 2);
     assert_eq!(*store.recover(&RECOVER).unwrap().blocks[0].block.raw, *open_block.block.raw);
+    assert_counted(dir.path(), &store.sizes().unwrap());
+}
+
+/// Whoever spends tokens on rubbish can fill neither the disk nor the memory of the next start.
+#[test]
+fn too_many_spent_tokens_go_and_stay_spent() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Retention { spent_tokens_max: 100, ..KEEP_ALL });
+    // More than one step of retention deletes.
+    for sequence in 1..=1_300 {
+        let batch = Batch::new(NOW_MS).spend_token(sequence, NOW_MS + DAY_MS, "mallory".into());
+        let _written = store.commit(batch);
+    }
+    commit(&store, Batch::new(NOW_MS));
+    store.retain(NOW_MS).unwrap();
+    let sizes = store.sizes().unwrap();
+    assert_eq!(size(&sizes, "tokens").0, 100);
+    assert_counted(dir.path(), &sizes);
+    drop(store);
+    let store = open(dir.path(), KEEP_ALL);
+    let recovered = store.recover(&RecoverQuery { now_ms: NOW_MS, ..RECOVER }).unwrap();
+    assert_eq!(recovered.spent_tokens, (1_201..=1_300).rev().collect::<Vec<_>>());
+    assert_eq!(recovered.spent_floor, 1_200, "what went counts as spent");
+    store.retain(NOW_MS + DAY_MS + 1).unwrap();
+    let recovered = store.recover(&RecoverQuery { now_ms: NOW_MS, ..RECOVER }).unwrap();
+    assert_eq!((recovered.spent_tokens, recovered.spent_floor), (vec![], 1_300));
+}
+
+/// Names are free: a stranger who brings ever new ones erases nobody who has done something.
+#[test]
+fn too_many_users_go_without_those_who_earned_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), KEEP_ALL);
+    let accept = |user: &str, at_ms| {
+        Batch::new(at_ms).accept_template(template(user, job(200, 1, txs(0..1))))
+    };
+    let connected = |user: &str| MinerConnected {
+        user: Some(user.to_owned()),
+        connection_id: 1,
+        remote: "127.0.0.1:1".to_owned(),
+        role: Role::JobDeclaration,
+        flags: 1,
+        job_negotiation: true,
+        reason: None,
+    };
+    commit(&store, Batch::of_event(NOW_MS, connected("alice")));
+    commit(&store, accept("alice", NOW_MS));
+    commit(&store, Batch::new(NOW_MS).share(share("bob", 1, TemplateSource::Pool)));
+    commit(
+        &store,
+        Batch::new(NOW_MS)
+            .change(Change::FindBlock(NewBlock { user: "carol".into(), ..block(1, 100) })),
+    );
+    drop(store);
+    // Later than everybody else: names alone, and many that have one template each.
+    let database = Connection::open(dir.path().join("jds.sqlite")).unwrap();
+    let fill = |name: &str, count: usize, templates: u32| {
+        let sql = "INSERT INTO users (user_id, first_seen, last_seen, templates_accepted_total)
+             SELECT format('%s-%06d', ?1, value), ?2, ?2 + value, ?3
+             FROM (WITH RECURSIVE n (value) AS
+                 (SELECT 0 UNION ALL SELECT value + 1 FROM n LIMIT ?4) SELECT value FROM n)";
+        database.execute(sql, params![name, NOW_MS + 1, templates, count]).unwrap();
+        let sql = "UPDATE table_sizes SET (rows, bytes) = (SELECT count(*),
+                 sum(octet_length(user_id)) + 150 * count(*) FROM users) WHERE name = 'users'";
+        database.execute(sql, []).unwrap();
+    };
+    fill("idle", USERS_MAX, 0);
+    let store = open(dir.path(), KEEP_ALL);
+    store.retain(NOW_MS).unwrap();
+    let sizes = store.sizes().unwrap();
+    assert_eq!(size(&sizes, "users").0, USERS_MAX as u64);
+    assert_counted(dir.path(), &sizes);
+    let alice = store.miner("alice").unwrap().expect("she has an accepted template");
+    assert_eq!((alice.templates_accepted_total, alice.node_runner_at), (1, Some(NOW_MS)));
+    assert!(store.miner("bob").unwrap().is_some() && store.miner("carol").unwrap().is_some());
+    assert_eq!(store.miner("idle-000002").unwrap(), None, "the longest unseen");
+
+    // Full: a name alone gets no place, whoever declares gets one at once.
+    commit(&store, Batch::of_event(NOW_MS, connected("dave")));
+    assert_eq!(store.miner("dave").unwrap(), None);
+    commit(&store, accept("dave", NOW_MS + 2));
+    let dave = store.miner("dave").unwrap().unwrap();
+    assert_eq!((dave.templates_accepted_total, dave.node_runner_at), (1, Some(NOW_MS + 2)));
+    drop(store);
+
+    // Names with a template each take the place of other such, the longest unseen first, and
+    // never that of somebody with shares or blocks.
+    database.execute("DELETE FROM users WHERE user_id LIKE 'idle-%'", []).unwrap();
+    fill("cheap", USERS_MAX, 1);
+    let store = open(dir.path(), KEEP_ALL);
+    store.retain(NOW_MS).unwrap();
+    assert_eq!(size(&store.sizes().unwrap(), "users").0, USERS_MAX as u64);
+    assert_eq!(store.miner("alice").unwrap(), None);
+    assert!(store.miner("bob").unwrap().is_some() && store.miner("carol").unwrap().is_some());
     assert_counted(dir.path(), &store.sizes().unwrap());
 }
 

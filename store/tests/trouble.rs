@@ -147,7 +147,7 @@ fn a_long_lock_makes_commits_volatile_and_heals() {
         .map(|event| event.data["detail"].as_str().unwrap().parse().unwrap())
         .collect();
     assert_eq!(numbers, (0..100).collect::<Vec<_>>(), "in the order of their acknowledgement");
-    let query = RecoverQuery { now_ms: NOW_MS, min_height: 0, templates_max: 1 };
+    let query = RecoverQuery { now_ms: NOW_MS, templates_max: 1, ..RecoverQuery::ALL };
     assert_eq!(store.recover(&query).unwrap().spent_tokens.len(), 98);
     let miner = store.miner("alice").unwrap().unwrap();
     assert_eq!(miner.shares_accepted_miner, 98);

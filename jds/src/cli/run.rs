@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use jds::server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -44,6 +44,7 @@ async fn serve(config: &config::Checked) -> anyhow::Result<()> {
 
 async fn stop(server: Server, signal: &str) -> anyhow::Result<()> {
     info!(signal, "stopping");
-    server.shutdown().await;
+    let written = server.shutdown().await;
+    ensure!(written, "something that was acknowledged could not be written: see the log");
     Ok(())
 }

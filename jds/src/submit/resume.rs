@@ -8,15 +8,13 @@ use std::time::{Duration, Instant};
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::hex::FromHex;
 use bitcoin::{Block, BlockHash};
-use store::{
-    BlockState, BlockSummary, NewBlock, RecoveredBlock, SubmissionState, SubmissionStep,
-    TemplateSource,
-};
+use store::{BlockState, BlockSummary, NewBlock, RecoveredBlock, SubmissionState, TemplateSource};
 use tracing::{error, info, warn};
 use validation::block::FoundBlock;
 use validation::declared::TemplateHash;
 
-use super::record::{Steps, ToRecord};
+use super::record::ToRecord;
+use super::steps::{self, Steps};
 use super::{Open, Submitter, UnderWay, lock};
 use crate::clock;
 use crate::found::FoundFacts;
@@ -50,13 +48,18 @@ impl Submitter {
         if !self.remember(hash) {
             return;
         }
+        let steps = steps::recorded(hash, &summary);
+        // Nobody is to get it any more: its bytes need not be held.
+        if steps::judged(&steps, self.node_names()) {
+            self.resume_judged(hash, &summary, &steps);
+            return;
+        }
         if lock(&self.open).len() >= FOUND_BLOCKS_OPEN_MAX {
             error!(block = %hash, max = FOUND_BLOCKS_OPEN_MAX,
                 "too many found blocks at once: the next start submits this one");
             self.follower.add(hash, summary.height, summary.confirmations);
             return;
         }
-        let steps = steps(hash, &summary);
         let taken = steps.values().any(|step| step.state == SubmissionState::Accepted);
         let open = Open {
             height: summary.height,
@@ -71,6 +74,22 @@ impl Submitter {
         info!(block = %hash, height = open.height, user = open.user,
             "a block found before the last end: it is followed, and goes to every node that has \
              not judged it");
+    }
+
+    /// A block that every node of ours has judged needs no submission.
+    fn resume_judged(self: &Arc<Self>, hash: BlockHash, summary: &BlockSummary, steps: &Steps) {
+        if steps::refused_by_all(steps, self.node_names()) {
+            let (journal, recording) = (Arc::clone(&self.journal), UnderWay::begin(&self.keeping));
+            self.spawn(async move {
+                journal.progress(hash, BlockState::Rejected, 0).await;
+                drop(recording);
+            });
+            return;
+        }
+        let (height, confirmations) = (summary.height, summary.confirmations);
+        info!(block = %hash, height, confirmations, user = summary.user,
+            "a block found before the last end: every node has judged it, it is followed");
+        self.follower.add(hash, height, confirmations);
     }
 
     fn resume_file(self: &Arc<Self>, file: &Path) {
@@ -94,8 +113,9 @@ impl Submitter {
             // Found again in the meantime.
             (_, false) => return,
             (Row::Is(_), true) => ToRecord::FileAndRow,
-            (Row::None | Row::NotRead, true) => {
-                new_block(&facts, &hex).map_or(ToRecord::FileAlone, ToRecord::New)
+            (Row::None, true) => new_block(&facts, &hex).map_or(ToRecord::FileAlone, ToRecord::New),
+            (Row::NotRead, true) => {
+                new_block(&facts, &hex).map_or(ToRecord::FileAlone, ToRecord::FileAndUnsure)
             }
         };
         let open = Open {
@@ -117,18 +137,6 @@ impl Submitter {
         let file = self.files.path(&hash);
         Open { before, ..Open::new(hash, file, found_at_ms, Instant::now()) }
     }
-}
-
-fn steps(block_hash: BlockHash, summary: &BlockSummary) -> Steps {
-    let step = |of: &store::NodeSubmission| SubmissionStep {
-        block_hash,
-        node: of.node.clone(),
-        state: of.state,
-        detail: of.detail.clone(),
-        attempts: of.attempts,
-        latency_ms: of.latency_ms,
-    };
-    summary.submissions.iter().map(|of| (of.node.clone(), step(of))).collect()
 }
 
 /// What the store keeps of a block that a file holds.

@@ -10,7 +10,7 @@ use tdp_client::{BlockStatus, RpcNode, SubmitOutcome};
 use tracing::{error, info, warn};
 
 use super::notes::{News, Notes};
-use super::record::Steps;
+use super::steps::Steps;
 use super::{FirstAnswer, Open, Submitter};
 use crate::limits::{SUBMIT_GIVE_UP, SUBMIT_RETRY_MAX, SUBMIT_RETRY_MIN};
 

@@ -90,6 +90,19 @@ impl Kept {
         self.check_blocks(told)
     }
 
+    /// Users of all spent tokens by sequence.
+    fn spent_tokens(&self) -> anyhow::Result<HashMap<u64, String>> {
+        let (mut spent, mut after) = (HashMap::new(), None);
+        loop {
+            let page = self.store.spent_tokens(PageRequest { after, limit: 1_000 })?;
+            spent.extend(page.items.into_iter().map(|token| (token.sequence, token.user)));
+            after = page.next;
+            if after.is_none() {
+                return Ok(spent);
+            }
+        }
+    }
+
     fn check_tokens(
         &self,
         notes: &Notes,
@@ -98,16 +111,15 @@ impl Kept {
     ) -> anyhow::Result<()> {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
         let min_height = next_height.saturating_sub(DEPTH_BLOCKS);
-        let query = RecoverQuery { now_ms, min_height, templates_max: 4_096 };
-        let Recovered { spent_tokens, damaged, templates, .. } = self.store.recover(&query)?;
+        let query = RecoverQuery { now_ms, min_height, templates_max: 4_096, ..RecoverQuery::ALL };
+        let Recovered { damaged, templates, .. } = self.store.recover(&query)?;
         ensure!(damaged.is_empty(), "damaged: {damaged:?}");
         let recovered: HashSet<_> =
             templates.iter().map(|template| template.job.template_hash()).collect();
-        let spent: HashMap<_, _> =
-            spent_tokens.iter().map(|token| (token.sequence, token.user.as_str())).collect();
+        let spent = self.spent_tokens()?;
         for attempt in notes.attempts.iter().filter(|attempt| attempt.verdict.is_some()) {
             let token = mint.open(&attempt.token)?.sequence;
-            let user = spent.get(&token).copied();
+            let user = spent.get(&token).map(String::as_str);
             ensure!(user == Some(attempt.user), "token {token} of {}: {user:?}", attempt.user);
             let wanted = attempt.is_accepted() && attempt.work.height >= min_height;
             ensure!(

@@ -2,7 +2,7 @@
 
 use rusqlite::ErrorCode;
 
-use crate::commit::CommitError;
+use crate::commit::{CommitError, Refusal};
 
 /// Why a batch, or a whole transaction, was not written.
 #[derive(Debug)]
@@ -34,14 +34,19 @@ impl From<rusqlite::Error> for Fault {
             ) => Self::Disk(error),
             // Everything else says something about what was to be written; to try it again would
             // stop all writing for ever.
-            _ => Self::Batch(CommitError::Refused(error.to_string())),
+            _ => Self::refused(error.to_string()),
         }
     }
 }
 
 impl Fault {
+    /// For a token that was used up before.
+    pub(super) fn token_spent(sequence: u64) -> Self {
+        Self::Batch(CommitError::Refused(Refusal::TokenSpent { sequence }))
+    }
+
     /// For faults that the store finds by itself.
     pub(super) fn refused(why: impl Into<String>) -> Self {
-        Self::Batch(CommitError::Refused(why.into()))
+        Self::Batch(CommitError::Refused(Refusal::Other(why.into())))
     }
 }

@@ -1,9 +1,9 @@
 //! The event log, page by page.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::read::parsed;
-use crate::event::{Event, EventFilter, EventKind, Protocol};
+use crate::event::{Event, EventFilter, EventKind, Protocol, StreamEpochStarted};
 use crate::limits::{PAGE_EVENT_BYTES_MAX, PAGE_EVENTS_MAX, SCAN_EVENTS_MAX};
 use crate::query::{EventPage, Gone, ReadError};
 use crate::types::{Cursor, StreamEpoch};
@@ -33,7 +33,9 @@ pub(super) fn page(
     let (first, last) = bounds(snapshot)?;
     let gone = Gone { epoch, earliest: first.unwrap_or(last + 1) };
     let other_epoch = cursor.epoch.is_some_and(|of| of != epoch);
-    let too_old = cursor != Cursor::START && cursor.id + 1 < gone.earliest;
+    let too_old = cursor != Cursor::START
+        && cursor.id.saturating_add(1) < gone.earliest
+        && !is_next(snapshot, gone.earliest, cursor.id)?;
     if other_epoch || too_old || cursor.id > last {
         return Err(ReadError::Gone(gone));
     }
@@ -60,6 +62,18 @@ pub(super) fn page(
         next = scan_end.min(last);
     }
     Ok(EventPage { events, next: Cursor { epoch: Some(epoch), id: next }, more: next < last })
+}
+
+/// True when the event `id` begins an epoch and comes right after `before`: the ids between the two
+/// were never in the log, so it is not retention that took them.
+fn is_next(snapshot: &Connection, id: u64, before: u64) -> Result<bool, ReadError> {
+    let kind = EventKind::StreamEpochStarted.as_str();
+    let started: Option<String> = snapshot
+        .prepare_cached("SELECT data FROM events WHERE id = ?1 AND kind = ?2")?
+        .query_row(params![id, kind], |row| row.get(0))
+        .optional()?;
+    let started = started.and_then(|data| serde_json::from_str::<StreamEpochStarted>(&data).ok());
+    Ok(started.is_some_and(|started| started.kept_last_id <= before))
 }
 
 /// What a look backwards found.

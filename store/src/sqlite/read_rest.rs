@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::read::{below, limit, page, parsed};
 use super::read_events;
 use super::sizes::{Table, TableSizes};
+use super::state::spent_floor;
 use crate::batch::Webhook;
 use crate::limits::AGGREGATES_MAX;
 use crate::query::{
@@ -25,15 +26,28 @@ pub(super) fn tokens(
     Ok(page(items, request, |token: &SpentToken| token.sequence))
 }
 
-/// Tokens that expire after `now_ms`, by ascending sequence.
+/// Sequences of tokens that expire after `now_ms`, newest first, at most `count`; and the highest
+/// sequence that is not among them although it was spent once.
 pub(super) fn live_tokens(
     connection: &Connection,
     now_ms: u64,
-) -> Result<Vec<SpentToken>, ReadError> {
-    let mut statement = connection
-        .prepare_cached("SELECT * FROM tokens WHERE expires_at > ?1 ORDER BY sequence")?;
-    let rows = statement.query_map([now_ms], token)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    count: usize,
+) -> Result<(Vec<u64>, u64), ReadError> {
+    let mut floor = spent_floor(connection)?;
+    let expired: Option<u64> = connection
+        .prepare_cached("SELECT max(sequence) FROM tokens WHERE expires_at <= ?1")?
+        .query_row([now_ms], |row| row.get(0))?;
+    floor = floor.max(expired.unwrap_or_default());
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence FROM tokens WHERE expires_at > ?1 ORDER BY sequence DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![now_ms, count.saturating_add(1)], |row| row.get(0))?;
+    let mut sequences: Vec<u64> = rows.collect::<Result<_, _>>()?;
+    // One more was asked for than wanted: it says where the forgotten ones begin.
+    if sequences.len() > count {
+        floor = floor.max(sequences.pop().unwrap_or_default());
+    }
+    Ok((sequences, floor))
 }
 
 fn token(row: &Row<'_>) -> rusqlite::Result<SpentToken> {

@@ -26,8 +26,8 @@ pub(super) fn recover(
     query: &RecoverQuery,
 ) -> Result<Recovered, ReadError> {
     let snapshot = connection.unchecked_transaction()?;
-    let mut recovered =
-        Recovered { spent_tokens: live_tokens(&snapshot, query.now_ms)?, ..Recovered::default() };
+    let (spent_tokens, spent_floor) = live_tokens(&snapshot, query.now_ms, query.spent_tokens_max)?;
+    let mut recovered = Recovered { spent_tokens, spent_floor, ..Recovered::default() };
     templates(&snapshot, query, &mut recovered)?;
     blocks(&snapshot, &mut recovered)?;
     Ok(recovered)

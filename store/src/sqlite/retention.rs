@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::group::Pen;
 use super::sizes::Table;
-use super::state::State;
+use super::state::{State, raise_spent_floor};
 use crate::limits::{RETENTION_STEP_ROWS, USERS_MAX};
 use crate::settings::{Keep, Retention};
 use crate::types::Period;
@@ -24,7 +24,7 @@ pub(super) fn step(
             return detach(connection, state, u64::MAX, evict).map(|rows| rows > 0);
         }
         let before = |age_ms: u64| now_ms.saturating_sub(age_ms);
-        let mut rows = tokens(connection, state, now_ms)?;
+        let mut rows = tokens(connection, state, retention.spent_tokens_max, now_ms)?;
         rows += events(connection, state, &retention.events, now_ms)?;
         for (result, keep) in [
             ("rejected", &retention.rejected),
@@ -74,15 +74,38 @@ fn weights(state: &State, table: Table) -> (u64, u64) {
     (state.sizes.of(table).bytes, table.row_bytes())
 }
 
-fn tokens(connection: &Connection, state: &mut State, now_ms: u64) -> rusqlite::Result<usize> {
-    let rows = connection
-        .prepare_cached(
-            "DELETE FROM tokens WHERE sequence IN
-                 (SELECT sequence FROM tokens WHERE expires_at < ?1 LIMIT ?2)",
-        )?
-        .execute(params![now_ms, RETENTION_STEP_ROWS])?;
-    state.sizes.removed(Table::Tokens, rows as u64, 0);
-    Ok(rows)
+/// Tokens that expired, and the oldest of too many. What went is noted as a floor, so that none of
+/// them is ever good again: neither a full table nor a clock that steps back may do that.
+fn tokens(
+    connection: &Connection,
+    state: &mut State,
+    keep: u64,
+    now_ms: u64,
+) -> rusqlite::Result<usize> {
+    let step = RETENTION_STEP_ROWS as u64;
+    let expired = "DELETE FROM tokens WHERE sequence IN
+             (SELECT sequence FROM tokens WHERE expires_at < ?1 LIMIT ?2) RETURNING sequence";
+    let mut gone = sequences(connection, expired, params![now_ms, step])?;
+    let kept = state.sizes.of(Table::Tokens).rows.saturating_sub(gone.len() as u64);
+    let excess = kept.saturating_sub(keep).min(step);
+    if excess > 0 {
+        let oldest = "DELETE FROM tokens WHERE sequence IN
+                 (SELECT sequence FROM tokens ORDER BY sequence LIMIT ?1) RETURNING sequence";
+        gone.extend(sequences(connection, oldest, [excess])?);
+    }
+    if let Some(highest) = gone.iter().max() {
+        raise_spent_floor(connection, *highest)?;
+    }
+    state.sizes.removed(Table::Tokens, gone.len() as u64, 0);
+    Ok(gone.len())
+}
+
+fn sequences(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+) -> rusqlite::Result<Vec<u64>> {
+    connection.prepare_cached(sql)?.query_map(parameters, |row| row.get(0))?.collect()
 }
 
 fn events(
@@ -264,21 +287,29 @@ fn aggregates(
     Ok(bytes.len())
 }
 
+/// Names are free: those who have nothing else go first, then those with accepted templates alone,
+/// the longest unseen of each. Shares and blocks cost work, and are never forgotten.
 fn users(connection: &Connection, state: &mut State) -> rusqlite::Result<usize> {
-    let users = state.sizes.of(Table::Users).rows;
-    let excess = users.saturating_sub(USERS_MAX as u64).min(RETENTION_STEP_ROWS as u64);
-    if excess == 0 {
-        return Ok(0);
+    let mut deleted = 0;
+    for earned in ["templates_accepted_total = 0", "templates_accepted_total > 0"] {
+        let users = state.sizes.of(Table::Users).rows;
+        let step = (RETENTION_STEP_ROWS - deleted) as u64;
+        let excess = users.saturating_sub(USERS_MAX as u64).min(step);
+        if excess == 0 {
+            break;
+        }
+        let mut statement = connection.prepare_cached(&format!(
+            "DELETE FROM users WHERE user_id IN (SELECT user_id FROM users
+                 WHERE shares_accepted_miner + shares_accepted_pool = 0 AND blocks_found = 0
+                     AND {earned} ORDER BY last_seen LIMIT ?1)
+             RETURNING octet_length(user_id)"
+        ))?;
+        let bytes = statement.query_map([excess], |row| row.get::<_, u64>(0))?;
+        let bytes: Vec<_> = bytes.collect::<Result<_, _>>()?;
+        state.sizes.removed(Table::Users, bytes.len() as u64, bytes.iter().sum());
+        deleted += bytes.len();
     }
-    let mut statement = connection.prepare_cached(
-        "DELETE FROM users WHERE user_id IN (SELECT user_id FROM users
-             WHERE shares_accepted_miner + shares_accepted_pool = 0 ORDER BY last_seen LIMIT ?1)
-         RETURNING octet_length(user_id)",
-    )?;
-    let bytes = statement.query_map([excess], |row| row.get::<_, u64>(0))?;
-    let bytes: Vec<_> = bytes.collect::<Result<_, _>>()?;
-    state.sizes.removed(Table::Users, bytes.len() as u64, bytes.iter().sum());
-    Ok(bytes.len())
+    Ok(deleted)
 }
 
 /// Deletes transactions that nothing named when they were looked for, and nothing has since.

@@ -135,6 +135,23 @@ impl IdSet {
     }
 }
 
+/// Name of the highest sequence of a spent token that was deleted, in the table `meta`.
+const SPENT_FLOOR: &str = "spent_floor";
+
+/// The highest sequence of a spent token that was deleted; 0 for none.
+pub(super) fn spent_floor(connection: &Connection) -> rusqlite::Result<u64> {
+    let floor = meta(connection, SPENT_FLOOR)?;
+    Ok(floor.and_then(|floor| floor.parse().ok()).unwrap_or_default())
+}
+
+/// Notes that tokens up to this one were deleted.
+pub(super) fn raise_spent_floor(connection: &Connection, to: u64) -> rusqlite::Result<()> {
+    if to > spent_floor(connection)? {
+        set_meta(connection, SPENT_FLOOR, &to.to_string())?;
+    }
+    Ok(())
+}
+
 /// Reads one entry of `meta`.
 pub(super) fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
     connection

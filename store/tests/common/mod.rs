@@ -41,6 +41,7 @@ pub const KEEP_ALL: Retention = Retention {
     shares: FOREVER,
     hourly_age_ms: u64::MAX,
     user_daily_age_ms: u64::MAX,
+    spent_tokens_max: u64::MAX,
     aggregates_bytes: u64::MAX,
 };
 

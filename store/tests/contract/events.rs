@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use store::{
-    Batch, BlockConfirmed, CommitError, Cursor, Event, EventFilter, EventKind, ReadError, Status,
-    TemplateSource,
+    Batch, BlockConfirmed, CommitError, Cursor, Event, EventFilter, EventKind, ReadError, Refusal,
+    Status, TemplateSource,
 };
 
 use crate::common::{NOW_MS, all_events, assert_gap_free, commit, numbered, share};
@@ -97,7 +97,8 @@ pub fn a_refused_batch_leaves_no_trace(open: Open, dir: &Path) {
     let outcomes: Vec<_> =
         batches.map(|batch| store.commit(batch)).map(|commit| commit.wait()).into();
     assert_eq!(outcomes[0].as_ref().unwrap().first_event_id, Some(2));
-    assert!(matches!(outcomes[1], Err(CommitError::Refused(_))), "{:?}", outcomes[1]);
+    let spent = Refusal::TokenSpent { sequence: 7 };
+    assert_eq!(outcomes[1], Err(CommitError::Refused(spent)));
     assert_eq!(outcomes[2].as_ref().unwrap().first_event_id, Some(3));
     let tokens = store.spent_tokens(ALL).unwrap().items;
     assert_eq!(tokens.iter().map(|token| token.sequence).collect::<Vec<_>>(), [7]);

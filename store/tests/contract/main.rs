@@ -17,7 +17,7 @@ use store::{PageRequest, RecoverQuery, Settings, SqliteStore, Store};
 /// Opens a store in a directory; dropping it closes it.
 type Open = fn(&Path) -> Box<dyn Store>;
 
-const RECOVER: RecoverQuery = RecoverQuery { now_ms: NOW_MS, min_height: 0, templates_max: 1_000 };
+const RECOVER: RecoverQuery = RecoverQuery { now_ms: NOW_MS, ..RecoverQuery::ALL };
 const ALL: PageRequest = PageRequest { after: None, limit: 0 };
 
 /// Makes a test of each promise for one backend.

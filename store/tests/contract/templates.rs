@@ -45,8 +45,12 @@ pub fn accepted_templates_come_back(open: Open, dir: &Path) {
     let (one, other) = (recovered.templates[0].job.txs(), recovered.templates[1].job.txs());
     assert!(Arc::ptr_eq(&one[10], &other[0]), "transactions are shared");
     // Tokens that have expired are of no use either: 0 expires now.
-    let sequences: Vec<_> = recovered.spent_tokens.iter().map(|token| token.sequence).collect();
-    assert_eq!(sequences, [1, 2, 3]);
+    assert_eq!((&recovered.spent_tokens[..], recovered.spent_floor), (&[3, 2, 1][..], 0));
+    let two = store.recover(&RecoverQuery { spent_tokens_max: 2, ..RECOVER }).unwrap();
+    assert_eq!((&two.spent_tokens[..], two.spent_floor), (&[3, 2][..], 1));
+    let late = RecoverQuery { now_ms: u64::MAX >> 1, ..RECOVER };
+    let late = store.recover(&late).unwrap();
+    assert_eq!((&late.spent_tokens[..], late.spent_floor), (&[][..], 3), "expired, but spent");
     let newest = store.recover(&RecoverQuery { templates_max: 1, ..RECOVER }).unwrap();
     assert_same_job(&newest.templates[0].job, &jobs[3]);
 

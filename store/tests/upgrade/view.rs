@@ -13,7 +13,7 @@ use crate::common::{all_events, assert_same_job};
 use crate::history::USERS;
 
 const ALL: PageRequest = PageRequest { after: None, limit: 0 };
-const RECOVER: RecoverQuery = RecoverQuery { now_ms: 0, min_height: 0, templates_max: 1_000 };
+const RECOVER: RecoverQuery = RecoverQuery::ALL;
 
 /// Answers by the name of the query.
 pub type View = BTreeMap<String, String>;

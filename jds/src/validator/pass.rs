@@ -1,0 +1,177 @@
+//! The rules, over a declaration and what is known of its transactions.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use validation::declared::Declared;
+use validation::job::AcceptedJob;
+use validation::precheck::{Precheck, outline};
+use validation::rejection::Rejection;
+use validation::tip::ChainTip;
+use validation::verdict::{judge, missing, seal_and_judge, supplied};
+
+use super::declaration::{Declaration, Draft, named};
+use super::root::BesideRoot;
+use crate::jobs::{Job, Jobs};
+use crate::journal::{Named, Timing};
+use crate::tx_cache::TxCache;
+
+/// What the rules made of a declaration.
+pub(super) struct Verdict {
+    /// Unless the rules ended before it had a name.
+    pub(super) named: Option<Named>,
+    pub(super) timing: Timing,
+    pub(super) result: Result<Arc<Job>, Rejection>,
+}
+
+impl Verdict {
+    /// Without asking the rules.
+    pub(super) fn refused(rejection: Rejection) -> Self {
+        Self { named: None, timing: Timing::default(), result: Err(rejection) }
+    }
+}
+
+/// Where the first look ended.
+pub(super) enum Pass {
+    Draft(Box<Draft>),
+    Judged(Verdict),
+    Ahead(Box<Declaration>),
+}
+
+enum FirstPass {
+    Draft(Box<Draft>),
+    Judged(Box<Judged>),
+    Ahead(Box<Declaration>),
+}
+
+struct Judged {
+    declaration: Declaration,
+    named: Option<Named>,
+    result: Result<AcceptedJob, Rejection>,
+}
+
+/// The rules with what they need at hand, off the reactor: thousands of entries are looked at and
+/// moved.
+pub(super) struct Rulings {
+    pub(super) jobs: Arc<Jobs>,
+    pub(super) cache: Arc<TxCache>,
+    pub(super) cpu: Arc<Semaphore>,
+    /// No check of the node comes first.
+    pub(super) at_once: bool,
+}
+
+impl Rulings {
+    pub(super) fn first_pass(&self, declaration: Declaration, tip: &ChainTip) -> Pass {
+        let start = Instant::now();
+        match first_pass(declaration, tip, &self.cache, &self.cpu) {
+            FirstPass::Judged(judged) => {
+                let Judged { declaration, named, result } = *judged;
+                let timing = Timing { verdict: start.elapsed(), ..Timing::default() };
+                let result = self.judged(declaration, result, 0);
+                Pass::Judged(Verdict { named, timing, result })
+            }
+            FirstPass::Draft(mut draft) => {
+                draft.verdict = start.elapsed();
+                Pass::Draft(draft)
+            }
+            FirstPass::Ahead(back) => Pass::Ahead(back),
+        }
+    }
+
+    pub(super) fn second_pass(
+        &self,
+        draft: Draft,
+        answer: &[Vec<u8>],
+        tip: &ChainTip,
+        mut timing: Timing,
+    ) -> Verdict {
+        let start = Instant::now();
+        let Draft { declaration, prechecked, mut slots, asked, .. } = draft;
+        let named = named(&prechecked);
+        let verdict = supplied(&prechecked, &mut slots, &asked, answer.iter().map(Vec::as_slice))
+            .and_then(|()| judge(*prechecked, slots, tip, &declaration.rules));
+        timing.verdict += start.elapsed();
+        let result = self.judged(declaration, verdict, asked.len());
+        Verdict { named: Some(named), timing, result }
+    }
+
+    fn judged(
+        &self,
+        declaration: Declaration,
+        verdict: Result<AcceptedJob, Rejection>,
+        missing: usize,
+    ) -> Result<Arc<Job>, Rejection> {
+        let job = self.jobs.create(declaration.user, &declaration.declarer, verdict?);
+        if self.at_once {
+            self.keep(&job, missing);
+        }
+        Ok(job)
+    }
+
+    pub(super) fn keep(&self, job: &Arc<Job>, missing: usize) {
+        if missing > 0 {
+            self.cache.insert_all(job.accepted.txs().iter().cloned());
+        }
+        self.jobs.keep(job);
+    }
+}
+
+fn first_pass(
+    declaration: Declaration,
+    tip: &ChainTip,
+    cache: &TxCache,
+    cpu: &Arc<Semaphore>,
+) -> FirstPass {
+    let declared = Declared {
+        version: declaration.version,
+        coinbase_prefix: &declaration.coinbase_prefix,
+        coinbase_suffix: &declaration.coinbase_suffix,
+        wtxids: &declaration.wtxids,
+    };
+    let outline = match outline(&declared, tip, &declaration.rules) {
+        Precheck::Ok(outline) => *outline,
+        Precheck::Reject(rejection) => return judged(declaration, None, Err(rejection)),
+        Precheck::WaitForTip { .. } => return FirstPass::Ahead(Box::new(declaration)),
+    };
+    let root = BesideRoot::begin(outline.wtxids(), cpu);
+    let slots = cache.get_all(&declaration.wtxids);
+    let asked = missing(&declaration.wtxids, &slots);
+    if asked.is_empty() {
+        let height = outline.height();
+        let sealed = seal_and_judge(outline, slots, tip, &declaration.rules, || root.get());
+        return match sealed {
+            Ok((template_hash, result)) => {
+                judged(declaration, Some(Named { template_hash, height }), result)
+            }
+            Err(rejection) => judged(declaration, None, Err(rejection)),
+        };
+    }
+    match outline.seal(root.get()) {
+        Err(rejection) => judged(declaration, None, Err(rejection)),
+        Ok(prechecked) => {
+            let (verdict, asked_at) = (Duration::ZERO, Instant::now());
+            let prechecked = Box::new(prechecked);
+            let draft = Draft { declaration, prechecked, slots, asked, verdict, asked_at };
+            FirstPass::Draft(Box::new(draft))
+        }
+    }
+}
+
+fn judged(
+    declaration: Declaration,
+    named: Option<Named>,
+    result: Result<AcceptedJob, Rejection>,
+) -> FirstPass {
+    FirstPass::Judged(Box::new(Judged { declaration, named, result }))
+}
+
+/// What becomes of a declaration of which no transaction is known.
+#[cfg(test)]
+pub(crate) fn draft(declaration: Declaration, tip: &ChainTip) -> Box<Draft> {
+    match first_pass(declaration, tip, &TxCache::new(0), &Arc::new(Semaphore::new(0))) {
+        FirstPass::Draft(draft) => draft,
+        FirstPass::Judged(judged) => panic!("judged: {:?}", judged.result),
+        FirstPass::Ahead(_) => panic!("ahead of the tip"),
+    }
+}
