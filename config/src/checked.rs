@@ -76,8 +76,8 @@ pub struct Node {
     pub name: String,
     /// Where its JSON-RPC answers.
     pub rpc_url: RpcUrl,
-    /// How to log in there.
-    pub rpc_auth: RpcAuth,
+    /// How to log in there; `None`, possible with [`Source::Ipc`] only: its RPC is not used.
+    pub rpc_auth: Option<RpcAuth>,
     /// Its IPC socket; always there when `source` is [`Source::Ipc`].
     pub ipc_socket: Option<PathBuf>,
     /// Where templates and the tip come from.

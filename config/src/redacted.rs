@@ -72,11 +72,12 @@ fn write_node(node: &Node, out: &mut Writer) {
     out.text("name", &node.name);
     out.text("rpc_url", node.rpc_url.as_str());
     match &node.rpc_auth {
-        RpcAuth::CookieFile(path) => out.path("rpc_cookie_file", path),
-        RpcAuth::UserPass { user, password: _ } => {
+        Some(RpcAuth::CookieFile(path)) => out.path("rpc_cookie_file", path),
+        Some(RpcAuth::UserPass { user, password: _ }) => {
             out.text("rpc_user", user);
             out.text("rpc_password", REDACTED);
         }
+        None => {}
     }
     if let Some(path) = &node.ipc_socket {
         out.path("ipc_socket", path);

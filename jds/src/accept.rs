@@ -1,12 +1,11 @@
 //! The door: who gets a place, and how sockets are set up.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::Traffic;
+use api::{Full, Places, Traffic, peer_key};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -115,7 +114,7 @@ async fn accept(
     max_connections: usize,
     shutdown: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Places::new(max_connections));
+    let places = Places::new(max_connections, PLACES_PER_ADDRESS_DIVISOR);
     let mut connections = JoinSet::new();
     let mut down = shutdown.clone();
     let mut backoff = Backoff::default();
@@ -139,7 +138,7 @@ async fn accept(
             backoff = Backoff::default();
             listening.up(max_connections);
         }
-        let place = match Places::take(&places, remote.ip()) {
+        let place = match places.take(peer_key(remote.ip())) {
             Ok(place) => place,
             Err(full) => {
                 refused.note(remote.ip(), full);
@@ -195,69 +194,6 @@ fn prepare(stream: &TcpStream) {
     }
 }
 
-/// Places for connections: so many in all, and so many for one address, unless it is this machine
-/// (where a proxy may stand for all miners).
-#[derive(Debug)]
-struct Places {
-    max: usize,
-    max_per_address: usize,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    count: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// Which bound was met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Full {
-    All,
-    Address,
-}
-
-/// Given back on drop.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-}
-
-impl Places {
-    fn new(max: usize) -> Self {
-        let max_per_address = (max / PLACES_PER_ADDRESS_DIVISOR).max(1);
-        Self { max, max_per_address, taken: Mutex::default() }
-    }
-
-    fn take(places: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
-        let mut taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.count >= places.max {
-            return Err(Full::All);
-        }
-        let of_address = taken.by_address.entry(address).or_default();
-        if *of_address >= places.max_per_address && !address.is_loopback() {
-            return Err(Full::Address);
-        }
-        *of_address += 1;
-        taken.count += 1;
-        Ok(Place { places: Arc::clone(places), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.count = taken.count.saturating_sub(1);
-        if let Some(of_address) = taken.by_address.get_mut(&self.address) {
-            *of_address = of_address.saturating_sub(1);
-            if *of_address == 0 {
-                taken.by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
 /// Says that peers are refused, not more often than an operator can read.
 #[derive(Debug)]
 struct Refused {
@@ -275,7 +211,7 @@ impl Refused {
         }
         let why = match full {
             Full::All => "all places are taken (max_connections)",
-            Full::Address => "this address has its share of the places",
+            Full::Peer => "this address, or its /64, has its share of the places",
         };
         let (endpoint, refused) = (self.table, self.count);
         warn!(%address, endpoint, why, refused, "connections refused");
@@ -302,26 +238,5 @@ impl Backoff {
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(ACCEPT_BACKOFF_MAX);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_address_but_our_own_takes_more_than_its_share() {
-        let places = Arc::new(Places::new(8));
-        let stranger: IpAddr = [203, 0, 113, 7].into();
-        let held: Vec<Place> = (0..2).map(|_| Places::take(&places, stranger).unwrap()).collect();
-        assert_eq!(Places::take(&places, stranger).unwrap_err(), Full::Address);
-        let own: Vec<Place> =
-            (0..6).map(|_| Places::take(&places, IpAddr::from([127, 0, 0, 1])).unwrap()).collect();
-        let other: IpAddr = [203, 0, 113, 8].into();
-        assert_eq!(Places::take(&places, other).unwrap_err(), Full::All);
-        drop(own);
-        drop(held);
-        assert!(Places::take(&places, stranger).is_ok());
-        assert!(places.taken.lock().unwrap().by_address.is_empty(), "nothing is left behind");
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::peer_key;
 use jds_wire::{Admit, Event, FrameDecoder, FrameHeader, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -79,7 +80,7 @@ pub(crate) async fn serve<S>(
         };
         drop(counted);
         let _counted = shared.counts.connections.part(1);
-        let peer: Arc<str> = remote.ip().to_canonical().to_string().into();
+        let peer: Arc<str> = peer_key(remote.ip()).to_string().into();
         let declarer = Declarer::new(number, Arc::clone(&peer));
         let (read, write) = tokio::io::split(stream);
         let mut connection = Connection {

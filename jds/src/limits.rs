@@ -225,7 +225,10 @@ pub const API_BLOCKING_THREADS_MAX: usize = api::limits::STORE_READS_MAX + 2;
 /// [`api::limits::SHUTDOWN_WAIT`].
 pub const API_SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
-/// How long the start looks for the addresses of all nodes, which webhooks must not reach.
+/// How often the addresses of the nodes, which webhooks must not reach, are looked up again.
+pub const NODE_LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long such a look-up of one node may take.
 pub const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(5_000);
 
 /// Addresses that the name of one node may stand for.

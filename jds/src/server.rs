@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use config::{Checked, ConsensusCheck, RpcAuth, Source};
+use config::{Checked, ConsensusCheck};
 use jds_wire::AuthorityKeys;
 use store::{RecoveredBlock, SqliteStore, Store};
-use tdp_client::{Auth, NodeSettings, RpcNode};
+use tdp_client::{Node, TxLookup};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -25,6 +25,7 @@ use crate::http::{self, Api};
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
+use crate::node_settings::Reach;
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
 use crate::recover;
@@ -108,14 +109,6 @@ pub enum StartError {
     /// The system gives us no threads.
     #[error("no threads for solutions: {0}")]
     Threads(io::Error),
-    /// IPC sources are not served.
-    #[error(
-        "node {node:?}: source = \"ipc\" is not supported yet; set source = \"rpc\" (with ipc_socket or without)"
-    )]
-    IpcSource {
-        /// Name of the node.
-        node: String,
-    },
     /// The keys do not fit together.
     #[error("authority: {0}")]
     Authority(String),
@@ -378,27 +371,17 @@ fn authority_keys(authority: &config::Authority) -> Result<AuthorityKeys, StartE
     AuthorityKeys::checked(secret, public).map_err(|error| failed(error.to_string()))
 }
 
-fn spawn_nodes(config: &Checked, cache: &Arc<TxCache>) -> Result<Vec<RpcNode>, StartError> {
+fn spawn_nodes(config: &Checked, cache: &Arc<TxCache>) -> Result<Vec<Node>, StartError> {
     let spawn = |node: &config::Node| {
-        if node.source == Source::Ipc {
-            return Err(StartError::IpcSource { node: node.name.clone() });
-        }
-        let auth = match &node.rpc_auth {
-            RpcAuth::CookieFile(path) => Auth::CookieFile(path.clone()),
-            RpcAuth::UserPass { user, password } => {
-                Auth::UserPass { user: user.clone(), password: password.expose().to_owned() }
-            }
-        };
-        let settings = NodeSettings {
-            name: node.name.clone(),
-            rpc_url: node.rpc_url.to_string(),
-            auth,
-            network: config.network,
-        };
         let cache = Arc::clone(cache);
-        RpcNode::spawn(settings, Arc::new(move |wtxid| cache.get(wtxid))).map_err(|error| {
-            StartError::Node { node: node.name.clone(), reason: error.to_string() }
-        })
+        let lookup: TxLookup = Arc::new(move |wtxid| cache.get(wtxid));
+        let failed = |reason| StartError::Node { node: node.name.clone(), reason };
+        match Reach::of(node, config.network) {
+            Some(Reach::Rpc(settings)) => Node::spawn(settings, lookup),
+            Some(Reach::Ipc(settings)) => Node::spawn_ipc(settings, lookup),
+            None => return Err(failed("there is no way to log in to its RPC".to_owned())),
+        }
+        .map_err(|error| failed(error.to_string()))
     };
     config.nodes.iter().map(spawn).collect()
 }

@@ -189,7 +189,7 @@ const NODE: &[Key] = &[
     key(
         "rpc_cookie_file",
         Kind::Path,
-        Need::Preferred("required, unless rpc_user is set"),
+        Need::Preferred("required, unless rpc_user or source = \"ipc\" is set"),
         "The cookie file that Bitcoin Core writes at each start.",
     )
     .example("\"/home/bitcoin/.bitcoin/regtest/.cookie\""),
@@ -221,7 +221,9 @@ const NODE: &[Key] = &[
         "source",
         Kind::Choice(&["rpc", "ipc"]),
         Need::Default("\"rpc\""),
-        "Where templates and the tip come from. ipc needs ipc_socket.",
+        "How the server talks with the node. ipc: Bitcoin Core 31 or newer; needs ipc_socket, and \
+         for what that version's IPC lacks a way to log in to rpc_url too (31 needs it, newer ones do \
+         not).",
     ),
 ];
 

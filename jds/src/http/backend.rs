@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use api::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue};
-use tdp_client::{RpcNode, Template};
+use tdp_client::{Node, Template};
 
 use super::standing::{Standing, State};
 use crate::clock;
@@ -35,8 +35,8 @@ impl ServerView {
     }
 
     /// The active node's template; without an active node the newest of any.
-    fn newest_template(&self) -> Option<(RpcNode, Arc<Template>)> {
-        let with_template = |node: RpcNode| {
+    fn newest_template(&self) -> Option<(Node, Arc<Template>)> {
+        let with_template = |node: Node| {
             let template = node.template().borrow().clone()?;
             Some((node, template))
         };
@@ -68,8 +68,8 @@ impl Backend for ServerView {
     fn nodes(&self) -> Vec<NodeView> {
         let (nodes, now) = (&self.shared.nodes, Instant::now());
         let active = nodes.active();
-        let active = active.as_ref().map(RpcNode::name);
-        let view = |node: &RpcNode| {
+        let active = active.as_ref().map(Node::name);
+        let view = |node: &Node| {
             let Standing { state, detail, tip } = Standing::of(node, nodes, now);
             NodeView {
                 name: node.name().to_owned(),

@@ -155,7 +155,7 @@ impl World {
             auth: Auth::UserPass { user: "u".to_owned(), password: "p".to_owned() },
             network: Network::Regtest,
         };
-        let node = RpcNode::spawn(settings, Arc::new(|_| None)).unwrap();
+        let node = tdp_client::Node::spawn(settings, Arc::new(|_| None)).unwrap();
         let mut tasks = JoinSet::new();
         let nodes = Nodes::follow(vec![node], Arc::new(TxCache::new(1_000)), &mut tasks);
         let journal = Journal::new(Some(Arc::clone(&store) as Arc<dyn Store>), &mut tasks);

@@ -252,7 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn peer(&self) -> String {
-        self.remote.ip().to_canonical().to_string()
+        api::peer_key(self.remote.ip()).to_string()
     }
 
     /// Lets what was answered reach the peer before the socket closes.
