@@ -25,7 +25,7 @@ mod store;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
-    Node, Payout, RpcAuth, RpcUrl, Source, StoreSettings,
+    Node, Payout, RpcAuth, RpcUrl, Source, StoreSettings, TemplateDistribution,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};
