@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use store::{
-    Batch, Change, Commit, CommitError, EventData, FloodGate, Full, RejectedTemplate, Store,
-    TemplateInvalidated, TemplateProposed, TemplateRejected,
+    Batch, Change, Commit, CommitError, EventData, FloodGate, Full, Refusal, RejectedTemplate,
+    Store, TemplateInvalidated, TemplateProposed, TemplateRejected,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -122,7 +122,7 @@ impl Journal {
         };
         let mut done = store.commit(with(spending(case))).await;
         // Of a token that was spent before, the rest is no less true.
-        if let Err(CommitError::Refused(_)) = done {
+        if let Err(CommitError::Refused(Refusal::TokenSpent { .. })) = done {
             done = store.commit(with(Batch::new(now_ms()))).await;
         }
         if let Err(error) = done {
@@ -237,10 +237,12 @@ pub async fn accepted(case: &Case, recording: Recording) -> Result<(), Rejection
     let Some(commit) = recording else { return Ok(()) };
     match commit.await {
         Ok(_) => Ok(()),
-        // The batch can only contradict the store by its token.
-        Err(CommitError::Refused(why)) => {
-            warn!(user = case.user.name, %why, "the store refuses an accepted template");
+        Err(CommitError::Refused(Refusal::TokenSpent { .. })) => {
             Err(Rejection::new(Reason::TokenSpent))
+        }
+        Err(CommitError::Refused(why)) => {
+            error!(user = case.user.name, %why, "the store refuses an accepted template");
+            Err(Rejection::new(Reason::Internal).actual(why))
         }
         Err(error @ CommitError::Closed) => Err(Rejection::new(Reason::Internal).actual(error)),
     }

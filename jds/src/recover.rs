@@ -69,7 +69,8 @@ pub(crate) fn read(store: &dyn Store) -> Result<Recovered, ReadError> {
         now_ms: clock::unix_us() / 1_000,
         min_height: height.saturating_sub(JOB_DEPTH_KEPT_BLOCKS),
         templates_max: RECOVERED_TEMPLATES_MAX,
-        user_templates_max: store::limits::USER_TEMPLATES_SAFE,
+        // Users take turns, so one with many leaves room for the others.
+        user_templates_max: RECOVERED_TEMPLATES_MAX,
         spent_tokens_max: SPENT_TOKENS_MAX,
     })?;
     tell_damage(&recovered);
