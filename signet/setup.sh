@@ -98,3 +98,27 @@ if ! have cc; then
     exit 1
   fi
 fi
+
+# The messages of Bitcoin Core's IPC are compiled from their schema, which imports another one that
+# Debian has in the package of the library.
+capnp_is_ready() {
+  have capnp || return 1
+  local dir ready=1
+  dir=$(mktemp -d) || return 1
+  printf '@0x%s;\nusing Cxx = import "/capnp/c++.capnp";\n$Cxx.namespace("x");\n' \
+    "$(capnp id | sed 's/^@0x//')" >"$dir/probe.capnp"
+  capnp compile -o- "$dir/probe.capnp" >/dev/null 2>&1 && ready=0
+  rm -rf "$dir"
+  return "$ready"
+}
+
+if ! capnp_is_ready; then
+  if have apt-get; then
+    say "installing the compiler of Cap'n Proto (for Bitcoin Core's IPC)"
+    apt_install "capnproto libcapnp-dev"
+  else
+    echo "The compiler of Cap'n Proto is missing (for Bitcoin Core's IPC). Install it, for example with" >&2
+    echo "  dnf install capnproto capnproto-devel    or    pacman -S capnproto    or    brew install capnp" >&2
+    exit 1
+  fi
+fi

@@ -39,7 +39,18 @@ pub(crate) fn check_all(
                 reason: "names of nodes are unique; rename one".to_owned(),
             });
         }
-        if let Some(earlier) = nodes.iter().find(|earlier| earlier.rpc_url == node.rpc_url) {
+        let same_rpc = |earlier: &&Node| {
+            earlier.rpc_url == node.rpc_url && earlier.rpc_auth.is_some() && node.rpc_auth.is_some()
+        };
+        let same_socket =
+            |earlier: &&Node| earlier.ipc_socket.is_some() && earlier.ipc_socket == node.ipc_socket;
+        if let Some(earlier) = nodes.iter().find(same_socket) {
+            warnings.push(format!(
+                "the nodes {:?} and {:?} have the same ipc_socket: they are one node",
+                earlier.name, node.name
+            ));
+        }
+        if let Some(earlier) = nodes.iter().find(same_rpc) {
             warnings.push(format!(
                 "the nodes {:?} and {:?} have the same rpc_url {}: they are one node",
                 earlier.name, node.name, node.rpc_url
@@ -89,7 +100,8 @@ impl NodeCheck<'_> {
             return Err(self.invalid("name", reason));
         }
         let rpc_url = self.url(raw.rpc_url.expose())?;
-        if !rpc_url.is_loopback() {
+        let rpc_auth = self.auth(&raw, warnings)?;
+        if rpc_auth.is_some() && !rpc_url.is_loopback() {
             warnings.push(format!(
                 "node {:?}: {rpc_url} is not on this machine, and RPC logins travel unencrypted",
                 raw.name
@@ -107,7 +119,6 @@ impl NodeCheck<'_> {
                 reason: "templates over IPC need the path of the node's socket".to_owned(),
             });
         }
-        let rpc_auth = self.auth(&raw, warnings)?;
         Ok(Node { name: raw.name, rpc_url, rpc_auth, ipc_socket, source: raw.source })
     }
 
@@ -170,7 +181,8 @@ impl NodeCheck<'_> {
         Ok(RpcUrl::new(host, port))
     }
 
-    fn auth(&self, raw: &RawNode, warnings: &mut Vec<String>) -> Result<RpcAuth, Problem> {
+    /// `None` where nothing is set and nothing has to be: IPC needs no login.
+    fn auth(&self, raw: &RawNode, warnings: &mut Vec<String>) -> Result<Option<RpcAuth>, Problem> {
         let set = [
             ("rpc_user", raw.rpc_user.is_some()),
             ("rpc_password", raw.rpc_password.is_some()),
@@ -180,10 +192,11 @@ impl NodeCheck<'_> {
         match (&raw.rpc_cookie_file, login) {
             (Some(cookie), None) => {
                 let path = self.context.resolve(&self.path("rpc_cookie_file"), cookie)?;
-                Ok(RpcAuth::CookieFile(path))
+                Ok(Some(RpcAuth::CookieFile(path)))
             }
             (Some(_), Some(login)) => Err(self.both("rpc_cookie_file", login)),
-            (None, Some(_)) => self.user_and_password(raw, warnings),
+            (None, Some(_)) => self.user_and_password(raw, warnings).map(Some),
+            (None, None) if raw.source == Source::Ipc => Ok(None),
             (None, None) => Err(Problem::Missing {
                 key: self.path("rpc_cookie_file"),
                 expected: format!(

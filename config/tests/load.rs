@@ -31,7 +31,7 @@ fn the_least_configuration_gets_all_defaults() {
     assert_eq!((node.name.as_str(), node.source), ("main", Source::Rpc));
     assert_eq!(node.rpc_url.as_str(), "http://127.0.0.1:18443");
     assert!(
-        matches!(&node.rpc_auth, RpcAuth::CookieFile(path) if *path == setup.dir.path().join(".cookie"))
+        matches!(&node.rpc_auth, Some(RpcAuth::CookieFile(path)) if *path == setup.dir.path().join(".cookie"))
     );
     assert_eq!(node.ipc_socket, None);
     let settings = &checked.job_declaration;
@@ -133,7 +133,7 @@ fn paths_start_at_the_directory_of_the_file() {
     let checked = setup.ok();
     assert_eq!(checked.data_dir, setup.dir.path().join("sub/dir"));
     assert!(
-        matches!(&checked.nodes[0].rpc_auth, RpcAuth::CookieFile(path) if path == Path::new("/var/bitcoin/.cookie"))
+        matches!(&checked.nodes[0].rpc_auth, Some(RpcAuth::CookieFile(path)) if path == Path::new("/var/bitcoin/.cookie"))
     );
     Setup::new().with("\".cookie\"", "\"~/.cookie\"").refused(&["rpc_cookie_file", "`~`"]);
 }
@@ -165,7 +165,7 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(checked.nodes[0].rpc_url.as_str(), "http://127.0.0.1:5");
     assert_eq!(checked.nodes[1].name, "second");
     match &checked.nodes[1].rpc_auth {
-        RpcAuth::UserPass { user, password } => {
+        Some(RpcAuth::UserPass { user, password }) => {
             assert_eq!((user.as_str(), password.expose()), ("jds", " spaces stay "));
         }
         other => panic!("{other:?}"),

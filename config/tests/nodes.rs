@@ -36,7 +36,7 @@ fn exactly_one_way_to_log_in() {
     fs::write(setup.dir.path().join("pw"), "se cret\n").unwrap();
     let checked = setup.ok();
     assert!(
-        matches!(&checked.nodes[0].rpc_auth, RpcAuth::UserPass { password, .. } if password.expose() == "se cret")
+        matches!(&checked.nodes[0].rpc_auth, Some(RpcAuth::UserPass { password, .. }) if password.expose() == "se cret")
     );
     fs::write(setup.dir.path().join("pw"), "two\nlines\n").unwrap();
     setup.refused(&["node.0.rpc_password_file", "more than one line"]);
@@ -119,4 +119,30 @@ fn ipc_needs_a_socket() {
     assert_eq!(checked.nodes[0].ipc_socket, Some(setup.dir.path().join("node.sock")));
     let long = format!("ipc_socket = \"/{}\"\n", "x".repeat(103));
     Setup::new().plus(&long).refused(&["node.0.ipc_socket", "104 bytes", "103"]);
+}
+
+/// IPC alone needs no login; RPC does, and what is set beside IPC is kept.
+#[test]
+fn ipc_needs_no_login() {
+    let ipc = "source = \"ipc\"\nipc_socket = \"node.sock\"\n";
+    let login = "rpc_cookie_file = \".cookie\"\n";
+    let checked = Setup::new().with(login, ipc).ok();
+    assert!(checked.nodes[0].rpc_auth.is_none());
+    let both = Setup::new().plus(ipc).ok();
+    assert!(both.nodes[0].rpc_auth.is_some());
+    Setup::new().with(login, "").refused(&["node.0.rpc_cookie_file", "a way to log in"]);
+}
+
+#[test]
+fn two_nodes_on_one_socket_are_one() {
+    let second = |socket: &str| {
+        format!("[[node]]\nname = \"backup\"\nsource = \"ipc\"\nipc_socket = \"{socket}\"\n")
+    };
+    let setup = |socket| {
+        Setup::new().plus(&format!("ipc_socket = \"node.sock\"\n{}", second(socket))).ok().warnings
+    };
+    let warnings = setup("node.sock");
+    assert!(warnings.iter().any(|w| w.contains("one node")), "{warnings:?}");
+    let warnings = setup("other.sock");
+    assert!(!warnings.iter().any(|w| w.contains("one node")), "{warnings:?}");
 }

@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tdp_client::{Fault, Proposal, RpcNode};
+use tdp_client::{Fault, Node, Proposal};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
@@ -49,7 +49,7 @@ pub struct Checker {
     queue: Mutex<Queue>,
     wake: Notify,
     nodes: Arc<Nodes>,
-    check_node: Option<RpcNode>,
+    check_node: Option<Node>,
     journal: Arc<Journal>,
     /// Places for jobs that are asked about once more.
     again: Arc<Semaphore>,
@@ -96,7 +96,7 @@ impl Checker {
     /// one that the tip comes from.
     pub fn spawn(
         nodes: Arc<Nodes>,
-        check_node: Option<RpcNode>,
+        check_node: Option<Node>,
         submissions: watch::Receiver<usize>,
         journal: Arc<Journal>,
         tasks: &mut JoinSet<()>,
@@ -115,7 +115,7 @@ impl Checker {
     }
 
     /// The node that judges now.
-    fn node(&self) -> Option<RpcNode> {
+    fn node(&self) -> Option<Node> {
         self.check_node.clone().or_else(|| self.nodes.active())
     }
 
@@ -171,7 +171,7 @@ impl Checker {
     fn withdraw(&self, job: &Job, reason: &str) {
         job.withdraw(reason.to_owned());
         let node = self.node();
-        self.journal.invalidated(job, node.as_ref().map_or("", RpcNode::name), reason);
+        self.journal.invalidated(job, node.as_ref().map_or("", Node::name), reason);
     }
 
     /// What follows when a job that was answered already does not fit the node's chain. Two blocks
@@ -328,7 +328,7 @@ impl Worker {
 }
 
 /// Tells when the node answers a question that it can not answer while it checks a block.
-fn probe(node: RpcNode, tip: bitcoin::BlockHash) -> oneshot::Receiver<Instant> {
+fn probe(node: Node, tip: bitcoin::BlockHash) -> oneshot::Receiver<Instant> {
     let (mut answer, answered) = oneshot::channel();
     tokio::spawn(async move {
         // Each question that goes unanswered may take one of the node's few threads: seldom.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::BlockHash;
 use store::BlockState;
-use tdp_client::{BlockStatus, RpcNode};
+use tdp_client::{BlockStatus, Node};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
@@ -149,7 +149,7 @@ impl Follower {
 }
 
 /// `None` when the node does not answer, or its tip moved meanwhile.
-async fn view(node: &RpcNode, hash: BlockHash) -> Option<View> {
+async fn view(node: &Node, hash: BlockHash) -> Option<View> {
     let tip = || node.tip().borrow().as_deref().map(|state| state.tip);
     let before = tip()?;
     let confirmations = match node.block_status(hash).await.ok()? {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bitcoin::BlockHash;
-use tdp_client::{NodeState, RpcNode, Template};
+use tdp_client::{Node, NodeState, Template};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -16,7 +16,7 @@ use crate::tx_cache::TxCache;
 /// The nodes, in the order of the configuration.
 #[derive(Debug)]
 pub struct Nodes {
-    all: Vec<RpcNode>,
+    all: Vec<Node>,
     tip: watch::Sender<Option<ChainTip>>,
     /// Index of the node that the tip comes from.
     active: Mutex<Option<usize>>,
@@ -26,7 +26,7 @@ pub struct Nodes {
 
 impl Nodes {
     /// Follows the nodes for as long as `tasks` live. Their template transactions go into `cache`.
-    pub fn follow(all: Vec<RpcNode>, cache: Arc<TxCache>, tasks: &mut JoinSet<()>) -> Arc<Self> {
+    pub fn follow(all: Vec<Node>, cache: Arc<TxCache>, tasks: &mut JoinSet<()>) -> Arc<Self> {
         let views = all.iter().map(|_| Mutex::new(None)).collect();
         let nodes =
             Arc::new(Self { all, tip: watch::Sender::new(None), active: Mutex::new(None), views });
@@ -38,17 +38,17 @@ impl Nodes {
     }
 
     /// All nodes.
-    pub fn all(&self) -> &[RpcNode] {
+    pub fn all(&self) -> &[Node] {
         &self.all
     }
 
     /// The node with this name.
-    pub fn by_name(&self, name: &str) -> Option<&RpcNode> {
+    pub fn by_name(&self, name: &str) -> Option<&Node> {
         self.all.iter().find(|node| node.name() == name)
     }
 
     /// The node that the tip comes from.
-    pub fn active(&self) -> Option<RpcNode> {
+    pub fn active(&self) -> Option<Node> {
         let active = *self.active.lock().unwrap_or_else(PoisonError::into_inner);
         active.and_then(|index| self.all.get(index)).cloned()
     }
@@ -69,7 +69,7 @@ impl Nodes {
     }
 
     /// True when `node` has itself vetted every transaction of the job at the job's tip.
-    pub fn has_vetted(&self, job: &AcceptedJob, node: &RpcNode) -> bool {
+    pub fn has_vetted(&self, job: &AcceptedJob, node: &Node) -> bool {
         let index = self.all.iter().position(|other| other.name() == node.name());
         let Some(view) = index.and_then(|index| self.views.get(index)) else { return false };
         let view = view.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -9,6 +9,8 @@ mod notes;
 mod record;
 mod resume;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod to_node;
 mod under_way;
 
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
 use store::NewBlock;
-use tdp_client::RpcNode;
+use tdp_client::Node;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
@@ -301,7 +303,7 @@ impl Submitter {
     }
 
     fn node_names(&self) -> impl Iterator<Item = &str> {
-        self.nodes.all().iter().map(RpcNode::name)
+        self.nodes.all().iter().map(Node::name)
     }
 }
 

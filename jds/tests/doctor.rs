@@ -348,6 +348,23 @@ fn a_real_ipc_socket_is_looked_at_and_left_alone() {
     assert_eq!(log(), before, "the node noticed somebody at its socket");
 }
 
+/// A node without any login, asked over its socket; and one that is not there.
+#[test]
+fn a_node_over_ipc_is_asked_over_ipc() {
+    let node = Node::start(NodeOptions::regtest().ipc()).unwrap();
+    node.mine(101).unwrap();
+    let place = Place::new(&[format!(
+        "[[node]]\nname = \"main\"\nsource = \"ipc\"\nipc_socket = {:?}\n",
+        node.ipc_socket()
+    )]);
+    make_private(&place);
+    place.examine().are(&[], 0).say(&["node.sock answers", "templates: from main"]);
+    drop(node);
+    let found = place.examine();
+    let codes = found.codes();
+    assert!(codes.contains(&("node main: reachable", "node-unreachable")), "{codes:?}");
+}
+
 #[test]
 fn a_configuration_that_is_refused_is_a_problem_with_advice() {
     let (place, other) = (Place::new(&[]), Place::new(&[]));

@@ -12,7 +12,7 @@ use common::{
     rejected, share, size, template, txs,
 };
 use rusqlite::{Connection, params};
-use store::limits::USERS_MAX;
+use store::limits::{USER_TEMPLATES_SAFE, USERS_MAX};
 use store::{
     Batch, BlockState, Change, Cursor, EventFilter, Keep, MinerConnected, NewBlock, Period,
     ReadError, RecoverQuery, Retention, Role, Settings, SharesQuery, SqliteStore, Store,
@@ -258,6 +258,56 @@ fn too_many_spent_tokens_go_and_stay_spent() {
     store.retain(NOW_MS + DAY_MS + 1).unwrap();
     let recovered = store.recover(&RecoverQuery { now_ms: NOW_MS, ..RECOVER }).unwrap();
     assert_eq!((recovered.spent_tokens, recovered.spent_floor), (vec![], 1_300));
+}
+
+/// Whoever declares much, or much that is made up, displaces nobody's live templates.
+#[test]
+fn a_busy_peer_displaces_only_its_own_templates() {
+    let dir = tempfile::tempdir().unwrap();
+    let few = |number: u64| txs(number * 3..number * 3 + 3);
+    let honest: Vec<_> =
+        (0..3).map(|turn| job(200 + turn, turn, few(1_000_000 + u64::from(turn)))).collect();
+    // As many bytes of rows as some 150 templates take, and of transactions as some 100 do.
+    let templates = Keep { age_ms: u64::MAX, bytes: 120_000 };
+    let transactions = Keep { age_ms: u64::MAX, bytes: 100_000 };
+    let store = open(dir.path(), Retention { templates, transactions, ..KEEP_ALL });
+    for old in 0..50 {
+        let job = job(150, old, few(2_000_000 + u64::from(old)));
+        commit(&store, Batch::new(NOW_MS).accept_template(template("alice", job)));
+    }
+    for job in &honest {
+        commit(&store, Batch::new(NOW_MS).accept_template(template("alice", job.clone())));
+    }
+    for number in 0..400_u64 {
+        let job = job(202, number as u32, few(number));
+        let _written = store.commit(Batch::new(NOW_MS).accept_template(template("mallory", job)));
+    }
+    commit(&store, Batch::new(NOW_MS));
+    let fair = RecoverQuery { templates_max: 5, ..RECOVER };
+    let of_alice = |query: &RecoverQuery| {
+        let recovered = store.recover(query).unwrap();
+        assert_eq!(recovered.damaged, Vec::<String>::new());
+        let (alice, others): (Vec<_>, Vec<_>) =
+            recovered.templates.into_iter().partition(|template| template.user == "alice");
+        (alice, others.len())
+    };
+    let (alice, others) = of_alice(&fair);
+    assert_eq!((alice.len(), others), (2, 3), "users take turns");
+    assert_same_job(&alice[1].job, &honest[2]);
+    let (alice, others) = of_alice(&RecoverQuery { user_templates_max: 10, ..RECOVER });
+    assert_eq!((alice.len(), others), (10, 10));
+
+    store.retain(NOW_MS).unwrap();
+    let sizes = store.sizes().unwrap();
+    assert!(size(&sizes, "templates").1 <= templates.bytes, "{sizes:?}");
+    assert!(size(&sizes, "transactions").1 <= transactions.bytes, "{sizes:?}");
+    assert_counted(dir.path(), &sizes);
+    let (alice, others) = of_alice(&RECOVER);
+    assert_eq!(alice.len(), 3, "old heights go first, live ones stay");
+    for (template, job) in alice.iter().zip(&honest) {
+        assert_same_job(&template.job, job);
+    }
+    assert!(others >= USER_TEMPLATES_SAFE, "{others}: everybody keeps as many");
 }
 
 /// Names are free: a stranger who brings ever new ones erases nobody who has done something.

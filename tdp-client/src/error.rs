@@ -1,6 +1,6 @@
 //! What can go wrong between us and a node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A node could not do what it was asked.
@@ -63,6 +63,56 @@ pub enum Fault {
         url: Arc<str>,
         /// What the operating system said.
         reason: String,
+    },
+    /// Nobody listens on the IPC socket (yet).
+    #[error("no connection to ipc_socket {}: {reason}; is the node running with -ipcbind=unix?", path.display())]
+    NoSocket {
+        /// The setting's value.
+        path: Arc<Path>,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The IPC socket is there and closed to us.
+    #[error(
+        "ipc_socket {} may not be opened: {reason}; this process needs permission to read and write it",
+        path.display()
+    )]
+    SocketForbidden {
+        /// The setting's value.
+        path: Arc<Path>,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The node's IPC is of a version that we do not speak.
+    #[error(
+        "the node's IPC is older than Bitcoin Core 31's and can not be used; set source = \"rpc\" or update the node"
+    )]
+    IpcTooOld,
+    /// The node's IPC does not tell enough about the chain, and no RPC is configured beside it.
+    #[error(
+        "the node's IPC tells nothing of block headers (Bitcoin Core 31 does not yet); set rpc_url and \
+         rpc_cookie_file of this node too, so that RPC can be asked for them"
+    )]
+    IpcNeedsRpc,
+    /// The node's IPC has no such method.
+    #[error("the node's IPC has no {method}")]
+    Unimplemented {
+        /// The method.
+        method: &'static str,
+    },
+    /// The node answered an IPC call with an exception.
+    #[error("the node fails {method}: {reason}")]
+    Remote {
+        /// The method.
+        method: &'static str,
+        /// What the node said.
+        reason: String,
+    },
+    /// The node has not answered an earlier IPC call yet, and so gets no other of the same kind.
+    #[error("the node does not answer; {method} was not sent")]
+    Busy {
+        /// The method that was not sent.
+        method: &'static str,
     },
     /// The connection ended in the middle of a call.
     #[error("connection lost during {method}: {reason}")]
@@ -178,8 +228,15 @@ impl Fault {
             | Self::CookieUnreadable { .. }
             | Self::CredentialsRefused { .. }
             | Self::Forbidden { .. }
+            | Self::SocketForbidden { .. }
+            | Self::IpcTooOld
+            | Self::IpcNeedsRpc
             | Self::WrongChain { .. } => true,
             Self::Unreachable { .. }
+            | Self::NoSocket { .. }
+            | Self::Unimplemented { .. }
+            | Self::Remote { .. }
+            | Self::Busy { .. }
             | Self::ConnectionLost { .. }
             | Self::TimedOut { .. }
             | Self::CookieMissing { .. }

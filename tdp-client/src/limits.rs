@@ -28,6 +28,12 @@ pub const MEMPOOL_POLL_MS: u64 = 1_000;
 /// old, so asking more often brings the same template again.
 pub const TEMPLATE_REFRESH_MS: u64 = 6_000;
 
+/// The same over IPC, where the node builds a new one whenever it is asked, milliseconds.
+pub const TEMPLATE_REFRESH_IPC_MS: u64 = 2_000;
+
+/// Calls over the IPC of one node that wait to be sent, count. Each caller has one at most.
+pub const IPC_CALLS_MAX: usize = 16;
+
 /// A template older than this is fetched again even if the mempool looks unchanged, milliseconds:
 /// priorities that the operator gives by hand change the template only.
 pub const TEMPLATE_AGE_MAX_MS: u64 = 60_000;

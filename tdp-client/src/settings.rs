@@ -22,6 +22,20 @@ pub struct NodeSettings {
     pub network: Network,
 }
 
+/// One Bitcoin Core node that is reached by IPC, Cap'n Proto over a unix socket.
+#[derive(Debug, Clone)]
+pub struct IpcSettings {
+    /// The operator's name for it, used in logs and errors.
+    pub name: String,
+    /// The node's socket (`-ipcbind=unix`), at most about 100 bytes: the system allows no more.
+    pub socket: PathBuf,
+    /// The chain that the node must be on.
+    pub network: Network,
+    /// The same node's JSON-RPC: `rpc_url` and how it knows us. It serves what the IPC of the
+    /// node's version does not have; a node newer than Bitcoin Core 31 needs none.
+    pub rpc: Option<(String, Auth)>,
+}
+
 /// How a node knows us. `Debug` never shows the password.
 #[derive(Clone)]
 pub enum Auth {

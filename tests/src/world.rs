@@ -10,7 +10,7 @@ use bitcoin::{BlockHash, Transaction};
 use jds::server::Server;
 use jds_wire::Secp256k1PublicKey;
 use signet::kinds::COIN_VALUE_SAT_MIN;
-use signet::{Coin, Node, wait};
+use signet::{Coin, Node, NodeOptions, wait};
 use store::Store;
 use tempfile::TempDir;
 
@@ -29,6 +29,7 @@ pub struct Setup {
     node: Vec<(usize, String)>,
     tables: String,
     data_dir: Option<PathBuf>,
+    ipc: bool,
 }
 
 /// Nodes and a server. Dropped, all of it ends.
@@ -81,6 +82,13 @@ impl Setup {
         self
     }
 
+    /// With `source = "ipc"` for each node, and no login to its RPC.
+    #[must_use]
+    pub fn ipc(mut self) -> Self {
+        self.ipc = true;
+        self
+    }
+
     /// With the HTTP API, on a port of its own, and these lines in its table.
     #[must_use]
     pub fn api(self, lines: &str) -> Self {
@@ -96,7 +104,8 @@ impl Setup {
 
     /// Starts a regtest node and the server, and waits until the server knows the node's tip.
     pub async fn start(self) -> World {
-        let node = Node::regtest().expect("a node");
+        let options = NodeOptions { ipc: self.ipc, ..NodeOptions::regtest() };
+        let node = Node::start(options).expect("a node");
         let world = self.start_on(vec![node]).await;
         world.synced().await;
         world
@@ -136,14 +145,14 @@ impl Setup {
             self.job_declaration, self.tables
         );
         for (index, node) in nodes.iter().enumerate() {
-            let (url, cookie) = (node.rpc_url(), node.cookie_file());
             // Writing to a string does not fail.
-            let _ = writeln!(
-                text,
-                "[[node]]\nname = \"{}\"\nrpc_url = \"{url}\"\nrpc_cookie_file = \"{}\"",
-                node.name(),
-                cookie.display()
-            );
+            let _ = writeln!(text, "[[node]]\nname = \"{}\"", node.name());
+            let _ = if self.ipc {
+                writeln!(text, "source = \"ipc\"\nipc_socket = {:?}", node.ipc_socket())
+            } else {
+                let (url, cookie) = (node.rpc_url(), node.cookie_file());
+                writeln!(text, "rpc_url = \"{url}\"\nrpc_cookie_file = {cookie:?}")
+            };
             for (_, line) in self.node.iter().filter(|(of, _)| *of == index) {
                 text.push_str(line);
                 text.push('\n');

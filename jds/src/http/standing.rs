@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use store::NodeStatus;
-use tdp_client::{NodeState, RpcNode, TipState};
+use tdp_client::{Node, NodeState, TipState};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -47,7 +47,7 @@ impl State {
 
 impl Standing {
     /// How `node` stands beside the others.
-    pub(super) fn of(node: &RpcNode, nodes: &Nodes, now: Instant) -> Self {
+    pub(super) fn of(node: &Node, nodes: &Nodes, now: Instant) -> Self {
         let tip = node.tip().borrow().clone();
         let state = node.state().borrow().clone();
         let (state, detail) = match state {
@@ -78,7 +78,7 @@ impl Standing {
     }
 }
 
-fn ready_tip(node: &RpcNode) -> Option<TipState> {
+fn ready_tip(node: &Node) -> Option<TipState> {
     if !node.state().borrow().is_ready() {
         return None;
     }
@@ -99,7 +99,7 @@ pub fn journal_states(nodes: &Arc<Nodes>, journal: &Arc<Journal>, tasks: &mut Jo
     }
 }
 
-async fn follow(node: RpcNode, nodes: Arc<Nodes>, journal: Arc<Journal>) {
+async fn follow(node: Node, nodes: Arc<Nodes>, journal: Arc<Journal>) {
     // A node that flaps counts as a peer that floods.
     let source = format!("node {}", node.name());
     let mut changes = node.state();

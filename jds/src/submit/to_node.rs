@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use store::SubmissionState;
-use tdp_client::{BlockStatus, RpcNode, SubmitOutcome};
+use tdp_client::{BlockStatus, Node, SubmitOutcome};
 use tracing::{error, info, warn};
 
 use super::notes::{News, Notes};
@@ -26,7 +26,7 @@ const TAKEN: &str = "accepted";
 
 /// A node that a block has to go to.
 pub(super) struct Way {
-    node: RpcNode,
+    node: Node,
     /// Attempts of an earlier process.
     attempts: u32,
     /// It is recorded that the block was sent.
@@ -37,7 +37,7 @@ pub(super) struct Way {
 
 impl Way {
     /// `None` for a node that has judged the block.
-    pub(super) fn new(node: &RpcNode, steps: &Steps) -> Option<Self> {
+    pub(super) fn new(node: &Node, steps: &Steps) -> Option<Self> {
         let step = steps.get(node.name());
         let state = step.map(|step| step.state);
         if matches!(state, Some(SubmissionState::Accepted | SubmissionState::Rejected)) {
@@ -52,7 +52,7 @@ impl Way {
         })
     }
 
-    pub(super) fn node(&self) -> &RpcNode {
+    pub(super) fn node(&self) -> &Node {
         &self.node
     }
 }
@@ -124,7 +124,7 @@ impl Submitter {
     /// A final verdict, or why to try again.
     async fn settle(
         &self,
-        node: &RpcNode,
+        node: &Node,
         hash: BlockHash,
         outcome: SubmitOutcome,
     ) -> Result<NodeVerdict, String> {
@@ -154,7 +154,7 @@ impl Submitter {
     }
 
     /// Why another attempt can not help any more, if so.
-    async fn pointless(&self, node: &RpcNode, open: &Open) -> Option<&'static str> {
+    async fn pointless(&self, node: &Node, open: &Open) -> Option<&'static str> {
         if open.received.elapsed() < SUBMIT_GIVE_UP {
             return None;
         }
@@ -165,7 +165,7 @@ impl Submitter {
     }
 
     /// Waits, but not past the moment at which the node comes back.
-    async fn pause(&self, node: &RpcNode, pause: Duration) {
+    async fn pause(&self, node: &Node, pause: Duration) {
         let mut state = node.state();
         state.mark_unchanged();
         tokio::select! {

@@ -7,53 +7,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoincore_rpc::jsonrpc::{self, base64};
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::{RawValue, to_raw_value};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::http::{Transport, agent};
 use crate::error::{Fault, NodeError};
-use crate::limits::{CALL_TIMEOUT_MS, COOKIE_BYTES_MAX, NODE_TEXT_BYTES_MAX};
+use crate::limits::{COOKIE_BYTES_MAX, NODE_TEXT_BYTES_MAX};
 use crate::settings::{Auth, Endpoint};
 
 /// Bitcoin Core's `RPC_IN_WARMUP`.
 const RPC_IN_WARMUP: i32 = -28;
 /// Of calls without parameters.
-pub(super) const NO_PARAMS: [(); 0] = [];
+pub(crate) const NO_PARAMS: [(); 0] = [];
 
 /// JSON-RPC's "method not found".
 const RPC_METHOD_NOT_FOUND: i32 = -32601;
 
 /// A caller of one node; every call has a connection of its own.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     endpoint: Arc<Endpoint>,
     agent: ureq::Agent,
 }
 
 impl Client {
-    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
         Self { endpoint, agent: agent() }
     }
 
-    /// An error of this node.
-    pub(super) fn error(&self, fault: Fault) -> NodeError {
-        NodeError::new(&self.endpoint.node, fault)
+    /// The operator's name for the node.
+    pub(crate) fn node(&self) -> &Arc<str> {
+        &self.endpoint.node
     }
 
-    /// [`Self::call`] within [`CALL_TIMEOUT_MS`]. `params` become a JSON array.
-    pub(super) fn ask<T: DeserializeOwned>(
-        &self,
-        method: &'static str,
-        params: impl Serialize,
-    ) -> Result<T, NodeError> {
-        self.call(method, to_raw_value(&params), Duration::from_millis(CALL_TIMEOUT_MS))
+    /// An error of this node.
+    pub(crate) fn error(&self, fault: Fault) -> NodeError {
+        NodeError::new(&self.endpoint.node, fault)
     }
 
     /// Sends one request and waits for its result; it is never sent again. `params`: a JSON array.
     ///
     /// The `call` of `bitcoincore_rpc` is passed by: it would look through a block's hex for what
     /// to escape, and write it into debug logs.
-    pub(super) fn call<T: DeserializeOwned>(
+    pub(crate) fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
         params: serde_json::Result<Box<RawValue>>,
@@ -78,7 +74,7 @@ impl Client {
 }
 
 /// What a failed call is.
-pub(super) fn fault(method: &'static str, error: jsonrpc::Error) -> Fault {
+pub(crate) fn fault(method: &'static str, error: jsonrpc::Error) -> Fault {
     match error {
         jsonrpc::Error::Rpc(error) => match error.code {
             RPC_IN_WARMUP => Fault::WarmingUp { message: excerpt(&error.message) },
@@ -116,7 +112,7 @@ fn read_cookie(path: &Path) -> Result<String, Fault> {
 }
 
 /// One line of a node's text, of bounded length.
-pub(super) fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     let mut kept = String::new();
     for c in text.trim().chars() {
         if kept.len() + c.len_utf8() > NODE_TEXT_BYTES_MAX {

@@ -11,17 +11,20 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::client::{Client, NO_PARAMS};
-use super::{RPC_INVALID_ADDRESS_OR_KEY, rules};
+use super::{NO_PARAMS, RPC_INVALID_ADDRESS_OR_KEY, rules};
 use crate::error::{Fault, NodeError};
 use crate::limits::{PROBE_TEMPLATE_TIMEOUT_MS, PROBE_TIMEOUT_MS};
-use crate::settings::{Endpoint, NodeSettings};
+use crate::node::{Caller, Way};
+use crate::settings::{Endpoint, IpcSettings, NodeSettings};
 
 /// Bitcoin Core's `RPC_MISC_ERROR`: among others, how it answers a call with too many arguments.
 const RPC_MISC_ERROR: i32 = -1;
 
 /// More arguments than any RPC takes: the node answers with its help text and does nothing.
 const TOO_MANY_ARGUMENTS: [(); 24] = [(); 24];
+
+/// What a node that is asked over IPC calls its thread for it.
+const NODE_THREAD: &str = "probe";
 
 /// What is asked of a node in operation; without one of these it is of no use.
 pub const RPCS_NEEDED: [&str; 7] = [
@@ -40,7 +43,7 @@ pub const RPC_WAIT: &str = "waitfornewblock";
 /// Asks one node, each question on a connection of its own. Blocks.
 #[derive(Debug)]
 pub struct Probe {
-    client: Client,
+    caller: Caller,
     network: Network,
     until: Instant,
 }
@@ -158,10 +161,20 @@ impl Probe {
         let node: Arc<str> = settings.name.as_str().into();
         let endpoint = Endpoint::new(settings).map_err(|fault| NodeError::new(&node, fault))?;
         Ok(Self {
-            client: Client::new(Arc::new(endpoint)),
+            caller: Way::Rpc(Arc::new(endpoint)).caller(NODE_THREAD),
             network: settings.network,
             until: Instant::now() + limit,
         })
+    }
+
+    /// The same over IPC.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; or no thread can be started.
+    pub fn new_ipc(settings: IpcSettings, limit: Duration) -> Result<Self, NodeError> {
+        let (network, until) = (settings.network, Instant::now() + limit);
+        let caller = Way::ipc(settings)?.caller(NODE_THREAD);
+        Ok(Self { caller, network, until })
     }
 
     /// The chain. That it is the wrong one is no error here.
@@ -265,8 +278,8 @@ impl Probe {
     ) -> Result<T, NodeError> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(self.client.error(Fault::TimedOut { method }));
+            return Err(self.caller.error(Fault::TimedOut { method }));
         }
-        self.client.call(method, params, left.min(Duration::from_millis(timeout_ms)))
+        self.caller.call(method, params, left.min(Duration::from_millis(timeout_ms)))
     }
 }

@@ -75,7 +75,7 @@ async fn an_unusable_url_is_refused_at_once() {
         auth: Auth::UserPass { user: "a".into(), password: "b".into() },
         network: REGTEST,
     };
-    let error = RpcNode::spawn(settings, Arc::new(|_| None)).unwrap_err();
+    let error = Source::spawn(settings, Arc::new(|_| None)).unwrap_err();
     assert!(error.is_persistent());
     assert!(matches!(error.fault(), Fault::BadUrl { .. }), "{error}");
 }

@@ -57,7 +57,7 @@ fn advice(node: &Node, network: Network, fault: &Fault) -> (Code, String) {
                  for peers is another one). If the port is right, look into the node's debug.log."
             ),
         ),
-        Fault::TimedOut { .. } => (
+        Fault::TimedOut { .. } | Fault::Busy { .. } => (
             Code::NodeNoAnswer,
             "The connection is taken and nothing comes back: the node hangs, is stopped, or is very \
              busy, or the port is another program's. Look at its debug.log and at the load of its \
@@ -85,11 +85,11 @@ fn advice(node: &Node, network: Network, fault: &Fault) -> (Code, String) {
         Fault::CredentialsRefused { .. } => (
             Code::NodeLogin,
             match node.rpc_auth {
-                RpcAuth::CookieFile(_) => format!(
+                Some(RpcAuth::CookieFile(_)) => format!(
                     "The cookie is not that of the node at {url}: it is left from another run, or of \
                      another node or network. Correct `rpc_cookie_file` or `rpc_url`."
                 ),
-                RpcAuth::UserPass { .. } => format!(
+                Some(RpcAuth::UserPass { .. }) | None => format!(
                     "Compare `rpc_user` and `rpc_password` (or the password file) with rpcauth in \
                      the bitcoin.conf of the node at {url}; after a change there the node has to be \
                      restarted."
@@ -110,7 +110,32 @@ fn advice(node: &Node, network: Network, fault: &Fault) -> (Code, String) {
              in its bitcoin.conf and restart it, and look who else asks it."
                 .to_owned(),
         ),
-        Fault::Http { .. } | Fault::Rpc { .. } | Fault::NotYet { .. } | Fault::Worker { .. } => (
+        Fault::NoSocket { .. } => (
+            Code::NodeUnreachable,
+            "Start the node with -ipcbind=unix, or correct `ipc_socket`; a node that was killed leaves \
+             its socket behind, where nobody answers."
+                .to_owned(),
+        ),
+        Fault::SocketForbidden { .. } => (
+            Code::IpcPermission,
+            "Run server and node as the same user, or let the server's group write to the socket."
+                .to_owned(),
+        ),
+        Fault::IpcTooOld => (
+            Code::NodeNoIpc,
+            "Upgrade the node to Bitcoin Core 31 or newer, or set `source` = \"rpc\".".to_owned(),
+        ),
+        Fault::IpcNeedsRpc => (
+            Code::NodeNoIpc,
+            "Set `rpc_url` and `rpc_cookie_file` of this node too: the IPC of its version tells \
+             nothing of block headers, which RPC does."
+                .to_owned(),
+        ),
+        Fault::Http { .. }
+        | Fault::Rpc { .. }
+        | Fault::Remote { .. }
+        | Fault::Unimplemented { .. }
+        | Fault::NotYet { .. } | Fault::Worker { .. } => (
             Code::NodeError,
             format!("Look into the debug.log of the node; is it a Bitcoin Core that answers at {url}?"),
         ),

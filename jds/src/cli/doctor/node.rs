@@ -3,22 +3,22 @@
 use std::time::Duration;
 
 use bitcoin::Network;
-use config::{Node, RpcAuth, Source};
+use config::{Node, Source};
 use tdp_client::{
-    Auth, ChainFacts, MempoolFacts, NetworkFacts, NodeError, NodeSettings, Probe, RPC_WAIT,
-    RPCS_NEEDED, TemplateFacts,
+    ChainFacts, MempoolFacts, NetworkFacts, NodeError, Probe, RPC_WAIT, RPCS_NEEDED, TemplateFacts,
 };
 
 use super::clock::{ClockSample, now_ms, sample};
 use super::code::Code;
 use super::fault;
 use super::report::Check;
+use jds::node_settings::Reach;
 
 /// Versions that this program was used with, as a node tells them: from 28.0 on.
 const VERSION_MIN: u64 = 280_000;
 
-/// The first version with IPC.
-const VERSION_IPC: u64 = 300_000;
+/// The first version with IPC that we speak.
+const VERSION_IPC: u64 = 310_000;
 
 /// Below this many connections one bad one matters.
 const PEERS_FEW: u64 = 4;
@@ -65,26 +65,34 @@ pub(super) fn ask(node: &Node, network: Network, limit: Duration) -> Answers {
             probe: None,
         },
     };
-    match Probe::new(&settings(node, network), limit) {
-        Ok(probe) => {
+    match probe(node, network, limit) {
+        Some(Ok(probe)) => {
             // The first question without an answer ends it: what follows would fail the same way.
             let ended = asker.all(&probe);
             asker.answers.ready &= ended.is_ok();
             asker.answers.probe = Some(probe);
         }
-        Err(error) => asker.failed("reachable", &error),
+        Some(Err(error)) => asker.failed("reachable", &error),
+        // A configuration without any way to the node was refused before.
+        None => {}
     }
     asker.answers
 }
 
-fn settings(node: &Node, network: Network) -> NodeSettings {
-    let auth = match &node.rpc_auth {
-        RpcAuth::CookieFile(path) => Auth::CookieFile(path.clone()),
-        RpcAuth::UserPass { user, password } => {
-            Auth::UserPass { user: user.clone(), password: password.expose().to_owned() }
-        }
-    };
-    NodeSettings { name: node.name.clone(), rpc_url: node.rpc_url.to_string(), auth, network }
+/// Where the node is asked.
+fn place(node: &Node) -> String {
+    match (node.source, &node.ipc_socket) {
+        (Source::Ipc, Some(socket)) => socket.display().to_string(),
+        _ => node.rpc_url.to_string(),
+    }
+}
+
+/// By the way that the server will take.
+fn probe(node: &Node, network: Network, limit: Duration) -> Option<Result<Probe, NodeError>> {
+    Some(match Reach::of(node, network)? {
+        Reach::Rpc(settings) => Probe::new(&settings, limit),
+        Reach::Ipc(settings) => Probe::new_ipc(settings, limit),
+    })
 }
 
 /// A question was not answered, which was reported.
@@ -99,7 +107,7 @@ struct Asker<'a> {
 impl Asker<'_> {
     fn all(&mut self, probe: &Probe) -> Result<(), Unanswered> {
         let chain = self.expect("reachable", probe.chain())?;
-        self.ok("reachable", format!("{} answers", self.node.rpc_url));
+        self.ok("reachable", format!("{} answers", place(self.node)));
         let expected = self.network.to_core_arg();
         if chain.chain != expected {
             let message = format!("it is on \"{}\", `network` needs \"{expected}\"", chain.chain);
@@ -205,12 +213,13 @@ impl Asker<'_> {
         const WHAT: &str = "version";
         let said = &facts.subversion;
         if facts.version < VERSION_IPC && self.node.source == Source::Ipc {
-            let message = format!("{said} has no IPC, which `source` = \"ipc\" needs");
+            let message =
+                format!("{said} has no IPC that can be used, which `source` = \"ipc\" needs");
             let advice = "Upgrade the node to Bitcoin Core 30 or newer, or set `source` = \"rpc\".";
             self.bad(WHAT, Code::NodeNoIpc, message, advice);
         } else if facts.version < VERSION_MIN {
             let message = format!("{said} is older than what this server is tried with");
-            let advice = "Upgrade the node: Bitcoin Core 28 or newer, 30 or newer for IPC.";
+            let advice = "Upgrade the node: Bitcoin Core 28 or newer, 31 or newer for IPC.";
             self.bad(WHAT, Code::NodeOld, message, advice);
         } else {
             let ipc = if facts.version < VERSION_IPC { "has no IPC" } else { "can have IPC" };

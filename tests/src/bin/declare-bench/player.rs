@@ -12,7 +12,7 @@ use bitcoin::{Network, ScriptBuf, Transaction};
 use jds::client::template::MinerTemplate;
 use jds::client::{Declaration, DeclareOutcome, JdClient, SetupOptions};
 use jds_wire::Secp256k1PublicKey;
-use tdp_client::{Auth, NodeSettings, RpcNode};
+use tdp_client::{Auth, Node, NodeSettings};
 use tokio::time::timeout;
 
 /// Length of the full extranonce, bytes.
@@ -51,7 +51,7 @@ impl NodeTemplate {
         tx_count: usize,
     ) -> anyhow::Result<Self> {
         let (name, auth) = ("bench".to_owned(), Auth::CookieFile(cookie));
-        let node = RpcNode::spawn(
+        let node = Node::spawn(
             NodeSettings { name, rpc_url, auth, network },
             Arc::new(|_: &bitcoin::Wtxid| None),
         )?;

@@ -7,11 +7,10 @@ use std::{io, thread};
 
 use tokio::sync::oneshot;
 
-use super::client::Client;
+use super::caller::Caller;
 use crate::error::Fault;
-use crate::settings::Endpoint;
 
-type Job = Box<dyn FnOnce(&Client) + Send>;
+type Job = Box<dyn FnOnce(&Caller) + Send>;
 
 /// What a job is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,18 +28,18 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Starts `threads` threads, each with a client of its own.
+    /// Starts `threads` threads, each with a caller of its own.
     pub(super) fn start(
-        name: &str,
-        endpoint: &Arc<Endpoint>,
+        name: &'static str,
+        caller: impl Fn() -> Caller,
         threads: usize,
         queue_max: usize,
     ) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(queue_max);
         let jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..threads {
-            let (jobs, client) = (jobs.clone(), Client::new(endpoint.clone()));
-            thread::Builder::new().name(name.into()).spawn(move || serve(&jobs, client))?;
+            let (jobs, caller) = (jobs.clone(), caller());
+            thread::Builder::new().name(name.into()).spawn(move || serve(&jobs, caller))?;
         }
         Ok(Self { queue, queue_max })
     }
@@ -51,13 +50,13 @@ impl Lane {
         &self,
         method: &'static str,
         worth: Worth,
-        job: impl FnOnce(&Client) -> R + Send + 'static,
+        job: impl FnOnce(&Caller) -> R + Send + 'static,
     ) -> Result<R, Fault> {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(move |client: &Client| {
+        let job = Box::new(move |caller: &Caller| {
             if worth == Worth::Doing || !answer.is_closed() {
                 // The caller may have left meanwhile.
-                let _ = answer.send(job(client));
+                let _ = answer.send(job(caller));
             }
         });
         self.queue.try_send(job).map_err(|error| match error {
@@ -72,11 +71,11 @@ fn gone() -> Fault {
     Fault::Worker { reason: "its thread has ended".into() }
 }
 
-fn serve(jobs: &Mutex<Receiver<Job>>, client: Client) {
+fn serve(jobs: &Mutex<Receiver<Job>>, caller: Caller) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
-            Ok(job) => job(&client),
+            Ok(job) => job(&caller),
             Err(_) => return,
         }
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::to_raw_value;
 use validation::tip::ChainTip;
 
-use super::client::{Client, NO_PARAMS};
+use super::caller::Caller;
 use super::shared::{Backoff, Shared};
 use crate::bits::{BitsCache, BlockFacts, BlockRef};
 use crate::error::{Fault, NodeError};
@@ -15,21 +15,21 @@ use crate::limits::{
     CALL_TIMEOUT_MS, STARTING_POLL_MS, SYNC_POLL_MS, TIP_LONG_POLL_BLIND_MS, TIP_LONG_POLL_MS,
     TIP_POLL_MS,
 };
+use crate::rpc::NO_PARAMS;
 use crate::source::NodeState;
 
 /// Runs until stopped; every failure leads to a new start after a pause.
-pub(super) fn run(shared: &Shared) {
-    let client = Client::new(shared.endpoint.clone());
+pub(super) fn run(shared: &Shared, client: &Caller) {
     let mut watch = TipWatch { shared, bits: BitsCache::default(), wait: Wait::Since };
     let mut backoff = Backoff::new();
     while !shared.signal.stopped() {
-        match watch.follow(&client, &mut backoff) {
+        match watch.follow(client, &mut backoff) {
             Ok(()) => return,
             Err(error) => {
                 let pause = match error.fault() {
-                    Fault::WarmingUp { .. } | Fault::CookieMissing { .. } => {
-                        Duration::from_millis(STARTING_POLL_MS)
-                    }
+                    Fault::WarmingUp { .. }
+                    | Fault::CookieMissing { .. }
+                    | Fault::NoSocket { .. } => Duration::from_millis(STARTING_POLL_MS),
                     _ => backoff.pause(),
                 };
                 shared.set_state(NodeState::Connecting { error: Some(error.to_string()) });
@@ -75,18 +75,18 @@ struct Waited {
 }
 
 #[derive(Deserialize)]
-struct Header {
+pub(super) struct Header {
     hash: BlockHash,
-    height: u32,
-    time: u32,
-    mediantime: u32,
+    pub(super) height: u32,
+    pub(super) time: u32,
+    pub(super) mediantime: u32,
     bits: String,
     previousblockhash: Option<BlockHash>,
 }
 
 impl TipWatch<'_> {
     /// From the first answer to the first failure. `Ok` means that it is time to stop.
-    fn follow(&mut self, client: &Client, backoff: &mut Backoff) -> Result<(), NodeError> {
+    fn follow(&mut self, client: &Caller, backoff: &mut Backoff) -> Result<(), NodeError> {
         if !self.wait_until_synced(client)? {
             return Ok(());
         }
@@ -108,7 +108,7 @@ impl TipWatch<'_> {
     }
 
     /// Checks that it is the right chain and waits for it. False when it is time to stop.
-    fn wait_until_synced(&self, client: &Client) -> Result<bool, NodeError> {
+    fn wait_until_synced(&self, client: &Caller) -> Result<bool, NodeError> {
         let expected = self.shared.network.to_core_arg();
         loop {
             let info: ChainInfo = client.ask("getblockchaininfo", NO_PARAMS)?;
@@ -137,7 +137,10 @@ impl TipWatch<'_> {
     /// `getblocktemplate` with a `longpollid` has no such time: the node does not notice that its
     /// caller left, so that each abandoned call holds one of the RPC workers (16 by default)
     /// until the next block, and a flapping connection would use them all up.
-    fn next_tip(&mut self, client: &Client, known: BlockHash) -> Result<BlockHash, NodeError> {
+    fn next_tip(&mut self, client: &Caller, known: BlockHash) -> Result<BlockHash, NodeError> {
+        if let Caller::Ipc(client) = client {
+            return client.wait_tip_changed(known);
+        }
         let (params, wait_ms) = match self.wait {
             Wait::Since => (to_raw_value(&(TIP_LONG_POLL_MS, known)), TIP_LONG_POLL_MS),
             Wait::Blind => {
@@ -169,7 +172,7 @@ impl TipWatch<'_> {
     }
 
     /// Publishes the tip with this hash, unless it is the published one.
-    fn publish(&mut self, client: &Client, hash: BlockHash) -> Result<(), NodeError> {
+    fn publish(&mut self, client: &Caller, hash: BlockHash) -> Result<(), NodeError> {
         if self.shared.tip.borrow().as_ref().is_some_and(|state| state.tip.hash == hash) {
             return Ok(());
         }
@@ -195,7 +198,7 @@ impl TipWatch<'_> {
 }
 
 impl Header {
-    fn facts(&self, client: &Client) -> Result<BlockFacts, NodeError> {
+    fn facts(&self, client: &Caller) -> Result<BlockFacts, NodeError> {
         let bits = u32::from_str_radix(&self.bits, 16).map_err(|_| {
             let reason = "\"bits\" is not eight hex digits".to_owned();
             client.error(Fault::Malformed { method: "getblockheader", reason })

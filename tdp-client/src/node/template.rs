@@ -1,33 +1,36 @@
 //! The thread that keeps the node's template fresh.
 
+mod from_ipc;
+mod from_rpc;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bitcoin::hex::FromHex as _;
-use bitcoin::{BlockHash, CompactTarget, ScriptBuf, Wtxid};
+use bitcoin::Wtxid;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use validation::tx::{NodeFacts, Tx};
 
-use super::client::{Client, NO_PARAMS};
+use super::TxLookup;
+use super::caller::Caller;
 use super::shared::{Backoff, Shared, Wake};
-use super::{TxLookup, rules};
 use crate::error::{Fault, NodeError};
 use crate::limits::{
-    MEMPOOL_POLL_MS, TEMPLATE_AGE_MAX_MS, TEMPLATE_REFRESH_MS, TEMPLATE_TIMEOUT_MS,
+    MEMPOOL_POLL_MS, TEMPLATE_AGE_MAX_MS, TEMPLATE_REFRESH_IPC_MS, TEMPLATE_REFRESH_MS,
 };
+use crate::rpc::NO_PARAMS;
 use crate::source::Template;
 
-const METHOD: &str = "getblocktemplate";
-
 /// Runs until stopped.
-pub(super) fn run(shared: &Shared, lookup: &TxLookup) {
+pub(super) fn run(shared: &Shared, lookup: &TxLookup, caller: Caller) {
     let mut keeper = TemplateKeeper {
         shared,
         lookup,
-        client: Client::new(shared.endpoint.clone()),
-        pace: Pace::default(),
+        pace: match caller {
+            Caller::Rpc(_) => Pace::of_cached(Duration::from_millis(TEMPLATE_REFRESH_MS)),
+            Caller::Ipc(_) => Pace::of_fresh(Duration::from_millis(TEMPLATE_REFRESH_IPC_MS)),
+        },
+        caller,
         longpollid: String::new(),
         session: 0,
         held: HashMap::new(),
@@ -75,7 +78,7 @@ pub(super) fn run(shared: &Shared, lookup: &TxLookup) {
 struct TemplateKeeper<'a> {
     shared: &'a Shared,
     lookup: &'a TxLookup,
-    client: Client,
+    caller: Caller,
     pace: Pace,
     /// The node's name for the state that the published template was built from: the tip and a
     /// count of the mempool's changes.
@@ -95,63 +98,59 @@ struct MempoolInfo {
 }
 
 /// When to ask for a template on an unchanged tip.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pace {
+    /// Least time between two questions.
+    refresh: Duration,
+    /// How old a template may be when the node gives it.
+    cached: Duration,
     mempool: Option<MempoolInfo>,
     changed_at: Option<Instant>,
     fetched_at: Option<Instant>,
 }
 
 impl Pace {
+    /// Of a node that hands out the same template for some time.
+    fn of_cached(refresh: Duration) -> Self {
+        Self { refresh, cached: refresh, mempool: None, changed_at: None, fetched_at: None }
+    }
+
+    /// Of a node that makes one whenever it is asked.
+    fn of_fresh(refresh: Duration) -> Self {
+        Self { cached: Duration::ZERO, ..Self::of_cached(refresh) }
+    }
+
     /// Takes note of the mempool and tells whether a template should be fetched at `now`.
     ///
-    /// A template fetched after a change need not show it: the node hands out the same one for
-    /// five seconds, whoever had it built. One fetched [`TEMPLATE_REFRESH_MS`] after the change
-    /// does show it.
+    /// A template fetched after a change need not show it: over RPC the node hands out the same
+    /// one for five seconds, whoever had it built. One fetched [`TEMPLATE_REFRESH_MS`] after the
+    /// change does show it.
     fn is_due(&mut self, mempool: MempoolInfo, now: Instant) -> bool {
         if self.mempool.as_ref() != Some(&mempool) {
             self.mempool = Some(mempool);
             self.changed_at = Some(now);
         }
         let Some(fetched_at) = self.fetched_at else { return true };
-        let refresh = Duration::from_millis(TEMPLATE_REFRESH_MS);
         let age = now.saturating_duration_since(fetched_at);
-        let shows_all = self.changed_at.is_none_or(|changed_at| fetched_at >= changed_at + refresh);
-        age >= Duration::from_millis(TEMPLATE_AGE_MAX_MS) || (age >= refresh && !shows_all)
+        let shows_all =
+            self.changed_at.is_none_or(|changed_at| fetched_at >= changed_at + self.cached);
+        age >= Duration::from_millis(TEMPLATE_AGE_MAX_MS) || (age >= self.refresh && !shows_all)
     }
 }
 
-#[derive(Deserialize)]
-struct RawTemplate {
-    version: i32,
-    previousblockhash: BlockHash,
-    transactions: Vec<RawTx>,
-    coinbasevalue: u64,
-    longpollid: String,
-    mintime: u32,
-    curtime: u32,
-    bits: String,
-    height: u32,
-    /// Present when segwit is active.
-    weightlimit: Option<u64>,
-    default_witness_commitment: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct RawTx {
-    data: String,
-    /// The wtxid, in spite of its name.
-    hash: Wtxid,
-    /// Absent or negative when the node does not know.
-    fee: Option<i64>,
-    sigops: Option<u32>,
+/// A template that was fetched, before it is known whether it is another than the last.
+struct Fetched {
+    /// All but the generation.
+    template: Template,
+    /// The node's name for the state that it was built from, if it has one.
+    longpollid: Option<String>,
 }
 
 impl TemplateKeeper<'_> {
     /// Fetches a template when it is `wanted` or due.
     fn tick(&mut self, wanted: bool) -> Result<(), NodeError> {
         if !wanted {
-            let mempool = self.client.ask("getmempoolinfo", NO_PARAMS)?;
+            let mempool = self.caller.ask("getmempoolinfo", NO_PARAMS)?;
             if !self.pace.is_due(mempool, Instant::now()) {
                 return Ok(());
             }
@@ -163,90 +162,49 @@ impl TemplateKeeper<'_> {
             self.session = session;
         }
         let asked_at = Instant::now();
-        let rules = rules(self.shared.network);
-        let params = RawValue::from_string(format!(r#"[{{"rules":{rules}}}]"#));
-        let timeout = Duration::from_millis(TEMPLATE_TIMEOUT_MS);
-        let raw = self.client.call(METHOD, params, timeout)?;
-        self.publish(raw)?;
+        let fetched = match &self.caller {
+            Caller::Rpc(client) => from_rpc::fetch(self, client)?,
+            Caller::Ipc(client) => from_ipc::fetch(self, client)?,
+        };
+        if let Some(template) = fetched {
+            self.publish(template);
+        }
         self.pace.fetched_at = Some(asked_at);
         Ok(())
     }
 
-    /// Publishes the template unless it is the published one.
-    fn publish(&mut self, raw: RawTemplate) -> Result<(), NodeError> {
-        if raw.longpollid == self.longpollid {
-            return Ok(());
-        }
-        let bits = u32::from_str_radix(&raw.bits, 16)
-            .map_err(|_| self.malformed("\"bits\" is not eight hex digits".into()))?;
-        let witness_commitment = raw
-            .default_witness_commitment
-            .as_deref()
-            .map(ScriptBuf::from_hex)
-            .transpose()
-            .map_err(|error| self.malformed(format!("default_witness_commitment: {error}")))?;
-        // Before segwit the node counts sigops, with it their cost.
-        let sigop_scale = if raw.weightlimit.is_some() { 1 } else { 4 };
-        let mut txs = Vec::with_capacity(raw.transactions.len());
-        for entry in &raw.transactions {
-            txs.push(self.transaction(entry, sigop_scale)?);
-        }
-        self.held = txs.iter().map(|tx| (tx.wtxid(), tx.clone())).collect();
-        self.longpollid = raw.longpollid;
+    /// Publishes a template that is not the published one.
+    fn publish(&mut self, Fetched { mut template, longpollid }: Fetched) {
+        self.held = template.txs.iter().map(|tx| (tx.wtxid(), tx.clone())).collect();
+        self.longpollid = longpollid.unwrap_or_default();
         self.generation += 1;
-        let bits = CompactTarget::from_consensus(bits);
-        self.shared.check_bits(&raw.previousblockhash, raw.curtime, bits);
+        template.generation = self.generation;
+        self.shared.check_bits(&template.prev_hash, template.curtime, template.bits);
         tracing::debug!(
-            node = &*self.shared.endpoint.node,
-            height = raw.height,
-            txs = txs.len(),
-            value_sat = raw.coinbasevalue,
+            node = &*self.shared.node,
+            height = template.height,
+            txs = template.txs.len(),
+            value_sat = template.coinbase_value_sat,
             "new template"
         );
-        self.shared.template.send_replace(Some(Arc::new(Template {
-            generation: self.generation,
-            prev_hash: raw.previousblockhash,
-            height: raw.height,
-            txs,
-            coinbase_value_sat: raw.coinbasevalue,
-            version: raw.version,
-            curtime: raw.curtime,
-            mintime: raw.mintime,
-            bits,
-            witness_commitment,
-            fetched_at: Instant::now(),
-        })));
-        Ok(())
+        self.shared.template.send_replace(Some(Arc::new(template)));
     }
 
-    /// Finds or parses one transaction and notes what the node says of it.
-    fn transaction(&self, entry: &RawTx, sigop_scale: u32) -> Result<Arc<Tx>, NodeError> {
-        let known = (self.lookup)(&entry.hash).or_else(|| self.held.get(&entry.hash).cloned());
-        let tx = match known {
-            Some(tx) => tx,
-            None => Arc::new(self.parse(entry)?),
-        };
-        if let (Some(Ok(fee_sat)), Some(sigops)) = (entry.fee.map(u64::try_from), entry.sigops) {
-            tx.learn(NodeFacts { fee_sat, sigop_cost: sigops.saturating_mul(sigop_scale) });
-        }
-        Ok(tx)
+    /// The transaction with this id, if we hold it; or else what `parse` makes.
+    fn transaction(
+        &self,
+        wtxid: &Wtxid,
+        parse: impl FnOnce() -> Result<Tx, NodeError>,
+    ) -> Result<Arc<Tx>, NodeError> {
+        let known = (self.lookup)(wtxid).or_else(|| self.held.get(wtxid).cloned());
+        known.map_or_else(|| parse().map(Arc::new), Ok)
     }
+}
 
-    fn parse(&self, entry: &RawTx) -> Result<Tx, NodeError> {
-        let wtxid = entry.hash;
-        let raw = Vec::<u8>::from_hex(&entry.data)
-            .map_err(|error| self.malformed(format!("transaction {wtxid}: {error}")))?;
-        let tx = Tx::parse(&raw)
-            .map_err(|error| self.malformed(format!("transaction {wtxid}: {error}")))?;
-        if tx.wtxid() != wtxid {
-            let actual = tx.wtxid();
-            return Err(self.malformed(format!("transaction {wtxid} hashes to {actual}")));
-        }
-        Ok(tx)
-    }
-
-    fn malformed(&self, reason: String) -> NodeError {
-        self.client.error(Fault::Malformed { method: METHOD, reason })
+/// Notes what the node says of a transaction. Negative: it does not know.
+fn learn(tx: &Tx, fee_sat: i64, sigop_cost: u32) {
+    if let Ok(fee_sat) = u64::try_from(fee_sat) {
+        tx.learn(NodeFacts { fee_sat, sigop_cost });
     }
 }
 
@@ -261,7 +219,7 @@ mod tests {
     /// The seconds at which a keeper that looks every second fetches, and the mempool it sees.
     fn fetches(seconds: u64, mempool_at: impl Fn(u64) -> MempoolInfo) -> Vec<u64> {
         let start = Instant::now();
-        let mut pace = Pace::default();
+        let mut pace = Pace::of_cached(Duration::from_secs(6));
         (0..seconds)
             .filter(|second| {
                 let now = start + Duration::from_secs(*second);

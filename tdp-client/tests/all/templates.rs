@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Amount, OutPoint, Transaction, TxOut, Wtxid};
 use serde_json::{Value, json};
-use signet::{Coin, Node, anyone_can_spend};
+use signet::{Chain, Coin, Node, NodeOptions, anyone_can_spend};
 use tdp_client::NodeState;
 use validation::tx::Tx;
 
@@ -43,7 +43,7 @@ fn send(node: &Node, coin: &Coin, fee_sat: u64) -> Transaction {
 
 #[tokio::test]
 async fn a_template_holds_the_mempool_with_fees_sigops_and_bytes() {
-    let node = Node::regtest().unwrap();
+    let node = regtest();
     let coins = coins(&node, 4);
     let sent: HashMap<Wtxid, (Transaction, u64)> = coins
         .iter()
@@ -54,7 +54,7 @@ async fn a_template_holds_the_mempool_with_fees_sigops_and_bytes() {
         })
         .collect();
     let best: BlockHash = node.call("getbestblockhash", &[]).unwrap();
-    let source = follow(settings(&node));
+    let source = follow_unknown(&node);
     let template = template(&source, "four transactions", |t| t.txs.len() == 4).await;
 
     assert_eq!(template.prev_hash, best);
@@ -82,7 +82,7 @@ async fn a_template_holds_the_mempool_with_fees_sigops_and_bytes() {
 
 #[tokio::test]
 async fn known_transactions_are_shared_and_not_parsed_again() {
-    let node = Node::regtest().unwrap();
+    let node = regtest();
     let coins = coins(&node, 2);
     let ours = send(&node, &coins[0], 1_000);
     let other = send(&node, &coins[1], 2_000);
@@ -95,7 +95,7 @@ async fn known_transactions_are_shared_and_not_parsed_again() {
             (*wtxid == held.wtxid()).then(|| held.clone())
         })
     };
-    let source = RpcNode::spawn(settings(&node), lookup).unwrap();
+    let source = spawn(&node, lookup);
     let first = template(&source, "two transactions", |t| t.txs.len() == 2).await;
     assert_eq!(*asked.lock().unwrap(), [other.compute_wtxid(), ours.compute_wtxid()]);
     assert!(Arc::ptr_eq(&first.txs[1], &held), "the transaction that we held");
@@ -115,9 +115,9 @@ async fn known_transactions_are_shared_and_not_parsed_again() {
 /// The tip stays, the mempool grows and shrinks: the template follows both.
 #[tokio::test]
 async fn the_template_follows_the_mempool_without_a_new_block() {
-    let node = Node::regtest().unwrap();
+    let node = regtest();
     let coins = coins(&node, 2);
-    let source = follow(settings(&node));
+    let source = follow_unknown(&node);
     let empty = template(&source, "an empty template", |t| t.txs.is_empty()).await;
     let first = send(&node, &coins[0], 1_000);
     let one = template(&source, "one transaction", |t| t.txs.len() == 1).await;
@@ -134,8 +134,8 @@ async fn the_template_follows_the_mempool_without_a_new_block() {
 /// Signet needs a rule of its own in the request, and has other bits than the other networks.
 #[tokio::test]
 async fn a_private_signet_gives_templates_too() {
-    let node = Node::start(signet::NodeOptions::signet()).unwrap();
-    let source = follow(settings(&node));
+    let node = Node::start(NodeOptions { chain: Chain::Signet, ..options() }).unwrap();
+    let source = follow_unknown(&node);
     state(&source, "ready", NodeState::is_ready).await;
     let best: BlockHash = node.call("getbestblockhash", &[]).unwrap();
     let template = template(&source, "a template", |t| t.prev_hash == best).await;

@@ -10,13 +10,15 @@ use validation::tip::{ChainTip, MinDifficulty, NextBits};
 
 use crate::error::NodeError;
 use crate::limits::{BACKOFF_MAX_MS, BACKOFF_MIN_MS};
-use crate::settings::Endpoint;
 use crate::source::{NodeState, Template, TipState};
 use crate::tips::RecentTips;
 
 /// State of one node, as its threads see it.
 pub(super) struct Shared {
-    pub(super) endpoint: Arc<Endpoint>,
+    /// The operator's name for the node.
+    pub(super) node: Arc<str>,
+    /// Where it is: a URL, or the path of a socket.
+    place: Arc<str>,
     pub(super) network: Network,
     pub(super) state: watch::Sender<NodeState>,
     pub(super) tip: watch::Sender<Option<Arc<TipState>>>,
@@ -28,9 +30,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(endpoint: Arc<Endpoint>, network: Network) -> Self {
+    pub(super) fn new(node: Arc<str>, place: Arc<str>, network: Network) -> Self {
         Self {
-            endpoint,
+            node,
+            place,
             network,
             state: watch::Sender::new(NodeState::Connecting { error: None }),
             tip: watch::Sender::new(None),
@@ -56,7 +59,7 @@ impl Shared {
 
     /// Publishes the state if it differs, and logs what an operator would call a change.
     pub(super) fn set_state(&self, new: NodeState) {
-        let node = &*self.endpoint.node;
+        let node = &*self.node;
         self.state.send_if_modified(|state| {
             if *state == new {
                 return false;
@@ -73,7 +76,7 @@ impl Shared {
                     }
                 }
                 NodeState::Ready => {
-                    tracing::info!(node, url = &*self.endpoint.url, "node is ready");
+                    tracing::info!(node, at = &*self.place, "node is ready");
                 }
             }
             *state = new;
@@ -98,7 +101,7 @@ impl Shared {
         lock(&self.tips).push(tip);
         self.tip.send_replace(Some(Arc::new(TipState { tip, seen_at: Instant::now() })));
         let ChainTip { hash, height, .. } = tip;
-        tracing::info!(node = &*self.endpoint.node, %hash, height, "new tip");
+        tracing::info!(node = &*self.node, %hash, height, "new tip");
     }
 
     /// Records whether templates can be had; logs changes.
@@ -109,7 +112,7 @@ impl Shared {
         }
         match &new {
             Some(error) => tracing::warn!(%error, "no template from the node; trying again"),
-            None => tracing::info!(node = &*self.endpoint.node, "templates from the node again"),
+            None => tracing::info!(node = &*self.node, "templates from the node again"),
         }
         *error = new;
     }
@@ -130,7 +133,7 @@ impl Shared {
                 return false;
             };
             tracing::error!(
-                node = &*self.endpoint.node,
+                node = &*self.node,
                 ours = %format_args!("{:08x}", current.tip.next_bits.at(time)),
                 nodes = %format_args!("{bits:08x}"),
                 "our rule for nBits disagrees with the node's template; using the node's"

@@ -5,19 +5,19 @@ use std::time::Instant;
 
 use bitcoin::Wtxid;
 use bitcoin::consensus::encode::serialize_hex;
-use signet::{FillSpec, Node};
+use signet::FillSpec;
 use tdp_client::{Proposal, SubmitOutcome};
 
 use super::*;
 
 #[tokio::test]
 async fn a_full_template_comes_over_and_a_full_block_goes_back() {
-    let node = Node::regtest().unwrap();
+    let node = regtest();
     let filled = node.fill_mempool(FillSpec::default()).unwrap();
     let by_wtxid: HashMap<Wtxid, usize> =
         filled.txs.iter().enumerate().map(|(i, tx)| (tx.compute_wtxid(), i)).collect();
 
-    let source = follow(settings(&node));
+    let source = follow_unknown(&node);
     state(&source, "ready", NodeState::is_ready).await;
     let asked = Instant::now();
     let template = template(&source, "a full template", |t| t.txs.len() == 4_000).await;

@@ -1,0 +1,14 @@
+//! A node over its IPC: Cap'n Proto over a unix socket.
+//!
+//! What it is made of: [`Link`] owns the connection, on a thread of its own, because the client of
+//! the protocol can not leave its thread. A [`Line`] is one caller's share of it, with a thread of
+//! the node to itself, since calls that share one wait for each other there. [`Client`] has the calls.
+
+mod calls;
+mod client;
+mod connection;
+mod link;
+
+pub(crate) use calls::RawBlockTemplate;
+pub(crate) use client::Client;
+pub(crate) use link::Link;

@@ -1,0 +1,26 @@
+//! Over IPC alone, without any login to RPC: the nodes under the server, the path of a found block,
+//! and the node's judgement of a declared block.
+#![expect(clippy::unwrap_used, reason = "a test says what it expected")]
+
+#[path = "by_source/consensus.rs"]
+mod consensus;
+#[path = "by_source/nodes.rs"]
+mod nodes;
+#[path = "by_source/submission.rs"]
+mod submission;
+
+use jds_tests::Setup;
+use signet::NodeOptions;
+
+/// A server that talks with its nodes over IPC.
+fn setup() -> Setup {
+    Setup::new().ipc()
+}
+
+/// A node for it.
+fn options() -> NodeOptions {
+    NodeOptions::regtest().ipc()
+}
+
+/// What a node writes into its log for each block that the server gives it.
+const SUBMISSION: &str = "Mining.submitBlock$Params";
