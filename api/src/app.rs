@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::backend::Backend;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::problem::{Kind, Problem};
 use crate::settings::Settings;
 use crate::webhook::{Deliverer, Reach};
@@ -79,7 +80,8 @@ pub(crate) struct State {
     pub(crate) deliverer: Deliverer,
     /// What webhooks may reach.
     pub(crate) reach: Reach,
-    pub(crate) streams: Arc<Semaphore>,
+    /// For readers of the stream and long polls.
+    pub(crate) streams: Arc<Places>,
     /// True from the moment that the server stops.
     pub(crate) stopping: watch::Receiver<bool>,
 }

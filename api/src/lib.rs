@@ -13,6 +13,7 @@ pub mod limits;
 mod live;
 mod metrics;
 mod net;
+mod places;
 mod problem;
 mod refusal;
 mod router;
@@ -24,6 +25,7 @@ mod webhook;
 
 pub use backend::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue};
 pub use metrics::{Declaration, Metrics, Traffic};
-pub use net::{IpRange, IpRangeError};
+pub use net::{DenyList, IpRange, IpRangeError};
+pub use places::{Full, PeerKey, Place, Places, peer_key};
 pub use serve::{bind, serve};
 pub use settings::{Settings, StartError, Token, TokenError};

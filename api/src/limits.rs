@@ -8,6 +8,10 @@ pub const CONNECTIONS_MAX: usize = 256;
 /// Readers of the event stream (SSE) at a time, and as many long polls.
 pub const STREAM_CLIENTS_MAX: usize = 64;
 
+/// Share of the connections, and of the readers of the stream, that one peer other than this machine
+/// may have ([`crate::PeerKey`]): one in so many.
+pub const PLACES_PER_PEER_DIVISOR: usize = 4;
+
 /// Reads of the store at a time: as many as it has readers. More wait.
 pub const STORE_READS_MAX: usize = 4;
 

@@ -4,6 +4,34 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Addresses that are never to be reached, shared by all copies: they may change while the API runs.
+#[derive(Debug, Clone, Default)]
+pub struct DenyList(Arc<RwLock<Vec<SocketAddr>>>);
+
+impl From<Vec<SocketAddr>> for DenyList {
+    fn from(addresses: Vec<SocketAddr>) -> Self {
+        Self(Arc::new(RwLock::new(addresses)))
+    }
+}
+
+impl DenyList {
+    /// Replaces all of it.
+    pub fn set(&self, addresses: Vec<SocketAddr>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// What is on it now.
+    pub fn get(&self) -> Vec<SocketAddr> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether one of them is like that.
+    pub(crate) fn any(&self, like: impl Fn(&SocketAddr) -> bool) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().any(like)
+    }
+}
 
 /// A range of addresses, `192.168.1.0/24`. A plain address is a range of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

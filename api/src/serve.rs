@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use store::Store;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -22,6 +25,7 @@ use crate::backend::Backend;
 use crate::io::WatchedIo;
 use crate::limits;
 use crate::metrics::{Metrics, Traffic};
+use crate::places::{Full, Places, peer_key};
 use crate::problem::{Kind, Problem};
 use crate::refusal::{self, RefusingIo};
 use crate::router::router;
@@ -73,11 +77,12 @@ pub async fn serve(
         metrics,
         deliverer,
         reach,
-        streams: Arc::new(Semaphore::new(limits::STREAM_CLIENTS_MAX)),
+        streams: Places::new(limits::STREAM_CLIENTS_MAX, limits::PLACES_PER_PEER_DIVISOR),
         stopping: stopping.clone(),
     });
     let router = router(app.clone());
 
+    let places = Places::new(limits::CONNECTIONS_MAX, limits::PLACES_PER_PEER_DIVISOR);
     let mut connections = JoinSet::new();
     let keeping = Arc::clone(&app);
     let webhooks = tokio::spawn(async move { keeping.deliverer.keep_up().await });
@@ -87,12 +92,18 @@ pub async fn serve(
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() >= limits::CONNECTIONS_MAX => refuse(stream),
-                Ok((stream, peer)) => {
-                    let connection =
-                        connection(stream, peer, router.clone(), traffic.clone(), stopping.clone());
-                    connections.spawn(connection);
-                }
+                Ok((stream, peer)) => match places.take(peer_key(peer.ip())) {
+                    Ok(place) => {
+                        let (router, stopping) = (router.clone(), stopping.clone());
+                        let connection =
+                            connection(stream, peer, router, traffic.clone(), stopping);
+                        connections.spawn(async move {
+                            connection.await;
+                            drop(place);
+                        });
+                    }
+                    Err(full) => refuse(stream, full),
+                },
                 Err(error) => {
                     tracing::warn!(%error, "the API can not accept a connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -116,9 +127,16 @@ pub async fn serve(
 }
 
 /// Says that there is no room, as far as the socket takes it without waiting.
-fn refuse(stream: TcpStream) {
+fn refuse(stream: TcpStream, full: Full) {
     if let Ok(mut stream) = stream.into_std() {
-        let detail = format!("{} connections are open already", limits::CONNECTIONS_MAX);
+        let max = limits::CONNECTIONS_MAX;
+        let detail = match full {
+            Full::All => format!("{max} connections are open already"),
+            Full::Peer => format!(
+                "{} connections from this address, or its /64, are open already",
+                max / limits::PLACES_PER_PEER_DIVISOR
+            ),
+        };
         let _ = stream.write(&refusal::answer(&Problem::new(Kind::Busy, detail)));
     }
 }
@@ -134,7 +152,11 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let io = WatchedIo::new(stream, traffic, limits::WRITE_TIMEOUT);
     let io = TokioIo::new(RefusingIo::new(io));
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer_key(peer.ip()));
+        router.call(request)
+    });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

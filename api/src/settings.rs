@@ -9,7 +9,7 @@ use bitcoin::Network;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, cmp::fixed_time_eq, sha256};
 
 use crate::limits;
-use crate::net::IpRange;
+use crate::net::{DenyList, IpRange};
 
 /// Settings of the API.
 #[derive(Debug, Clone)]
@@ -29,8 +29,8 @@ pub struct Settings {
     /// Ranges that webhooks may reach although they are private.
     pub webhook_allow: Vec<IpRange>,
     /// Addresses that webhooks never reach, whatever `webhook_allow` says: the nodes, and where the
-    /// server itself listens.
-    pub webhook_deny: Vec<SocketAddr>,
+    /// server itself listens. Copies of the settings share it.
+    pub webhook_deny: DenyList,
     /// The network, for addresses in decoded coinbases.
     pub network: Network,
 }
@@ -45,7 +45,7 @@ impl Settings {
             open_reads: false,
             hosts: Vec::new(),
             webhook_allow: Vec::new(),
-            webhook_deny: Vec::new(),
+            webhook_deny: DenyList::default(),
             network,
         }
     }

@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use bitcoin::{Network, ScriptBuf};
 
-use crate::checked::{Authority, Checked, ConsensusCheck, JobDeclaration, Log, Node, Payout};
+use crate::checked::{
+    Authority, Checked, ConsensusCheck, JobDeclaration, Log, Node, Payout, TemplateDistribution,
+};
 use crate::document::Places;
 use crate::error::Problem;
 use crate::keys::{self, PublicKey, SecretKey};
-use crate::raw::{Mode, NetworkName, PayoutMode, Raw, RawAuthority, RawJobDeclaration, RawPayout};
+use crate::raw::{
+    Mode, NetworkName, PayoutMode, Raw, RawAuthority, RawJobDeclaration, RawPayout,
+    RawTemplateDistribution,
+};
 use crate::{api, known, node, payout, store};
 
 /// 100 percent in basis points.
@@ -81,6 +86,14 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         Some(raw) => Some(api::check(&context, raw, job_declaration.listen, &mut warnings)?),
         None => None,
     };
+    let api_listen = api.as_ref().map(|api| ("api.listen", api.listen));
+    let template_distribution = match raw.template_distribution {
+        Some(raw) => {
+            let taken = [Some(("job_declaration.listen", job_declaration.listen)), api_listen];
+            Some(check_template_distribution(&context, &raw, &taken)?)
+        }
+        None => None,
+    };
     Ok(Checked {
         network,
         data_dir: context.resolve("data_dir", &raw.data_dir)?,
@@ -88,6 +101,7 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         payout,
         nodes,
         job_declaration,
+        template_distribution,
         store: store::check(&context, &raw.store, &mut warnings),
         events: store::check_events(&context, raw.events)?,
         api,
@@ -280,5 +294,28 @@ fn check_job_declaration(
         tx_cache_bytes: u64::from(raw.tx_cache_mb) * BYTES_PER_MB,
         max_connections: raw.max_connections as usize,
         check_node: raw.check_node,
+    })
+}
+
+fn check_template_distribution(
+    context: &Context<'_>,
+    raw: &RawTemplateDistribution,
+    taken: &[Option<(&str, SocketAddr)>],
+) -> Result<TemplateDistribution, Problem> {
+    const LISTEN: &str = "template_distribution.listen";
+    let listen = context.socket_address(LISTEN, &raw.listen, 8442)?;
+    let same = |(_, other): &(&str, SocketAddr)| *other == listen && listen.port() != 0;
+    if let Some((key, _)) = taken.iter().flatten().copied().find(same) {
+        return Err(Problem::Conflict {
+            first: format!("{} = \"{listen}\"", context.places.of(LISTEN)),
+            second: context.places.of(key).to_string(),
+            reason: "both are the same address; choose another port for one of them".to_owned(),
+        });
+    }
+    Ok(TemplateDistribution {
+        listen,
+        fee_threshold_sat: raw.fee_threshold_sat.into(),
+        min_interval: Duration::from_millis(raw.min_interval_ms.into()),
+        max_connections: raw.max_connections as usize,
     })
 }

@@ -26,6 +26,8 @@ pub struct Checked {
     pub nodes: Vec<Node>,
     /// The job declaration endpoint.
     pub job_declaration: JobDeclaration,
+    /// The template distribution endpoint; `None` without one.
+    pub template_distribution: Option<TemplateDistribution>,
     /// What is kept in `data_dir`, and for how long.
     pub store: StoreSettings,
     /// What events say of this server.
@@ -158,6 +160,19 @@ pub struct JobDeclaration {
     pub max_connections: usize,
     /// Name of the node that runs consensus checks (one of `nodes`); `None`: the active one.
     pub check_node: Option<String>,
+}
+
+/// The template distribution endpoint (SV2 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TemplateDistribution {
+    /// TCP address to listen on; not that of another endpoint.
+    pub listen: SocketAddr,
+    /// On an unchanged tip a template with at least this much more fees is sent.
+    pub fee_threshold_sat: u64,
+    /// Least time between two templates on an unchanged tip.
+    pub min_interval: Duration,
+    /// Connections at once; a further one is refused.
+    pub max_connections: usize,
 }
 
 /// When a node checks the consensus rules of a declared job (BIP 23 proposal).

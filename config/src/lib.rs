@@ -25,13 +25,13 @@ mod store;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
-    Node, Payout, RpcAuth, RpcUrl, Source, StoreSettings,
+    Node, Payout, RpcAuth, RpcUrl, Source, StoreSettings, TemplateDistribution,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};
 pub use known::NODE_DOWNLOAD_URL_VARIABLE;
 pub use load::{load, load_here, parse};
-pub use payout::{ScriptError, script as payout_script};
+pub use payout::{ScriptError, network_name, script as payout_script};
 pub use reference::{reference, reference_markdown};
 pub use secret::{REDACTED, Secret};
 

@@ -69,7 +69,7 @@ pub enum ScriptError {
 }
 
 /// The name of a network as the configuration writes it.
-pub(crate) fn network_name(network: Network) -> &'static str {
+pub fn network_name(network: Network) -> &'static str {
     match network {
         Network::Bitcoin => "mainnet",
         Network::Testnet => "testnet3",

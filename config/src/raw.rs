@@ -16,6 +16,7 @@ pub(crate) struct Raw {
     pub(crate) payout: RawPayout,
     pub(crate) node: Vec<RawNode>,
     pub(crate) job_declaration: RawJobDeclaration,
+    pub(crate) template_distribution: Option<RawTemplateDistribution>,
     pub(crate) store: RawStore,
     pub(crate) events: RawEvents,
     pub(crate) api: Option<RawApi>,
@@ -87,6 +88,15 @@ pub(crate) struct RawJobDeclaration {
     pub(crate) check_node: Option<String>,
     pub(crate) tip_grace_ms: u32,
     pub(crate) tx_cache_mb: u32,
+    pub(crate) max_connections: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTemplateDistribution {
+    pub(crate) listen: String,
+    pub(crate) fee_threshold_sat: u32,
+    pub(crate) min_interval_ms: u32,
     pub(crate) max_connections: u32,
 }
 

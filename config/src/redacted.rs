@@ -6,7 +6,9 @@ use std::time::Duration;
 use toml::Value;
 
 use crate::check::{BYTES_PER_MB, WHOLE_BP, percent};
-use crate::checked::{Api, Checked, JobDeclaration, Node, Payout, RpcAuth, StoreSettings};
+use crate::checked::{
+    Api, Checked, JobDeclaration, Node, Payout, RpcAuth, StoreSettings, TemplateDistribution,
+};
 use crate::payout::{describe, network_name};
 use crate::secret::REDACTED;
 use crate::store::SECONDS_PER_DAY;
@@ -31,6 +33,9 @@ impl Checked {
         }
         out.header("[job_declaration]");
         write_job_declaration(&self.job_declaration, &mut out);
+        if let Some(settings) = &self.template_distribution {
+            write_template_distribution(settings, &mut out);
+        }
 
         write_store(&self.store, &mut out);
         out.header("[events]");
@@ -92,6 +97,14 @@ fn write_job_declaration(settings: &JobDeclaration, out: &mut Writer) {
     }
     out.integer("tip_grace_ms", settings.tip_grace.as_millis());
     out.integer("tx_cache_mb", settings.tx_cache_bytes / BYTES_PER_MB);
+    out.integer("max_connections", settings.max_connections);
+}
+
+fn write_template_distribution(settings: &TemplateDistribution, out: &mut Writer) {
+    out.header("[template_distribution]");
+    out.text("listen", &settings.listen.to_string());
+    out.integer("fee_threshold_sat", settings.fee_threshold_sat);
+    out.integer("min_interval_ms", settings.min_interval.as_millis());
     out.integer("max_connections", settings.max_connections);
 }
 

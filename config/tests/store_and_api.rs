@@ -261,3 +261,31 @@ fn webhooks_are_let_to_ranges() {
         &["(set by JDS_API__WEBHOOK_ALLOW)"],
     );
 }
+
+#[test]
+fn templates_are_given_out_when_their_table_is_there() {
+    assert_eq!(Setup::new().ok().template_distribution, None);
+    let with = |lines: &str| Setup::new().plus(&format!("[template_distribution]\n{lines}\n"));
+    let defaults = with("").ok();
+    let settings = defaults.template_distribution.unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8442");
+    assert_eq!((settings.fee_threshold_sat, settings.max_connections), (1_000, 1_000));
+    assert_eq!(settings.min_interval.as_millis(), 5_000);
+    assert!(defaults.to_redacted_toml().contains("[template_distribution]\n"));
+    let by_variable =
+        Setup::new().load_with(&[("JDS_TEMPLATE_DISTRIBUTION__MIN_INTERVAL_MS", "100")]).unwrap();
+    assert_eq!(by_variable.template_distribution.unwrap().min_interval.as_millis(), 100);
+    with("listen = \"localhost:1\"").refused(&["template_distribution.listen", "127.0.0.1:8442"]);
+    with("listen = \"127.0.0.1:34264\"").refused(&[
+        "`template_distribution.listen`",
+        "`job_declaration.listen`",
+        "port",
+    ]);
+    with("listen = \"127.0.0.1:9332\"\n[api]").refused(&[
+        "`template_distribution.listen`",
+        "`api.listen`",
+        "port",
+    ]);
+    with("fee_threshold_sat = 0").refused(&["fee_threshold_sat", "1 to 100000000"]);
+    with("min_interval_ms = 99").refused(&["min_interval_ms", "100 to 600000"]);
+}

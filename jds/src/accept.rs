@@ -1,11 +1,11 @@
 //! The door: who gets a place, and how sockets are set up.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::{Full, Places, Traffic, peer_key};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -13,27 +13,114 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::connection;
-use crate::counts::CountedStream;
+use crate::counts::{CountedStream, Counts, Listener};
 use crate::limits::{
     ACCEPT_BACKOFF_MAX, DESCRIPTORS_RESERVED, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES,
     PLACES_PER_ADDRESS_DIVISOR, REFUSED_LOG_INTERVAL,
 };
-use crate::server::Shared;
+use crate::server::{Shared, StartError};
+use crate::templates::{self, Templates};
+
+/// What a listener is for.
+#[derive(Debug, Clone)]
+pub(crate) enum Endpoint {
+    /// Job declaration.
+    JobDeclaration,
+    /// Template distribution.
+    TemplateDistribution(Arc<Templates>),
+}
+
+impl Endpoint {
+    fn listener<'a>(&self, counts: &'a Counts) -> (&'a Listener, &'a Traffic) {
+        match self {
+            Self::JobDeclaration => (&counts.listener, &counts.traffic),
+            Self::TemplateDistribution(_) => (&counts.template_listener, &counts.template_traffic),
+        }
+    }
+
+    /// Name of its table in the configuration.
+    fn table(&self) -> &'static str {
+        match self {
+            Self::JobDeclaration => "job_declaration",
+            Self::TemplateDistribution(_) => "template_distribution",
+        }
+    }
+
+    async fn serve(
+        self,
+        stream: CountedStream<TcpStream>,
+        remote: SocketAddr,
+        shared: Arc<Shared>,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        let number = shared.next_connection();
+        match self {
+            Self::JobDeclaration => {
+                connection::serve(stream, remote, number, shared, shutdown).await;
+            }
+            Self::TemplateDistribution(templates) => {
+                let serve = templates::connection::serve;
+                serve(stream, remote, number, shared, templates, shutdown).await;
+            }
+        }
+    }
+}
+
+/// A socket that is bound and serves nobody yet.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+    table: &'static str,
+    max_connections: usize,
+}
+
+impl Listening {
+    /// As a table of the configuration says.
+    pub(crate) async fn on(
+        table: &'static str,
+        address: SocketAddr,
+        max_connections: usize,
+    ) -> Result<Self, StartError> {
+        let failed = |source| StartError::Listen { table, address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, table, max_connections })
+    }
+
+    /// The port is the one chosen by the system if 0 was configured.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Counts as up from now on, and serves as long as this is polled, until `shutdown`.
+    pub(crate) fn serve(
+        self,
+        endpoint: Endpoint,
+        shared: &Arc<Shared>,
+        shutdown: &watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let max = connections_possible(self.table, self.max_connections);
+        endpoint.listener(&shared.counts).0.up(max);
+        accept(endpoint, self.listener, Arc::clone(shared), max, shutdown.clone())
+    }
+}
 
 /// Serves every socket that gets a place, until `shutdown`; then waits for those that are open.
-pub(crate) async fn accept(
+async fn accept(
+    endpoint: Endpoint,
     listener: TcpListener,
     shared: Arc<Shared>,
     max_connections: usize,
     shutdown: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Places::new(max_connections));
+    let places = Places::new(max_connections, PLACES_PER_ADDRESS_DIVISOR);
     let mut connections = JoinSet::new();
     let mut down = shutdown.clone();
     let mut backoff = Backoff::default();
-    let mut refused = Refused::default();
-    let listening = &shared.counts.listener;
-    for number in 1u64.. {
+    let mut refused = Refused { table: endpoint.table(), count: 0, said: None };
+    let (listening, traffic) = endpoint.listener(&shared.counts);
+    loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
@@ -51,7 +138,7 @@ pub(crate) async fn accept(
             backoff = Backoff::default();
             listening.up(max_connections);
         }
-        let place = match Places::take(&places, remote.ip()) {
+        let place = match places.take(peer_key(remote.ip())) {
             Ok(place) => place,
             Err(full) => {
                 refused.note(remote.ip(), full);
@@ -59,10 +146,11 @@ pub(crate) async fn accept(
             }
         };
         prepare(&stream);
-        let stream = CountedStream::new(stream, shared.counts.traffic.clone());
+        let stream = CountedStream::new(stream, traffic.clone());
         let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
+        let endpoint = endpoint.clone();
         connections.spawn(async move {
-            connection::serve(stream, remote, number, shared, shutdown).await;
+            endpoint.serve(stream, remote, shared, shutdown).await;
             drop(place);
         });
     }
@@ -73,7 +161,7 @@ pub(crate) async fn accept(
 
 /// Raises the limit of file descriptors as far as the system lets us, and says how many
 /// connections that is good for.
-pub(crate) fn connections_possible(wanted: usize) -> usize {
+fn connections_possible(table: &str, wanted: usize) -> usize {
     let limit = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => limit,
         Err(error) => {
@@ -85,9 +173,7 @@ pub(crate) fn connections_possible(wanted: usize) -> usize {
     if possible < wanted {
         warn!(
             max_connections = wanted,
-            possible,
-            limit,
-            "job_declaration.max_connections is more than the limit of open files allows"
+            possible, limit, "{table}.max_connections is more than the limit of open files allows"
         );
     }
     wanted.min(possible.max(1))
@@ -108,72 +194,11 @@ fn prepare(stream: &TcpStream) {
     }
 }
 
-/// Places for connections: so many in all, and so many for one address, unless it is this machine
-/// (where a proxy may stand for all miners).
-#[derive(Debug)]
-struct Places {
-    max: usize,
-    max_per_address: usize,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    count: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// Which bound was met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Full {
-    All,
-    Address,
-}
-
-/// Given back on drop.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-}
-
-impl Places {
-    fn new(max: usize) -> Self {
-        let max_per_address = (max / PLACES_PER_ADDRESS_DIVISOR).max(1);
-        Self { max, max_per_address, taken: Mutex::default() }
-    }
-
-    fn take(places: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
-        let mut taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.count >= places.max {
-            return Err(Full::All);
-        }
-        let of_address = taken.by_address.entry(address).or_default();
-        if *of_address >= places.max_per_address && !address.is_loopback() {
-            return Err(Full::Address);
-        }
-        *of_address += 1;
-        taken.count += 1;
-        Ok(Place { places: Arc::clone(places), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.count = taken.count.saturating_sub(1);
-        if let Some(of_address) = taken.by_address.get_mut(&self.address) {
-            *of_address = of_address.saturating_sub(1);
-            if *of_address == 0 {
-                taken.by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
 /// Says that peers are refused, not more often than an operator can read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Refused {
+    /// Of the configuration.
+    table: &'static str,
     count: u64,
     said: Option<Instant>,
 }
@@ -185,10 +210,11 @@ impl Refused {
             return;
         }
         let why = match full {
-            Full::All => "all places are taken (job_declaration.max_connections)",
-            Full::Address => "this address has its share of the places",
+            Full::All => "all places are taken (max_connections)",
+            Full::Peer => "this address, or its /64, has its share of the places",
         };
-        warn!(%address, why, refused = self.count, "connections refused");
+        let (endpoint, refused) = (self.table, self.count);
+        warn!(%address, endpoint, why, refused, "connections refused");
         self.count = 0;
         self.said = Some(Instant::now());
     }
@@ -212,26 +238,5 @@ impl Backoff {
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(ACCEPT_BACKOFF_MAX);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_address_but_our_own_takes_more_than_its_share() {
-        let places = Arc::new(Places::new(8));
-        let stranger: IpAddr = [203, 0, 113, 7].into();
-        let held: Vec<Place> = (0..2).map(|_| Places::take(&places, stranger).unwrap()).collect();
-        assert_eq!(Places::take(&places, stranger).unwrap_err(), Full::Address);
-        let own: Vec<Place> =
-            (0..6).map(|_| Places::take(&places, IpAddr::from([127, 0, 0, 1])).unwrap()).collect();
-        let other: IpAddr = [203, 0, 113, 8].into();
-        assert_eq!(Places::take(&places, other).unwrap_err(), Full::All);
-        drop(own);
-        drop(held);
-        assert!(Places::take(&places, stranger).is_ok());
-        assert!(places.taken.lock().unwrap().by_address.is_empty(), "nothing is left behind");
     }
 }

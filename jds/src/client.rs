@@ -5,6 +5,7 @@
 
 mod error;
 pub mod template;
+pub mod templates;
 mod types;
 
 use std::{

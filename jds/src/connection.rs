@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jds_wire::{Admit, Event, FrameHeader, limits};
+use api::peer_key;
+use jds_wire::{Admit, Event, FrameDecoder, FrameHeader, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
@@ -14,7 +15,7 @@ use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 use tracing::{Instrument, debug, info, info_span};
 use validation::rejection::{Reason, Rejection};
 
-use crate::budget::{ConnectionBudget, Permit, Taking};
+use crate::budget::{ByteBudget, ConnectionBudget, Permit, Taking};
 use crate::clock;
 use crate::jobs::Declarer;
 use crate::limits::{
@@ -79,15 +80,11 @@ pub(crate) async fn serve<S>(
         };
         drop(counted);
         let _counted = shared.counts.connections.part(1);
-        let peer: Arc<str> = remote.ip().to_canonical().to_string().into();
+        let peer: Arc<str> = peer_key(remote.ip()).to_string().into();
         let declarer = Declarer::new(number, Arc::clone(&peer));
         let (read, write) = tokio::io::split(stream);
         let mut connection = Connection {
-            reader: Incoming {
-                frames: FrameReader::new(read, transport.decoder),
-                budget: ConnectionBudget::new(shared.peer_bytes.clone()),
-                frame: None,
-            },
+            reader: Incoming::new(read, transport.decoder, shared.peer_bytes.clone()),
             writer: FrameWriter::new(write, transport.encoder),
             queued: 0,
             write_deadline: None,
@@ -325,7 +322,7 @@ async fn flush<W: AsyncWrite + Unpin>(
 }
 
 /// The receiving side with its share of the byte budget.
-struct Incoming<R> {
+pub(crate) struct Incoming<R> {
     frames: FrameReader<R>,
     budget: ConnectionBudget,
     frame: Option<Arriving>,
@@ -341,9 +338,14 @@ struct Arriving {
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
+    pub(crate) fn new(stream: R, decoder: FrameDecoder, peer_bytes: ByteBudget) -> Self {
+        let budget = ConnectionBudget::new(peer_bytes);
+        Self { frames: FrameReader::new(stream, decoder), budget, frame: None }
+    }
+
     /// The next frame with its share of the budget, which is taken in step with the bytes that
     /// arrive: a header that announces megabytes takes nothing from others. Cancellation-safe.
-    async fn next(
+    pub(crate) async fn next(
         &mut self,
         admit: impl FnOnce(&FrameHeader) -> Admit,
     ) -> Result<(Event, Permit), Ended> {

@@ -18,6 +18,9 @@ use crate::journal::{Case, Timing};
 /// Name of the job declaration protocol in metrics.
 pub(crate) const JOB_DECLARATION: &str = "job_declaration";
 
+/// Name of the template distribution protocol in metrics.
+pub(crate) const TEMPLATE_DISTRIBUTION: &str = "template_distribution";
+
 /// Counters and gauges of one server.
 #[derive(Debug)]
 pub struct Counts {
@@ -31,6 +34,12 @@ pub struct Counts {
     pub traffic: Traffic,
     /// How the job declaration listener is.
     pub listener: Listener,
+    /// Template distribution connections after their handshake.
+    pub template_connections: Gauge,
+    /// Bytes of template distribution connections, as on the wire.
+    pub template_traffic: Traffic,
+    /// How the template distribution listener is, if there is one.
+    pub template_listener: Listener,
 }
 
 impl Default for Counts {
@@ -47,6 +56,9 @@ impl Counts {
             connections: Gauge::default(),
             traffic: metrics.traffic(JOB_DECLARATION),
             listener: Listener::default(),
+            template_connections: Gauge::default(),
+            template_traffic: metrics.traffic(TEMPLATE_DISTRIBUTION),
+            template_listener: Listener::default(),
             metrics,
         }
     }

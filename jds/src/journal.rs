@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use store::{
-    Batch, Change, CommitError, EventData, FloodGate, Full, RejectedTemplate, Store,
+    Batch, Change, Commit, CommitError, EventData, FloodGate, Full, RejectedTemplate, Store,
     TemplateInvalidated, TemplateProposed, TemplateRejected,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -41,6 +41,9 @@ pub struct Journal {
     overflow: mpsc::UnboundedSender<(Batch, OwnedSemaphorePermit)>,
     places: Arc<Semaphore>,
 }
+
+/// A template on its way to the store, if there is one.
+pub type Recording = Option<Commit>;
 
 impl store::HoldsJob for Job {
     fn accepted_job(&self) -> &validation::job::AcceptedJob {
@@ -76,18 +79,10 @@ impl Journal {
         EVENTS_OVERFLOW_MAX.saturating_sub(self.places.available_permits())
     }
 
-    /// Records an accepted template, its token and its events; returns when they are durable.
-    ///
-    /// # Errors
-    /// The token was used up before, by another connection or before a restart; or the store is
-    /// closed. Nothing is recorded then.
-    pub async fn accepted(
-        &self,
-        case: &Case,
-        job: &Arc<Job>,
-        timing: Timing,
-    ) -> Result<(), Rejection> {
-        let Some(store) = &self.store else { return Ok(()) };
+    /// Begins to record an accepted template, its token and its events; [`accepted`] waits for the
+    /// end of that.
+    pub fn accepting(&self, case: &Case, job: &Arc<Job>, timing: Timing) -> Recording {
+        let store = self.store.as_ref()?;
         let accepted = &job.accepted;
         let named = Named { template_hash: accepted.template_hash(), height: accepted.height() };
         let template = store::AcceptedTemplate {
@@ -100,15 +95,7 @@ impl Journal {
             request_bytes: case.bytes,
         };
         let batch = spending(case).event(proposed(case, named, timing)).accept_template(template);
-        match store.commit(batch).await {
-            Ok(_) => Ok(()),
-            // The batch can only contradict the store by its token.
-            Err(CommitError::Refused(why)) => {
-                warn!(user = case.user.name, %why, "the store refuses an accepted template");
-                Err(Rejection::new(Reason::TokenSpent))
-            }
-            Err(error @ CommitError::Closed) => Err(Rejection::new(Reason::Internal).actual(error)),
-        }
+        Some(store.commit(batch))
     }
 
     /// Records a rejected template, its token and its events; returns when they are durable. Of a
@@ -238,6 +225,24 @@ async fn hand_over_late(
             warn!(%error, "an event could not be recorded");
         }
         drop(place);
+    }
+}
+
+/// Returns when an accepted template is durable.
+///
+/// # Errors
+/// The token was used up before, by another connection or before a restart; or the store is
+/// closed. Nothing is recorded then.
+pub async fn accepted(case: &Case, recording: Recording) -> Result<(), Rejection> {
+    let Some(commit) = recording else { return Ok(()) };
+    match commit.await {
+        Ok(_) => Ok(()),
+        // The batch can only contradict the store by its token.
+        Err(CommitError::Refused(why)) => {
+            warn!(user = case.user.name, %why, "the store refuses an accepted template");
+            Err(Rejection::new(Reason::TokenSpent))
+        }
+        Err(error @ CommitError::Closed) => Err(Rejection::new(Reason::Internal).actual(error)),
     }
 }
 

@@ -30,6 +30,7 @@ mod solve;
 pub mod spent;
 mod store_settings;
 pub mod submit;
+pub mod templates;
 pub mod token;
 pub mod tx_cache;
 pub mod validator;

@@ -225,7 +225,10 @@ pub const API_BLOCKING_THREADS_MAX: usize = api::limits::STORE_READS_MAX + 2;
 /// [`api::limits::SHUTDOWN_WAIT`].
 pub const API_SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
-/// How long the start looks for the addresses of all nodes, which webhooks must not reach.
+/// How often the addresses of the nodes, which webhooks must not reach, are looked up again.
+pub const NODE_LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long such a look-up of one node may take.
 pub const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(5_000);
 
 /// Addresses that the name of one node may stand for.
@@ -255,3 +258,24 @@ pub const FOLLOW_AGAIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Accepted templates that a start takes back from the store, the newest.
 pub const RECOVERED_TEMPLATES_MAX: usize = JOBS_TOTAL_MAX / 4;
+
+/// A template on a tip that is no longer the tip is kept for that long, for solutions and requests
+/// that were under way.
+pub const STALE_TEMPLATE_KEPT: Duration = Duration::from_millis(10_000);
+
+/// Templates of nodes that are kept for what comes back for them; the oldest goes first.
+pub const TEMPLATE_VIEWS_KEPT_MAX: usize = 256;
+
+/// Memory of transactions that those hold beside each other, bytes; the oldest goes first.
+pub const TEMPLATE_VIEWS_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Different cuts of one node's template, for clients that leave different room; beyond that a
+/// client gets a smaller one that another has.
+pub const TEMPLATE_BUILDS_MAX: usize = 32;
+
+/// Requests of one template client that wait for its line; one more ends the connection.
+pub const TEMPLATE_REQUESTS_QUEUED_MAX: usize = 16;
+
+/// Messages for one template client that are encrypted together, bytes beyond which no other is
+/// added.
+pub const TEMPLATE_WRITE_BATCH_BYTES: usize = 16 * 1024;

@@ -23,7 +23,7 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// Of a connection with nobody on it yet. `peer`: its address without the port.
+    /// Of a connection with nobody on it yet. `peer`: whom bounds count it for, [`api::PeerKey`].
     pub(crate) fn new(
         journal: Arc<Journal>,
         remote: SocketAddr,

@@ -46,6 +46,7 @@ pub(crate) fn blocks(store: &dyn Store) -> Result<Vec<RecoveredBlock>, ReadError
         now_ms: i64::MAX as u64,
         min_height: u32::MAX,
         templates_max: 0,
+        user_templates_max: 0,
         spent_tokens_max: 0,
     };
     let recovered = store.recover(&only)?;
@@ -68,6 +69,7 @@ pub(crate) fn read(store: &dyn Store) -> Result<Recovered, ReadError> {
         now_ms: clock::unix_us() / 1_000,
         min_height: height.saturating_sub(JOB_DEPTH_KEPT_BLOCKS),
         templates_max: RECOVERED_TEMPLATES_MAX,
+        user_templates_max: store::limits::USER_TEMPLATES_SAFE,
         spent_tokens_max: SPENT_TOKENS_MAX,
     })?;
     tell_damage(&recovered);

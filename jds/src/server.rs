@@ -5,18 +5,18 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use config::{Checked, ConsensusCheck};
 use jds_wire::AuthorityKeys;
 use store::{RecoveredBlock, SqliteStore, Store};
 use tdp_client::{Node, TxLookup};
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::accept;
+use crate::accept::{Endpoint, Listening};
 use crate::budget::ByteBudget;
 use crate::check::Checker;
 use crate::counts::Counts;
@@ -34,6 +34,7 @@ use crate::solve::Solvers;
 use crate::spent::SpentTokens;
 use crate::store_settings::store_settings;
 use crate::submit::Submitter;
+use crate::templates::{Pace, Templates};
 use crate::token::TokenMint;
 use crate::tx_cache::TxCache;
 use crate::validator::{CheckMode, Validator};
@@ -63,14 +64,26 @@ pub struct Shared {
     pub peer_bytes: ByteBudget,
     /// What is counted of all this.
     pub counts: Arc<Counts>,
+    /// Templates for clients, if they are given out.
+    pub templates: Option<Arc<Templates>>,
+    connections: AtomicU64,
+}
+
+impl Shared {
+    /// Number of a new connection, from 1.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The listening address.
-    #[error("job_declaration.listen: can not listen on {address}: {source}")]
+    #[error("{table}.listen: can not listen on {address}: {source}")]
     Listen {
+        /// Table of the setting.
+        table: &'static str,
         /// As configured.
         address: SocketAddr,
         /// The system's reason.
@@ -113,9 +126,10 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     local_addr: SocketAddr,
+    template_addr: Option<SocketAddr>,
     shared: Arc<Shared>,
     shutdown: watch::Sender<bool>,
-    accepting: tokio::task::JoinHandle<()>,
+    accepting: JoinSet<()>,
     api: Option<Api>,
     /// What follows the nodes; ends when this is dropped.
     _tasks: JoinSet<()>,
@@ -157,16 +171,25 @@ impl Server {
         blocks: Vec<RecoveredBlock>,
     ) -> Result<Self, StartError> {
         // Whatever the configuration or the machine refuses is refused before anything begins.
-        let address = config.job_declaration.listen;
-        let listen = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let local_addr = listener.local_addr().map_err(listen)?;
+        let endpoint = &config.job_declaration;
+        let declaration =
+            Listening::on("job_declaration", endpoint.listen, endpoint.max_connections).await?;
+        let distribution = match &config.template_distribution {
+            Some(endpoint) => {
+                let (address, max) = (endpoint.listen, endpoint.max_connections);
+                Some(Listening::on("template_distribution", address, max).await?)
+            }
+            None => None,
+        };
+        let local_addr = declaration.address();
+        let template_addr = distribution.as_ref().map(Listening::address);
+        let addresses: Vec<_> = template_addr.into_iter().chain([local_addr]).collect();
         let mut tasks = JoinSet::new();
         let journal = Journal::new(store.clone(), &mut tasks);
         let shared = Arc::new(build(config, journal, &mut tasks)?);
         let api = match &config.api {
             Some(api) => {
-                let api = Api::start(config, api, &[local_addr], &shared).await;
+                let api = Api::start(config, api, &addresses, &shared).await;
                 Some(api.map_err(StartError::Api)?)
             }
             None => None,
@@ -179,21 +202,30 @@ impl Server {
             shared.submitter.finish(SHUTDOWN_GRACE).await;
             return Err(error);
         }
-        let max = accept::connections_possible(config.job_declaration.max_connections);
         let (shutdown, down) = watch::channel(false);
-        let accepting = accept::accept(listener, Arc::clone(&shared), max, down);
-        let accepting = tokio::spawn(accepting);
-        shared.counts.listener.up(max);
+        let mut accepting = JoinSet::new();
+        accepting.spawn(declaration.serve(Endpoint::JobDeclaration, &shared, &down));
+        if let (Some(distribution), Some(templates)) = (distribution, &shared.templates) {
+            let endpoint = Endpoint::TemplateDistribution(Arc::clone(templates));
+            let local_addr = distribution.address();
+            info!(%local_addr, "template distribution server listening");
+            accepting.spawn(distribution.serve(endpoint, &shared, &down));
+        }
         info!(%local_addr, authority = %shared.authority.public(), "job declaration server listening");
         tasks.spawn(follow_tip(Arc::clone(&shared)));
         tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());
         http::journal_states(&shared.nodes, &shared.journal, &mut tasks);
-        Ok(Self { local_addr, shared, shutdown, accepting, api, _tasks: tasks })
+        Ok(Self { local_addr, template_addr, shared, shutdown, accepting, api, _tasks: tasks })
     }
 
     /// Where it listens; the port is the one chosen by the system if 0 was configured.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where templates are given out, if they are.
+    pub fn template_addr(&self) -> Option<SocketAddr> {
+        self.template_addr
     }
 
     /// Where the HTTP API listens, if there is one.
@@ -215,9 +247,10 @@ impl Server {
     /// Stops accepting, ends the connections after what they were being answered, and lets
     /// submissions of found blocks come to their first answer. False when something that was
     /// acknowledged could not be written.
-    pub async fn shutdown(self) -> bool {
+    pub async fn shutdown(mut self) -> bool {
         let _ = self.shutdown.send(true);
-        if tokio::time::timeout(SHUTDOWN_GRACE, self.accepting).await.is_err() {
+        let ended = async { while self.accepting.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_GRACE, ended).await.is_err() {
             warn!("some connections did not end in time");
         }
         self.shared.submitter.finish(SHUTDOWN_GRACE).await;
@@ -306,6 +339,12 @@ fn build(
         full_template: declaration.full_template,
         coinbase_only: declaration.coinbase_only,
     });
+    let templates = config.template_distribution.as_ref().map(|settings| {
+        let (fee_threshold_sat, min_interval) = (settings.fee_threshold_sat, settings.min_interval);
+        let templates = Templates::new(config.network, Pace { fee_threshold_sat, min_interval });
+        templates.follow(&nodes, tasks);
+        templates
+    });
     Ok(Shared {
         authority,
         cert_validity: config.authority.cert_validity,
@@ -318,6 +357,8 @@ fn build(
         jobs,
         peer_bytes: ByteBudget::new(PEER_BYTES_MAX),
         counts,
+        templates,
+        connections: AtomicU64::new(0),
     })
 }
 

@@ -26,6 +26,7 @@ use crate::limits::{
 use crate::server::Shared;
 use crate::session::{OwnedSolution, Solve};
 use crate::submit::UnderWay;
+use crate::templates::{Built, NoBlock, TemplateSolution};
 
 /// The threads that look at solutions. They end when this is dropped.
 #[derive(Debug)]
@@ -41,9 +42,30 @@ pub(crate) struct SolutionTurns {
     without_block: Arc<Mutex<Bucket>>,
 }
 
+/// A solution, and what it may be for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// `PushSolution`, which names no job (SV2 6.4.9).
+    Pushed(Solve),
+    /// `SubmitSolution`, for a template of ours (SV2 7.7).
+    Submitted(Arc<Built>, TemplateSolution),
+}
+
+impl From<Solve> for Request {
+    fn from(request: Solve) -> Self {
+        Self::Pushed(request)
+    }
+}
+
+impl From<(Arc<Built>, TemplateSolution)> for Request {
+    fn from((template, solution): (Arc<Built>, TemplateSolution)) -> Self {
+        Self::Submitted(template, solution)
+    }
+}
+
 #[derive(Debug)]
 struct Task {
-    request: Solve,
+    request: Request,
     received: Instant,
     shared: Arc<Shared>,
     span: Span,
@@ -73,14 +95,14 @@ impl Solvers {
     pub(crate) async fn take_in(
         shared: &Arc<Shared>,
         turns: &SolutionTurns,
-        request: Solve,
+        request: impl Into<Request>,
         received: Instant,
     ) {
         // The semaphore is never closed.
         let turn = Arc::clone(&turns.turn).acquire_owned().await;
         let (answer, answered) = oneshot::channel();
         let task = Task {
-            request,
+            request: request.into(),
             received,
             shared: Arc::clone(shared),
             span: Span::current(),
@@ -144,8 +166,12 @@ fn serve(tasks: &Mutex<Receiver<Task>>) {
 
 /// Finds the job that the solution makes a block of, and submits that block to every node. Whether
 /// it made one that was not known.
-fn solve(shared: &Arc<Shared>, request: &Solve, received: Instant) -> bool {
-    let result = match find(shared, request) {
+fn solve(shared: &Arc<Shared>, request: &Request, received: Instant) -> bool {
+    let end = match request {
+        Request::Pushed(request) => find(shared, request),
+        Request::Submitted(template, solution) => of_template(shared, template, solution),
+    };
+    let result = match end {
         End::Block(block) => match shared.submitter.submit(block, received) {
             true => BLOCK,
             false => KNOWN,
@@ -225,6 +251,41 @@ fn find(shared: &Shared, request: &Solve) -> End {
         "a solution makes a block of none of the jobs"
     );
     End::None(tried)
+}
+
+/// The user in whose name blocks of template distribution are recorded: the protocol has no users,
+/// and what a client calls itself could be anybody's name.
+const TEMPLATE_USER: &str = "template-distribution";
+
+/// The block that a solution makes of the template that it is for.
+fn of_template(shared: &Shared, template: &Built, solution: &TemplateSolution) -> End {
+    // Our own word on the target.
+    let tip = *template.tip();
+    let judged_by = shared.nodes.tip_by_hash(&tip.hash).unwrap_or(tip);
+    let bits = judged_by.next_bits.at(solution.ntime);
+    let found = template.header(solution, bits).and_then(|(header, coinbase)| {
+        let hash = header.block_hash();
+        // The same solution again does not make us write a block each time.
+        if shared.submitter.knows(&hash) {
+            return Ok(End::Known(hash));
+        }
+        let block = template.block(header, &coinbase)?;
+        let reward: u64 =
+            coinbase.output.iter().fold(0, |sum, out| sum.saturating_add(out.value.to_sat()));
+        Ok(End::Block(NewBlock {
+            user: TEMPLATE_USER.into(),
+            height: tip.next_height(),
+            template_source: TemplateSource::Pool,
+            template_hash: None,
+            reward_sat: reward,
+            block: Arc::new(block),
+        }))
+    });
+    found.unwrap_or_else(|error| {
+        warn!(template = template.id(), %error, "a solution makes no block of its template");
+        let above_target = usize::from(error == NoBlock::AboveTarget);
+        End::None(Tried { above_target, ..Tried::default() })
+    })
 }
 
 impl Search<'_> {

@@ -23,6 +23,7 @@ pub(crate) fn store_settings(config: &config::Checked) -> Settings {
     };
     Settings {
         dir: config.data_dir.clone(),
+        network: config::network_name(config.network).to_owned(),
         source: config.events.source.clone(),
         stall_after: kept.stall_after,
         retention,
@@ -64,7 +65,8 @@ mod tests {
     /// The figures of the reference are those of the store.
     #[test]
     fn the_defaults_of_the_configuration_are_those_of_the_store() {
-        assert_eq!(settings(""), Settings::new("/somewhere"));
+        let expected = Settings { network: "regtest".to_owned(), ..Settings::new("/somewhere") };
+        assert_eq!(settings(""), expected);
     }
 
     #[test]
@@ -88,6 +90,7 @@ mod tests {
         let default = Retention::default();
         let expected = Settings {
             dir: "/somewhere".into(),
+            network: "regtest".to_owned(),
             source: "here".to_owned(),
             stall_after: Duration::from_millis(1_234),
             database_bytes_max: 3 * MB,

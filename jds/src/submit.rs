@@ -9,6 +9,8 @@ mod notes;
 mod record;
 mod resume;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod to_node;
 mod under_way;
 

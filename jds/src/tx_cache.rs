@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bitcoin::Wtxid;
-use validation::keyed::KeyedMap;
+use bitcoin::hashes::Hash;
+use validation::keyed::{Keyed, ShortId, ShortIdMap};
 use validation::tx::Tx;
 
 /// Shared cache of transactions.
@@ -23,10 +24,12 @@ pub struct TxCache {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Keyed, because an accepted job may bring in ids that its miner has searched for.
-    entries: KeyedMap<Wtxid, Entry>,
+    /// Keyed, because an accepted job may bring in ids that its miner has searched for. Of two
+    /// transactions with the same short id the second stays out.
+    entries: ShortIdMap<Entry>,
+    keyed: Keyed,
     /// Arrival order, for eviction with a second chance.
-    order: VecDeque<Wtxid>,
+    order: VecDeque<ShortId>,
     bytes: usize,
 }
 
@@ -60,17 +63,24 @@ impl TxCache {
     /// The transaction with this wtxid, if known.
     pub fn get(&self, wtxid: &Wtxid) -> Option<Arc<Tx>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        inner.entries.get(wtxid).map(Entry::touch)
+        let entry = inner.entries.get(&inner.keyed.short(wtxid.as_byte_array()));
+        entry.filter(|entry| entry.tx.wtxid() == *wtxid).map(Entry::touch)
     }
 
     /// All of a list at once, in its order, under one lock.
     pub fn get_all(&self, wtxids: &[Wtxid]) -> Vec<Option<Arc<Tx>>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        let found: Vec<_> = wtxids.iter().map(|wtxid| inner.entries.get(wtxid)).collect();
-        // Counting an owner up waits until the counter is in the processor's cache, one after the
-        // other; many reads wait at the same time. So they are read first.
+        // Each step reads memory that is not at hand. In short loops the processor has many such reads
+        // under way at a time; looked up one by one, each transaction would wait for its own.
+        let keys = wtxids.iter().map(|wtxid| inner.keyed.short(wtxid.as_byte_array()));
+        let keys: Vec<ShortId> = keys.collect();
+        let found: Vec<_> = keys.iter().map(|key| inner.entries.get(key)).collect();
+        // Counting an owner up would wait, too: the counters are read first.
         black_box(found.iter().flatten().map(|entry| Arc::strong_count(&entry.tx)).max());
-        let found: Vec<_> = found.into_iter().map(|entry| entry.map(Entry::touch)).collect();
+        let found = found.into_iter().zip(wtxids).map(|(entry, wtxid)| {
+            entry.filter(|entry| entry.tx.wtxid() == *wtxid).map(Entry::touch)
+        });
+        let found: Vec<_> = found.collect();
         drop(inner);
         let hits = found.iter().flatten().count();
         self.metrics.cache("transactions", hits as u64, (found.len() - hits) as u64);
@@ -81,13 +91,13 @@ impl TxCache {
     pub fn insert_all(&self, txs: impl IntoIterator<Item = Arc<Tx>>) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         for tx in txs {
-            let wtxid = tx.wtxid();
-            if inner.entries.contains_key(&wtxid) {
+            let key = inner.keyed.short(tx.wtxid().as_byte_array());
+            if inner.entries.contains_key(&key) {
                 continue;
             }
             inner.bytes += tx.memory_bytes();
-            inner.order.push_back(wtxid);
-            inner.entries.insert(wtxid, Entry { tx, used: AtomicBool::new(false) });
+            inner.order.push_back(key);
+            inner.entries.insert(key, Entry { tx, used: AtomicBool::new(false) });
         }
         self.evict(&mut inner);
     }
@@ -101,14 +111,14 @@ impl TxCache {
     /// Drops entries in order of arrival; one used since it was last looked at is passed over.
     fn evict(&self, inner: &mut Inner) {
         while inner.bytes > self.bytes_max {
-            let Some(wtxid) = inner.order.pop_front() else { return };
-            let Some(entry) = inner.entries.get(&wtxid) else { continue };
+            let Some(key) = inner.order.pop_front() else { return };
+            let Some(entry) = inner.entries.get(&key) else { continue };
             if entry.used.swap(false, Ordering::Relaxed) {
-                inner.order.push_back(wtxid);
+                inner.order.push_back(key);
                 continue;
             }
             inner.bytes = inner.bytes.saturating_sub(entry.tx.memory_bytes());
-            inner.entries.remove(&wtxid);
+            inner.entries.remove(&key);
         }
     }
 }
@@ -127,7 +137,7 @@ impl Entry {
 mod tests {
     use bitcoin::{
         Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
-        absolute::LockTime, hashes::Hash, transaction::Version,
+        absolute::LockTime, transaction::Version,
     };
 
     use super::*;

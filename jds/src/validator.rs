@@ -19,7 +19,7 @@ use pass::{Pass, Rulings, Verdict};
 use crate::check::{Checked, Checker};
 use crate::counts::Counts;
 use crate::jobs::{Job, Jobs};
-use crate::journal::{Case, Journal, Timing};
+use crate::journal::{self, Case, Journal, Recording, Timing};
 use crate::limits::CHECK_WAIT_MAX;
 use crate::nodes::Nodes;
 use crate::tx_cache::TxCache;
@@ -92,8 +92,7 @@ impl Validator {
 
     /// Ends a declaration whose transactions did not come as they should.
     pub async fn give_up(&self, draft: Box<Draft>, rejection: Rejection) -> Outcome {
-        let verdict =
-            Verdict { named: Some(draft.named()), timing: draft.timing(), result: Err(rejection) };
+        let verdict = Verdict::after(Some(draft.named()), draft.timing(), Err(rejection));
         self.conclude(&draft.case(), verdict).await
     }
 
@@ -132,7 +131,7 @@ impl Validator {
 
     async fn look_again(&self, draft: Box<Draft>, answer: Vec<Vec<u8>>) -> Verdict {
         let (named, timing) = (draft.named(), draft.timing());
-        let refused = |rejection| Verdict { named: Some(named), timing, result: Err(rejection) };
+        let refused = |rejection| Verdict::after(Some(named), timing, Err(rejection));
         let Some(tip) = self.nodes.tip() else { return refused(no_tip()) };
         // Before the transactions: a miner whose own tip moved may no longer have them.
         let (next, height) = (tip.next_height(), named.height);
@@ -159,7 +158,7 @@ impl Validator {
 
     /// Makes a verdict durable, after the node's word where the answer waits for that.
     async fn record(&self, case: &Case, verdict: Verdict) -> Outcome {
-        let Verdict { named, timing, result } = verdict;
+        let Verdict { named, timing, result, recording } = verdict;
         let (missing, mut checked) = (timing.missing, None);
         let refusal = match result {
             Err(rejection) => rejection,
@@ -175,7 +174,7 @@ impl Validator {
                 };
                 match refusal {
                     Some(rejection) => rejection,
-                    None => match self.accept(case, &job, timing).await {
+                    None => match self.accept(case, &job, timing, recording).await {
                         Ok(()) => return Outcome::Accepted { job, missing, checked },
                         Err(rejection) => {
                             job.withdraw(rejection.reason.as_str().to_owned());
@@ -191,10 +190,17 @@ impl Validator {
     }
 
     /// Makes an acceptance durable, and keeps the job if that was not done with the verdict.
-    async fn accept(&self, case: &Case, job: &Arc<Job>, timing: Timing) -> Result<(), Rejection> {
+    async fn accept(
+        &self,
+        case: &Case,
+        job: &Arc<Job>,
+        timing: Timing,
+        recording: Recording,
+    ) -> Result<(), Rejection> {
         let rulings = self.rulings();
         let kept = rulings.at_once;
-        self.journal.accepted(case, job, timing).await?;
+        let recording = recording.or_else(|| self.journal.accepting(case, job, timing));
+        journal::accepted(case, recording).await?;
         if !kept {
             let job = Arc::clone(job);
             on_cpu(&self.cpu, move || rulings.keep(&job, timing.missing)).await?;
@@ -215,6 +221,7 @@ impl Validator {
             jobs: Arc::clone(&self.jobs),
             cache: Arc::clone(&self.cache),
             cpu: Arc::clone(&self.cpu),
+            journal: Arc::clone(&self.journal),
             at_once: !matches!(self.checker, Some((_, CheckMode::Before))),
         }
     }

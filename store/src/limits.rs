@@ -63,8 +63,12 @@ pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// Batches kept in memory in volatile mode.
 pub const VOLATILE_BATCHES_MAX: usize = 20_000;
 
-/// Accepted templates among them: each may own megabytes.
+/// Accepted templates among them.
 pub const VOLATILE_TEMPLATES_MAX: usize = 256;
+
+/// Bytes of transactions among them that no node had when they were declared: those are whose
+/// memory nobody else may hold. The newest template is kept whatever its size.
+pub const VOLATILE_OWN_BYTES_MAX: usize = 128 << 20;
 
 /// Found blocks among them: up to 4 MB each.
 pub const VOLATILE_BLOCKS_MAX: usize = 16;
@@ -75,10 +79,19 @@ pub(crate) const LISTS_CACHED_MAX: usize = 1_024;
 /// Lists that are written as changes to one complete list, before the next complete one.
 pub(crate) const LIST_DELTAS_MAX: u32 = 64;
 
+/// Newest templates of each user that others do not displace, as long as a block may still come of
+/// them.
+pub const USER_TEMPLATES_SAFE: usize = 64;
+
+/// Blocks below the newest accepted template's that a block may still come of.
+pub(crate) const LIVE_DEPTH_BLOCKS: u32 = 2;
+
 /// Spent tokens that are kept when nobody says how many.
 pub const SPENT_TOKENS_MAX: u64 = 1_000_000;
 
-/// Users of whom totals are kept although they never had an accepted share.
+/// Users of whom totals are kept although they never had an accepted share and never found a block;
+/// those with accepted templates before those without. At this many users a connection alone makes
+/// no row.
 pub const USERS_MAX: usize = 100_000;
 
 /// Rows that one step of retention deletes, so that commits wait for a few milliseconds at most.

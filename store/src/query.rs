@@ -251,7 +251,7 @@ pub struct Aggregate {
     pub blocks_found: u64,
 }
 
-/// What is known of a user since ever, with the progress towards badges.
+/// What is known of a user for as long as totals of the user are kept, with the progress towards badges.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MinerSummary {
     /// User identity.
@@ -292,6 +292,9 @@ pub struct RecoverQuery {
     pub min_height: u32,
     /// The newest so many of them.
     pub templates_max: usize,
+    /// The newest so many of each user: whoever declares much displaces only what is his. Below
+    /// `templates_max` all users' newest come first, then all users' second newest, and so on.
+    pub user_templates_max: usize,
     /// The newest so many spent tokens; see [`Recovered::spent_floor`] for the others.
     pub spent_tokens_max: usize,
 }
@@ -303,6 +306,7 @@ impl RecoverQuery {
         now_ms: 0,
         min_height: 0,
         templates_max: usize::MAX >> 1,
+        user_templates_max: usize::MAX >> 1,
         spent_tokens_max: (usize::MAX >> 1) - 1,
     };
 }

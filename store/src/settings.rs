@@ -13,6 +13,9 @@ pub const STORE_STALL_MS_DEFAULT: u64 = 2_000;
 pub struct Settings {
     /// Data directory, which must exist. The store owns `jds.sqlite` and `jds.stream` in it.
     pub dir: PathBuf,
+    /// Name of the network, which the database keeps from its first start on: one of another
+    /// network is not opened. Empty: not looked at.
+    pub network: String,
     /// `source` of the events.
     pub source: String,
     /// How long commits wait for a disk that fails before they are acknowledged as volatile
@@ -30,6 +33,7 @@ impl Settings {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            network: String::new(),
             source: "hosted".to_owned(),
             stall_after: Duration::from_millis(STORE_STALL_MS_DEFAULT),
             retention: Retention::default(),

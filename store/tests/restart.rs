@@ -294,3 +294,24 @@ fn files_of_others_are_refused_unharmed() {
     let missing = SqliteStore::open(Settings::new(dir.path().join("missing"))).unwrap_err();
     assert!(matches!(missing, OpenError::File { .. }), "{missing}");
 }
+
+#[test]
+fn a_database_of_another_network_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let on = |network: &str| {
+        SqliteStore::open(Settings { network: network.to_owned(), ..Settings::new(dir.path()) })
+    };
+    // One from before networks were noted belongs to the first that comes.
+    write(&open(dir.path()), 3);
+    write(&on("regtest").unwrap(), 1);
+    let before = fs::read(dir.path().join("jds.sqlite")).unwrap();
+    let error = on("mainnet").unwrap_err();
+    assert!(matches!(error, OpenError::OtherNetwork { .. }), "{error}");
+    let (text, dir_text) = (error.to_string(), dir.path().display().to_string());
+    for name in ["regtest", "mainnet", "data_dir", &dir_text] {
+        assert!(text.contains(name), "{name} is not in: {text}");
+    }
+    assert_eq!(fs::read(dir.path().join("jds.sqlite")).unwrap(), before, "it stays as it is");
+    assert_eq!(all_events(&on("regtest").unwrap()).len(), 4);
+    assert_eq!(all_events(&open(dir.path())).len(), 4);
+}

@@ -11,10 +11,12 @@ use common::{
     KEEP_ALL, NOW_MS, all_events, assert_counted, assert_same_job, block, commit, job, numbered,
     rejected, share, size, template, txs,
 };
+use rusqlite::{Connection, params};
+use store::limits::{USER_TEMPLATES_SAFE, USERS_MAX};
 use store::{
-    Batch, BlockState, Change, Cursor, EventFilter, Keep, Period, ReadError, RecoverQuery,
-    Retention, Settings, SharesQuery, SqliteStore, Store, TemplateFilter, TemplateRef,
-    TemplateSource,
+    Batch, BlockState, Change, Cursor, EventFilter, Keep, MinerConnected, NewBlock, Period,
+    ReadError, RecoverQuery, Retention, Role, Settings, SharesQuery, SqliteStore, Store,
+    TemplateFilter, TemplateRef, TemplateSource,
 };
 use validation::job::AcceptedJob;
 
@@ -256,6 +258,125 @@ fn too_many_spent_tokens_go_and_stay_spent() {
     store.retain(NOW_MS + DAY_MS + 1).unwrap();
     let recovered = store.recover(&RecoverQuery { now_ms: NOW_MS, ..RECOVER }).unwrap();
     assert_eq!((recovered.spent_tokens, recovered.spent_floor), (vec![], 1_300));
+}
+
+/// Whoever declares much, or much that is made up, displaces nobody's live templates.
+#[test]
+fn a_busy_peer_displaces_only_its_own_templates() {
+    let dir = tempfile::tempdir().unwrap();
+    let few = |number: u64| txs(number * 3..number * 3 + 3);
+    let honest: Vec<_> =
+        (0..3).map(|turn| job(200 + turn, turn, few(1_000_000 + u64::from(turn)))).collect();
+    // As many bytes of rows as some 150 templates take, and of transactions as some 100 do.
+    let templates = Keep { age_ms: u64::MAX, bytes: 120_000 };
+    let transactions = Keep { age_ms: u64::MAX, bytes: 100_000 };
+    let store = open(dir.path(), Retention { templates, transactions, ..KEEP_ALL });
+    for old in 0..50 {
+        let job = job(150, old, few(2_000_000 + u64::from(old)));
+        commit(&store, Batch::new(NOW_MS).accept_template(template("alice", job)));
+    }
+    for job in &honest {
+        commit(&store, Batch::new(NOW_MS).accept_template(template("alice", job.clone())));
+    }
+    for number in 0..400_u64 {
+        let job = job(202, number as u32, few(number));
+        let _written = store.commit(Batch::new(NOW_MS).accept_template(template("mallory", job)));
+    }
+    commit(&store, Batch::new(NOW_MS));
+    let fair = RecoverQuery { templates_max: 5, ..RECOVER };
+    let of_alice = |query: &RecoverQuery| {
+        let recovered = store.recover(query).unwrap();
+        assert_eq!(recovered.damaged, Vec::<String>::new());
+        let (alice, others): (Vec<_>, Vec<_>) =
+            recovered.templates.into_iter().partition(|template| template.user == "alice");
+        (alice, others.len())
+    };
+    let (alice, others) = of_alice(&fair);
+    assert_eq!((alice.len(), others), (2, 3), "users take turns");
+    assert_same_job(&alice[1].job, &honest[2]);
+    let (alice, others) = of_alice(&RecoverQuery { user_templates_max: 10, ..RECOVER });
+    assert_eq!((alice.len(), others), (10, 10));
+
+    store.retain(NOW_MS).unwrap();
+    let sizes = store.sizes().unwrap();
+    assert!(size(&sizes, "templates").1 <= templates.bytes, "{sizes:?}");
+    assert!(size(&sizes, "transactions").1 <= transactions.bytes, "{sizes:?}");
+    assert_counted(dir.path(), &sizes);
+    let (alice, others) = of_alice(&RECOVER);
+    assert_eq!(alice.len(), 3, "old heights go first, live ones stay");
+    for (template, job) in alice.iter().zip(&honest) {
+        assert_same_job(&template.job, job);
+    }
+    assert!(others >= USER_TEMPLATES_SAFE, "{others}: everybody keeps as many");
+}
+
+/// Names are free: a stranger who brings ever new ones erases nobody who has done something.
+#[test]
+fn too_many_users_go_without_those_who_earned_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), KEEP_ALL);
+    let accept = |user: &str, at_ms| {
+        Batch::new(at_ms).accept_template(template(user, job(200, 1, txs(0..1))))
+    };
+    let connected = |user: &str| MinerConnected {
+        user: Some(user.to_owned()),
+        connection_id: 1,
+        remote: "127.0.0.1:1".to_owned(),
+        role: Role::JobDeclaration,
+        flags: 1,
+        job_negotiation: true,
+        reason: None,
+    };
+    commit(&store, Batch::of_event(NOW_MS, connected("alice")));
+    commit(&store, accept("alice", NOW_MS));
+    commit(&store, Batch::new(NOW_MS).share(share("bob", 1, TemplateSource::Pool)));
+    commit(
+        &store,
+        Batch::new(NOW_MS)
+            .change(Change::FindBlock(NewBlock { user: "carol".into(), ..block(1, 100) })),
+    );
+    drop(store);
+    // Later than everybody else: names alone, and many that have one template each.
+    let database = Connection::open(dir.path().join("jds.sqlite")).unwrap();
+    let fill = |name: &str, count: usize, templates: u32| {
+        let sql = "INSERT INTO users (user_id, first_seen, last_seen, templates_accepted_total)
+             SELECT format('%s-%06d', ?1, value), ?2, ?2 + value, ?3
+             FROM (WITH RECURSIVE n (value) AS
+                 (SELECT 0 UNION ALL SELECT value + 1 FROM n LIMIT ?4) SELECT value FROM n)";
+        database.execute(sql, params![name, NOW_MS + 1, templates, count]).unwrap();
+        let sql = "UPDATE table_sizes SET (rows, bytes) = (SELECT count(*),
+                 sum(octet_length(user_id)) + 150 * count(*) FROM users) WHERE name = 'users'";
+        database.execute(sql, []).unwrap();
+    };
+    fill("idle", USERS_MAX, 0);
+    let store = open(dir.path(), KEEP_ALL);
+    store.retain(NOW_MS).unwrap();
+    let sizes = store.sizes().unwrap();
+    assert_eq!(size(&sizes, "users").0, USERS_MAX as u64);
+    assert_counted(dir.path(), &sizes);
+    let alice = store.miner("alice").unwrap().expect("she has an accepted template");
+    assert_eq!((alice.templates_accepted_total, alice.node_runner_at), (1, Some(NOW_MS)));
+    assert!(store.miner("bob").unwrap().is_some() && store.miner("carol").unwrap().is_some());
+    assert_eq!(store.miner("idle-000002").unwrap(), None, "the longest unseen");
+
+    // Full: a name alone gets no place, whoever declares gets one at once.
+    commit(&store, Batch::of_event(NOW_MS, connected("dave")));
+    assert_eq!(store.miner("dave").unwrap(), None);
+    commit(&store, accept("dave", NOW_MS + 2));
+    let dave = store.miner("dave").unwrap().unwrap();
+    assert_eq!((dave.templates_accepted_total, dave.node_runner_at), (1, Some(NOW_MS + 2)));
+    drop(store);
+
+    // Names with a template each take the place of other such, the longest unseen first, and
+    // never that of somebody with shares or blocks.
+    database.execute("DELETE FROM users WHERE user_id LIKE 'idle-%'", []).unwrap();
+    fill("cheap", USERS_MAX, 1);
+    let store = open(dir.path(), KEEP_ALL);
+    store.retain(NOW_MS).unwrap();
+    assert_eq!(size(&store.sizes().unwrap(), "users").0, USERS_MAX as u64);
+    assert_eq!(store.miner("alice").unwrap(), None);
+    assert!(store.miner("bob").unwrap().is_some() && store.miner("carol").unwrap().is_some());
+    assert_counted(dir.path(), &store.sizes().unwrap());
 }
 
 /// Transactions are deleted while new templates name the very same ones.

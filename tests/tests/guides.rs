@@ -230,13 +230,38 @@ async fn the_guide_lists_every_metric() {
     assert_eq!(first_column(section(&page("api.md").1, "Metrics")), metrics);
 }
 
+/// A supervisor that kills earlier cuts off an end in order.
+#[test]
+fn operations_say_how_long_an_end_in_order_takes() {
+    let (_, page) = page("operations.md");
+    let text = section(&page, "An end in order");
+    let grace = jds::limits::SHUTDOWN_GRACE.as_secs();
+    let rows = text.lines().filter(|line| line.ends_with(&format!("| {grace} s |"))).count();
+    assert_eq!(rows, 4, "one for each part of the end");
+    let all = rows as u64 * grace;
+    assert!(text.contains(&format!("more than {all} seconds")), "{text}");
+    for setting in ["stop_grace_period: ", "TimeoutStopSec="] {
+        let seconds = text.split_once(setting).unwrap().1;
+        let seconds: String = seconds.chars().take_while(char::is_ascii_digit).collect();
+        assert!(seconds.parse::<u64>().unwrap() > all, "{setting}");
+    }
+}
+
 #[test]
 fn the_guide_states_the_limits_of_the_code() {
     use api::limits as of_api;
     let ms = |duration: Duration| format!("{} s", duration.as_secs());
     let rows = [
         ("connections", of_api::CONNECTIONS_MAX.to_string()),
+        (
+            "connections of one address (of IPv6: of one /64) other than this machine",
+            (of_api::CONNECTIONS_MAX / of_api::PLACES_PER_PEER_DIVISOR).to_string(),
+        ),
         ("readers of the stream, and long polls, together", of_api::STREAM_CLIENTS_MAX.to_string()),
+        (
+            "readers and long polls of one address other than this machine",
+            (of_api::STREAM_CLIENTS_MAX / of_api::PLACES_PER_PEER_DIVISOR).to_string(),
+        ),
         ("reads of the store at the same time; more wait", of_api::STORE_READS_MAX.to_string()),
         ("how long they wait", ms(of_api::STORE_READ_WAIT)),
         ("head of a request", format!("{} bytes", of_api::CONNECTION_BUFFER_BYTES)),

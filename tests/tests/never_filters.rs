@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bitcoin::Transaction;
-use config::{Checked, JobDeclaration};
+use config::{Checked, JobDeclaration, TemplateDistribution};
 use jds_tests::{Miner, Setup, Work, World, accepted};
 use signet::FillSpec;
 use signet::kinds::{Kind, Sample};
@@ -162,6 +162,15 @@ fn no_setting_is_about_the_content_of_blocks() {
             tx_cache_bytes: _,
             max_connections: _,
             check_node: _,
+        } = settings;
+    };
+    // Which templates there are is the node's matter; how often they are sent is not about content.
+    let _fields_of_template_distribution = |settings: TemplateDistribution| {
+        let TemplateDistribution {
+            listen: _,
+            fee_threshold_sat: _,
+            min_interval: _,
+            max_connections: _,
         } = settings;
     };
     let _payout = |checked: Checked| match checked.payout {

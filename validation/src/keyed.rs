@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
 /// A map from ids.
 pub type KeyedMap<K, V> = HashMap<K, V, Keyed>;
@@ -84,11 +84,52 @@ impl Keyed {
         hasher.state
     }
 
+    /// What stands for an id in a [`ShortIdMap`].
+    pub fn short(&self, id: &[u8; 32]) -> ShortId {
+        let end = id.last_chunk().map_or(0, |end| u64::from_le_bytes(*end));
+        ShortId { hash: self.id(id), end }
+    }
+
     /// Hash of a numbered part of something with this hash.
     pub(crate) fn part(&self, hash: u64, number: u32) -> u64 {
         let mut hasher = KeyedHasher { state: hash, factor: self.factor };
         hasher.write_u32(number);
         hasher.state
+    }
+}
+
+/// 128 bits that stand for an id: its keyed hash, and its end. Whoever makes two ids that end alike
+/// still meets the hash with a chance of one in 2^64 or so; who looks up must compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShortId {
+    hash: u64,
+    end: u64,
+}
+
+/// A map by short ids, all made with the same key.
+pub type ShortIdMap<V> = HashMap<ShortId, V, BuildHasherDefault<Hashed>>;
+
+impl Hash for ShortId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// The hasher of what is a hash already.
+#[derive(Debug, Default)]
+pub struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -179,6 +220,14 @@ mod tests {
     #[test]
     fn every_byte_counts() {
         let keyed = Keyed::default();
+        let short: HashSet<ShortId> = (0..32)
+            .map(|position| {
+                let mut id = [0; 32];
+                id[position] = 1;
+                keyed.short(&id)
+            })
+            .collect();
+        assert_eq!(short.len(), 32);
         let mut seen = HashSet::new();
         for position in 0..32 {
             let mut id = [0; 32];

@@ -17,7 +17,7 @@ pub mod declared;
 mod height;
 pub mod job;
 pub mod keyed;
-mod merkle;
+pub mod merkle;
 pub mod payout;
 pub mod precheck;
 pub mod rejection;

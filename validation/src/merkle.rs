@@ -21,7 +21,8 @@ impl WitnessRoot {
     }
 }
 
-fn witness_root(wtxids: &[Wtxid]) -> [u8; 32] {
+/// The bytes of [`WitnessRoot::of`].
+pub fn witness_root(wtxids: &[Wtxid]) -> [u8; 32] {
     let mut level = Vec::with_capacity(wtxids.len() + 2);
     level.push([0; 32]);
     level.extend(wtxids.iter().map(|wtxid| wtxid.to_byte_array()));
@@ -32,7 +33,7 @@ fn witness_root(wtxids: &[Wtxid]) -> [u8; 32] {
 }
 
 /// The hashes beside the path of the first leaf, bottom up. `others` are the leaves after it.
-pub(crate) fn branch_of_first(others: impl ExactSizeIterator<Item = [u8; 32]>) -> Vec<[u8; 32]> {
+pub fn branch_of_first(others: impl ExactSizeIterator<Item = [u8; 32]>) -> Vec<[u8; 32]> {
     // The first leaf is unknown: a zero stands in its place and never reaches the branch.
     let mut level = Vec::with_capacity(others.len() + 2);
     level.push([0; 32]);
@@ -46,7 +47,7 @@ pub(crate) fn branch_of_first(others: impl ExactSizeIterator<Item = [u8; 32]>) -
 }
 
 /// Root from the first leaf and [`branch_of_first`].
-pub(crate) fn root_from_branch(first: [u8; 32], branch: &[[u8; 32]]) -> [u8; 32] {
+pub fn root_from_branch(first: [u8; 32], branch: &[[u8; 32]]) -> [u8; 32] {
     branch.iter().fold(first, |left, right| {
         let mut pair = [0; 64];
         let (halves, _) = pair.as_chunks_mut();

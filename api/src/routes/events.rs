@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::App;
 use crate::extract::Query;
 use crate::limits;
+use crate::places::PeerKey;
 use crate::problem::{Kind, Problem, ProblemView};
 
 /// Media type of one JSON document a line.
@@ -181,6 +182,7 @@ impl Follow {
 )]
 pub(crate) async fn events(
     State(app): State<App>,
+    Extension(peer): Extension<PeerKey>,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -198,7 +200,7 @@ pub(crate) async fn events(
     let page = if wait_ms == 0 {
         follow.read().await?
     } else {
-        let _place = super::stream::place(&app)?;
+        let _place = super::stream::place(&app, peer)?;
         follow.wait(Instant::now() + Duration::from_millis(wait_ms)).await?
     };
     if ndjson {

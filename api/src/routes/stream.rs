@@ -7,13 +7,12 @@ use std::convert::Infallible;
 use std::fmt::Write;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
 use store::EventPage;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
@@ -21,6 +20,7 @@ use super::events::{Follow, filter, start};
 use crate::app::App;
 use crate::extract::Query;
 use crate::limits;
+use crate::places::{Full, PeerKey, Place};
 use crate::problem::{Kind, Problem, ProblemView};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -46,9 +46,16 @@ pub(crate) struct StreamQuery {
 }
 
 /// A place among those who wait for events.
-pub(crate) fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
-    app.streams.clone().try_acquire_owned().map_err(|_| {
-        let detail = format!("{} readers wait for events already", limits::STREAM_CLIENTS_MAX);
+pub(crate) fn place(app: &App, peer: PeerKey) -> Result<Place, Problem> {
+    app.streams.take(peer).map_err(|full| {
+        let max = limits::STREAM_CLIENTS_MAX;
+        let detail = match full {
+            Full::All => format!("{max} readers wait for events already"),
+            Full::Peer => format!(
+                "{} readers from this address, or its /64, wait for events already",
+                max / limits::PLACES_PER_PEER_DIVISOR
+            ),
+        };
         Problem::new(Kind::Busy, detail)
     })
 }
@@ -77,6 +84,7 @@ pub(crate) fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
 )]
 pub(crate) async fn event_stream(
     State(app): State<App>,
+    Extension(peer): Extension<PeerKey>,
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -87,7 +95,7 @@ pub(crate) async fn event_stream(
     };
     let cursor = start(&app, last.or(query.after.as_deref()))?;
     let filter = filter(query.types.as_deref())?;
-    let place = place(&app)?;
+    let place = place(&app, peer)?;
     let mut follow = Follow::new(app.clone(), cursor, filter, limits::EVENTS_PER_STREAM_READ);
     // Read before the answer begins: only then can it still be 410.
     let first = follow.read().await?;
@@ -107,7 +115,7 @@ struct Feed {
     follow: Follow,
     head: Option<String>,
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Feed {

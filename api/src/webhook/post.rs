@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::app::now_ms;
 use crate::limits;
-use crate::net::{IpRange, is_public, is_this_machine};
+use crate::net::{DenyList, IpRange, is_public, is_this_machine};
 use crate::settings::Settings;
 
 /// When a delivery was signed, Unix seconds.
@@ -37,7 +37,7 @@ fn signature(secret: &str, timestamp_s: u64, body: &[u8]) -> String {
 #[derive(Debug, Clone)]
 pub(crate) struct Reach {
     allow: Vec<IpRange>,
-    deny: Vec<SocketAddr>,
+    deny: DenyList,
 }
 
 impl Reach {
@@ -53,7 +53,7 @@ impl Reach {
                 && (denied.ip().to_canonical() == address.ip().to_canonical()
                     || (is_this_machine(*denied) && is_this_machine(address)))
         };
-        if self.deny.iter().any(same) {
+        if self.deny.any(same) {
             return Some(format!("{address} is one of the nodes, or this server"));
         }
         let allowed = self.allow.iter().any(|range| range.contains(address.ip()));
@@ -221,7 +221,7 @@ mod tests {
     fn reach(allow: &[&str], deny: &[&str]) -> Reach {
         Reach {
             allow: allow.iter().map(|range| range.parse().unwrap()).collect(),
-            deny: deny.iter().map(|address| address.parse().unwrap()).collect(),
+            deny: deny.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>().into(),
         }
     }
 

@@ -10,7 +10,7 @@ use store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::client::{get, request, send, within};
+use crate::client::{Sse, get, request, send, within};
 use crate::world::{READ_TOKEN, Server, TOKEN, World};
 
 const HOOK: &str = r#"{"url":"http://127.0.0.1:9/"}"#;
@@ -273,4 +273,68 @@ async fn one_connection_too_many_is_told_to_come_back() {
         }
     })
     .await;
+}
+
+/// An address of this machine that is not loopback, if there is one.
+fn own_address() -> Option<std::net::IpAddr> {
+    // Sends nothing, but chooses the interface.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("198.51.100.77:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_all_places() {
+    let Some(own) = own_address() else {
+        eprintln!("this machine has loopback alone: nothing to see");
+        return;
+    };
+    let everywhere = |settings: &mut api::Settings| {
+        settings.listen = "0.0.0.0:0".parse().unwrap();
+        settings.open_reads = true;
+    };
+    let world = World::with(everywhere, |_| {}).await;
+    let port = world.address.port();
+    let public = std::net::SocketAddr::new(own, port);
+    let share = api::limits::CONNECTIONS_MAX / api::limits::PLACES_PER_PEER_DIVISOR;
+    let readers = api::limits::STREAM_CLIENTS_MAX / api::limits::PLACES_PER_PEER_DIVISOR;
+    let mut streams = Vec::new();
+    for _ in 0..readers {
+        let sse = Sse::open(public, "/v1/events/stream", None).await;
+        assert_eq!(sse.status, 200);
+        streams.push(sse);
+    }
+    assert_eq!(Sse::open(public, "/v1/events/stream", None).await.status, 503);
+    let local = std::net::SocketAddr::new([127, 0, 0, 1].into(), port);
+    assert_eq!(Sse::open(local, "/v1/events/stream", None).await.status, 200);
+    drop(streams);
+
+    let mut open = Vec::new();
+    let refused = within("a refusal", async {
+        loop {
+            assert!(open.len() <= share + readers + 1, "nobody is refused");
+            let mut stream = TcpStream::connect(public).await.unwrap();
+            let request = format!("GET /healthz HTTP/1.1\r\nHost: {public}\r\n\r\n");
+            // Whoever is refused may find the connection closed already.
+            let _ = stream.write_all(request.as_bytes()).await;
+            let mut answer = [0; 1_000];
+            let length = stream.read(&mut answer).await.unwrap_or(0);
+            let text = String::from_utf8_lossy(&answer[..length]).into_owned();
+            if !text.starts_with("HTTP/1.1 200 ") {
+                return text;
+            }
+            open.push(stream);
+        }
+    })
+    .await;
+    assert!(refused.is_empty() || refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(open.len() <= share, "{} connections of one address", open.len());
+    // Others find room.
+    let mut stream = TcpStream::connect(local).await.unwrap();
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {local}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    within("an answer", stream.read_exact(&mut start)).await.unwrap();
+    assert!(start.ends_with(b"200"), "{start:?}");
 }

@@ -130,11 +130,24 @@ async fn private_addresses_are_not_reached() {
 async fn nodes_are_not_reached_whatever_is_allowed() {
     let mut node = Receiver::start(status(200)).await;
     let address = node.address;
-    let world = World::with(|settings| settings.webhook_deny = vec![address], |_| {}).await;
+    let world = World::with(|settings| settings.webhook_deny = vec![address].into(), |_| {}).await;
     let body = json!({"url": node.url()}).to_string();
     assert_eq!(world.write("POST", "/v1/webhooks", &body).await.status, 422);
     let url = format!("http://localhost:{}/", address.port());
     let created = create(&world, json!({"url": url})).await;
+    world.events(1..=1).await;
+    world.until("the failure to show", &path_of(&created), |hook| hook["failures"] != 0).await;
+    assert!(node.has_none());
+}
+
+#[tokio::test]
+async fn a_node_that_moves_is_known_at_its_new_address() {
+    let mut node = Receiver::start(status(200)).await;
+    let deny = api::DenyList::default();
+    let shared = deny.clone();
+    let world = World::with(|settings| settings.webhook_deny = shared, |_| {}).await;
+    let created = create(&world, json!({"url": node.url()})).await;
+    deny.set(vec![node.address]);
     world.events(1..=1).await;
     world.until("the failure to show", &path_of(&created), |hook| hook["failures"] != 0).await;
     assert!(node.has_none());
@@ -147,7 +160,7 @@ async fn a_local_node_is_not_reached_at_other_addresses_of_this_machine() {
     let port = everywhere.local_addr().unwrap().port();
     let deny = |settings: &mut api::Settings| {
         settings.webhook_allow = vec!["0.0.0.0/0".parse().unwrap()];
-        settings.webhook_deny = vec![([127, 0, 0, 1], port).into()];
+        settings.webhook_deny = vec![([127, 0, 0, 1], port).into()].into();
     };
     let world = World::with(deny, |_| {}).await;
     // Sends nothing, but chooses the interface. Without one there is loopback alone.

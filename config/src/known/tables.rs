@@ -73,6 +73,15 @@ pub(crate) static TABLES: &[Table] = &[
         meaning: "What is logged, and how.",
         keys: LOG,
     },
+    Table {
+        name: "template_distribution",
+        array: false,
+        optional: Some("templates are not given out"),
+        meaning: "The template distribution endpoint (SV2 7): templates of the nodes for any client \
+                  of that protocol, such as a Job Declaration Client or a pool. Signed with the same \
+                  authority key.",
+        keys: TEMPLATE_DISTRIBUTION,
+    },
 ];
 
 const GENERAL: &[Key] = &[
@@ -267,6 +276,39 @@ const JOB_DECLARATION: &[Key] = &[
         "Connections at once; a further one is refused. Each needs a file descriptor: the server \
          raises its limit at the start as far as it may, and takes fewer connections where that \
          is too little.",
+    )
+    .unit("connections"),
+];
+
+const TEMPLATE_DISTRIBUTION: &[Key] = &[
+    key(
+        "listen",
+        Kind::Text,
+        Need::Default("\"127.0.0.1:8442\""),
+        "IP address and TCP port to listen on. Whoever can connect gets templates: without another \
+         guard, leave it on this machine or a private network.",
+    ),
+    key(
+        "fee_threshold_sat",
+        Kind::Integer { min: 1, max: 100_000_000 },
+        Need::Default("1000"),
+        "On an unchanged tip a new template is sent when its fees are higher by this much than those \
+         of the last one sent.",
+    )
+    .unit("satoshi"),
+    key(
+        "min_interval_ms",
+        Kind::Integer { min: 100, max: 600_000 },
+        Need::Default("5000"),
+        "And not more often than this. A new tip is always told at once.",
+    )
+    .unit("milliseconds"),
+    key(
+        "max_connections",
+        Kind::Integer { min: 1, max: 100_000 },
+        Need::Default("1000"),
+        "Connections at once; a further one is refused. Each needs a file descriptor, as those of \
+         job_declaration do.",
     )
     .unit("connections"),
 ];

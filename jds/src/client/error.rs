@@ -51,6 +51,14 @@ pub enum ClientError {
         /// What came.
         got: Box<ServerMessage>,
     },
+    /// The same on a template distribution connection.
+    #[error("waited for {waiting_for}, got a message of type {msg_type:#04x}")]
+    UnexpectedType {
+        /// What should have come.
+        waiting_for: &'static str,
+        /// Type of what came.
+        msg_type: u8,
+    },
     /// More messages than anybody asked for.
     #[error("{INBOX_MESSAGES_MAX} messages came that nobody waits for")]
     InboxFull,

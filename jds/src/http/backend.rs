@@ -10,7 +10,7 @@ use tdp_client::{Node, Template};
 
 use super::standing::{Standing, State};
 use crate::clock;
-use crate::counts::JOB_DECLARATION;
+use crate::counts::{JOB_DECLARATION, Listener, TEMPLATE_DISTRIBUTION};
 use crate::limits::{CHECKS_QUEUED_MAX, EVENTS_OVERFLOW_MAX};
 use crate::server::Shared;
 
@@ -107,7 +107,13 @@ impl Backend for ServerView {
         let judging = self.cores.saturating_sub(validator.cpu.available_permits());
         let capacity = peer_bytes.capacity_bytes();
         let peer_bytes_held = capacity.saturating_sub(peer_bytes.free_bytes());
-        let places = counts.listener.places();
+        let templates = counts.template_connections.get();
+        let mut by_protocol = vec![("handshake", handshakes), (JOB_DECLARATION, connections)];
+        let mut places = counts.listener.places();
+        if self.shared.templates.is_some() {
+            by_protocol.push((TEMPLATE_DISTRIBUTION, templates));
+            places += counts.template_listener.places();
+        }
         let queue = |name, depth: usize, capacity: usize| Queue {
             name,
             depth: depth as u64,
@@ -115,9 +121,9 @@ impl Backend for ServerView {
         };
         Live {
             tokens: session_deps.mint.unused().get(),
-            connections: vec![("handshake", handshakes), (JOB_DECLARATION, connections)],
+            connections: by_protocol,
             queues: vec![
-                queue("connections", (handshakes + connections) as usize, places),
+                queue("connections", (handshakes + connections + templates) as usize, places),
                 queue("validations", judging, self.cores),
                 queue("consensus_checks", checks, CHECKS_QUEUED_MAX),
                 // Of each connection one at a time.
@@ -130,12 +136,20 @@ impl Backend for ServerView {
     }
 
     fn readiness(&self) -> Vec<Part> {
-        let listener = format!("listener:{JOB_DECLARATION}");
-        let listener = match self.shared.counts.listener.trouble() {
-            None => Part::ready(listener),
-            Some(trouble) => Part::not_ready(listener, trouble),
-        };
-        vec![self.nodes_part(), listener]
+        let counts = &self.shared.counts;
+        let mut parts = vec![self.nodes_part(), listener_part(JOB_DECLARATION, &counts.listener)];
+        if self.shared.templates.is_some() {
+            parts.push(listener_part(TEMPLATE_DISTRIBUTION, &counts.template_listener));
+        }
+        parts
+    }
+}
+
+fn listener_part(protocol: &str, listener: &Listener) -> Part {
+    let name = format!("listener:{protocol}");
+    match listener.trouble() {
+        None => Part::ready(name),
+        Some(trouble) => Part::not_ready(name, trouble),
     }
 }
 

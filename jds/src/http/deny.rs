@@ -1,39 +1,109 @@
 //! Where webhooks must never go: to the nodes, whatever the operator allows.
+//!
+//! A name may come to stand for another address while the server runs, or for none while it
+//! starts: it is looked up again and again, and nothing waits for that.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use api::DenyList;
 use config::Node;
 use tokio::net::lookup_host;
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use crate::limits::{NODE_ADDRESSES_MAX, NODE_LOOKUP_TIMEOUT};
+use crate::limits::{NODE_ADDRESSES_MAX, NODE_LOOKUP_INTERVAL, NODE_LOOKUP_TIMEOUT};
+use crate::nodes::Nodes;
 
-/// The addresses of all nodes' RPC. A name that can not be looked up now does not stop the start,
-/// as a node that is down does not.
-pub(super) async fn nodes(nodes: &[Node]) -> Vec<SocketAddr> {
-    let deadline = Instant::now() + NODE_LOOKUP_TIMEOUT;
-    let mut addresses = Vec::new();
-    for node in nodes {
-        let url = node.rpc_url.as_str();
-        let authority = url.strip_prefix("http://").unwrap_or(url);
-        let failed = match timeout_at(deadline, lookup_host(authority)).await {
-            Ok(Ok(found)) => {
-                addresses.extend(found.take(NODE_ADDRESSES_MAX));
-                continue;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} ms", NODE_LOOKUP_TIMEOUT.as_millis()),
+/// Keeps the addresses of the nodes' RPC on the list, beside those of the server itself.
+pub(super) struct Denied {
+    list: DenyList,
+    /// The server's own.
+    own: Vec<SocketAddr>,
+    nodes: Vec<Known>,
+}
+
+/// A node, and what its name stood for when it was last found.
+struct Known {
+    name: String,
+    authority: String,
+    addresses: Vec<SocketAddr>,
+    /// It was said that it can not be found.
+    warned: bool,
+}
+
+impl Denied {
+    /// What is known without a look-up.
+    pub(super) fn new(list: DenyList, own: Vec<SocketAddr>, nodes: &[Node]) -> Self {
+        let known = |node: &Node| {
+            let url = node.rpc_url.as_str();
+            let authority = url.strip_prefix("http://").unwrap_or(url);
+            let authority = authority.split('/').next().unwrap_or_default().to_owned();
+            let addresses = authority.parse().into_iter().collect();
+            Known { name: node.name.clone(), authority, addresses, warned: false }
         };
-        warn!(
-            node = node.name,
-            rpc_url = url,
-            reason = failed,
-            "the node's address is not known: a webhook to it is refused only as far as \
-             [api] webhook_allow does not allow it"
-        );
+        let denied = Self { list, own, nodes: nodes.iter().map(known).collect() };
+        denied.publish();
+        denied
     }
-    addresses
+
+    /// Looks every name up from time to time, and when a node becomes ready, for as long as it is
+    /// polled.
+    pub(super) async fn keep(mut self, nodes: Arc<Nodes>) {
+        let mut changes = JoinSet::new();
+        for node in nodes.all() {
+            changes.spawn(becomes_ready(node.clone()));
+        }
+        loop {
+            self.look_up().await;
+            tokio::select! {
+                Some(Ok(Some(node))) = changes.join_next(), if !changes.is_empty() => {
+                    changes.spawn(becomes_ready(node));
+                }
+                () = sleep(NODE_LOOKUP_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Looks every name up once. One that is not found keeps the addresses that it had.
+    async fn look_up(&mut self) {
+        for node in &mut self.nodes {
+            let failed = match timeout(NODE_LOOKUP_TIMEOUT, lookup_host(&node.authority)).await {
+                Ok(Ok(found)) => {
+                    node.addresses = found.take(NODE_ADDRESSES_MAX).collect();
+                    node.warned = false;
+                    continue;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} ms", NODE_LOOKUP_TIMEOUT.as_millis()),
+            };
+            if !std::mem::replace(&mut node.warned, true) {
+                warn!(
+                    node = node.name,
+                    authority = node.authority,
+                    reason = failed,
+                    known = ?node.addresses,
+                    "the node's address can not be looked up: a webhook to one that is not known \
+                     is refused only as far as [api] webhook_allow does not allow it"
+                );
+            }
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let nodes = self.nodes.iter().flat_map(|node| &node.addresses);
+        self.list.set(self.own.iter().chain(nodes).copied().collect());
+    }
+}
+
+/// Waits until the node is ready after it was not; `None` when it will never be.
+async fn becomes_ready(node: tdp_client::Node) -> Option<tdp_client::Node> {
+    let mut state = node.state();
+    state.wait_for(|state| !state.is_ready()).await.ok()?;
+    state.wait_for(|state| state.is_ready()).await.ok()?;
+    Some(node)
 }
 
 #[cfg(test)]
@@ -41,6 +111,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::tx_cache::TxCache;
 
     fn config(url: &str) -> config::Checked {
         let (secret, _) = config::keys::generate().unwrap();
@@ -53,16 +124,52 @@ mod tests {
         config::parse(&text, Path::new("/x/jds.toml"), std::iter::empty()).unwrap()
     }
 
+    fn denied(url: &str) -> (DenyList, Denied) {
+        let list = DenyList::default();
+        let own = vec![([127, 0, 0, 1], 7).into()];
+        (list.clone(), Denied::new(list, own, &config(url).nodes))
+    }
+
     #[tokio::test]
     async fn addresses_of_nodes_are_found_out() {
-        for (url, expected) in [
-            ("http://127.0.0.1:18443", "127.0.0.1:18443"),
-            ("http://[::1]:8332", "[::1]:8332"),
-            ("http://localhost:9", "127.0.0.1:9"),
-        ] {
-            let found = nodes(&config(url).nodes).await;
-            assert!(found.contains(&expected.parse().unwrap()), "{url}: {found:?}");
+        let own: SocketAddr = "127.0.0.1:7".parse().unwrap();
+        for (url, expected) in
+            [("http://127.0.0.1:18443", "127.0.0.1:18443"), ("http://[::1]:8332", "[::1]:8332")]
+        {
+            let (list, _) = denied(url);
+            assert_eq!(list.get(), [own, expected.parse().unwrap()], "without a look-up");
         }
-        assert_eq!(nodes(&config("http://nowhere.invalid:1").nodes).await, []);
+        let (list, mut denied) = denied("http://localhost:9");
+        assert_eq!(list.get(), [own]);
+        denied.look_up().await;
+        assert!(list.get().contains(&"127.0.0.1:9".parse().unwrap()), "{:?}", list.get());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_found_keeps_its_addresses_until_it_is_found_again() {
+        let (list, mut denied) = denied("http://nowhere.invalid:1");
+        denied.look_up().await;
+        assert_eq!(list.get().len(), 1);
+        let known: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        denied.nodes[0].addresses = vec![known];
+        denied.look_up().await;
+        assert!(list.get().contains(&known));
+        denied.nodes[0].authority = "127.0.0.1:1".to_owned();
+        denied.look_up().await;
+        assert!(!list.get().contains(&known) && list.get().len() == 2, "{:?}", list.get());
+    }
+
+    #[tokio::test]
+    async fn names_are_looked_up_beside_everything_else() {
+        let (list, denied) = denied("http://localhost:9");
+        let mut tasks = JoinSet::new();
+        let nodes = Nodes::follow(Vec::new(), Arc::new(TxCache::new(1_000)), &mut tasks);
+        tasks.spawn(denied.keep(nodes));
+        let found = async {
+            while list.get().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(NODE_LOOKUP_TIMEOUT, found).await.expect("the first look-up comes at once");
     }
 }

@@ -26,6 +26,7 @@ pub use standing::journal_states;
 use crate::limits::{API_BLOCKING_THREADS_MAX, API_SHUTDOWN_GRACE};
 use crate::server::Shared;
 use backend::ServerView;
+use deny::Denied;
 
 /// Why the API does not start.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +74,9 @@ impl Api {
         shared: &Arc<Shared>,
     ) -> Result<Self, StartError> {
         let store = Arc::clone(shared.journal.store().ok_or(StartError::NoStore)?);
-        let mut settings = api_settings(config, settings)?;
-        settings.webhook_deny = deny::nodes(&config.nodes).await;
-        settings.webhook_deny.extend(listeners);
+        let settings = api_settings(config, settings)?;
+        let (mut own, nodes) = (listeners.to_vec(), config.nodes.clone());
+        let all_nodes = Arc::clone(&shared.nodes);
         let backend = ServerView::new(Arc::clone(shared));
         let metrics = shared.counts.metrics.clone();
         let (stop, stopped) = oneshot::channel();
@@ -90,7 +91,10 @@ impl Api {
                 Ok(local_addr) => local_addr,
                 Err(error) => return drop(bound.send(Err(StartError::Thread(error)))),
             };
-            settings.webhook_deny.push(local_addr);
+            own.push(local_addr);
+            // Before the first request; ends with the runtime.
+            let denied = Denied::new(settings.webhook_deny.clone(), own, &nodes);
+            tokio::spawn(denied.keep(all_nodes));
             // Whoever started us may have given up.
             let _ = bound.send(Ok(local_addr));
             // Told, or nobody is left who could tell.

@@ -171,6 +171,15 @@ pub enum Violation {
     /// A second `SetupConnection`.
     #[error("a second SetupConnection")]
     SecondSetup,
+    /// In template distribution: another message came before its constraints.
+    #[error("message type {0:#04x} before CoinbaseOutputConstraints")]
+    BeforeConstraints(u8),
+    /// In template distribution: no block could hold so large outputs.
+    #[error("no block has room for {0} bytes of coinbase outputs")]
+    ConstraintsTooLarge(u32),
+    /// In template distribution: it asks without reading.
+    #[error("{0} requests are unanswered, as the answers are not read")]
+    RequestsUnread(usize),
     /// Not a message.
     #[error("malformed message: {0}")]
     Malformed(MessageError),

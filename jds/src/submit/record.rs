@@ -28,6 +28,8 @@ pub(super) enum ToRecord {
     FileAndRow,
     /// A file holds it, out of which no row can be made.
     FileAlone,
+    /// A file holds it, and it could not be read whether the store has it.
+    FileAndUnsure(NewBlock),
 }
 
 /// What was done about it.
@@ -39,6 +41,8 @@ enum Recorded {
     Volatile(NewBlock),
     /// The store will not have it.
     NotInStore,
+    /// The store has it, and its end: nothing more is to be recorded.
+    Ended,
 }
 
 /// Records one block from its start to the last node's answer.
@@ -63,15 +67,22 @@ impl Recorder {
     }
 
     pub(super) async fn run(mut self, to_record: ToRecord, hex: Arc<str>, recording: UnderWay) {
-        let has_row = !matches!(to_record, ToRecord::FileAlone);
+        let mut has_row = !matches!(to_record, ToRecord::FileAlone);
+        let told = matches!(to_record, ToRecord::New(_) | ToRecord::Nothing);
         let recorded = self.record(to_record, hex, recording).await;
+        // Of a row that was there before the store may know more steps than we do.
+        let steps_known = told || matches!(recorded, Recorded::Durable | Recorded::Volatile(_));
         let open = &self.open;
-        self.submitter.follower.add(open.hash, open.height, open.confirmations);
+        if matches!(recorded, Recorded::Ended) {
+            has_row = false;
+        } else {
+            self.submitter.follower.add(open.hash, open.height, open.confirmations);
+        }
         // From the last answer until the file is gone, so that a shutdown in between does not
         // leave it behind.
         let closing = self.take_notes(has_row).await;
         let judged = self.is_judged();
-        if has_row && judged && self.is_refused_by_all() {
+        if has_row && steps_known && self.is_refused_by_all() {
             self.submitter.follower.forget(&self.open.hash);
             self.submitter.journal.progress(self.open.hash, BlockState::Rejected, 0).await;
         }
@@ -85,6 +96,7 @@ impl Recorder {
             ToRecord::New(new) => new,
             ToRecord::Nothing => return Recorded::Durable,
             ToRecord::FileAndRow | ToRecord::FileAlone => return Recorded::NotInStore,
+            ToRecord::FileAndUnsure(new) => return self.record_unless_there(new, recording).await,
         };
         let journal = &self.submitter.journal;
         let block = self.open.hash;
@@ -103,23 +115,44 @@ impl Recorder {
                 in_store.await
             }
         };
-        let recorded = match kept {
+        if kept != Kept::OnDisk {
+            self.keep(&hex).await;
+        }
+        let recorded = self.kept(kept, again).await;
+        drop(recording);
+        recorded
+    }
+
+    /// Records a block of a file unless the store has it: twice recorded, it would be told twice.
+    async fn record_unless_there(&self, new: NewBlock, recording: UnderWay) -> Recorded {
+        let journal = &self.submitter.journal;
+        while journal.store().is_some() {
+            match journal.row_of(self.open.hash).await {
+                Row::NotRead => tokio::time::sleep(RECORD_AGAIN_INTERVAL).await,
+                Row::Is(BlockState::Found) => return Recorded::NotInStore,
+                Row::Is(_) => return Recorded::Ended,
+                Row::None => {
+                    let again = new.clone();
+                    let kept = journal.found(new, self.open.found_at_ms, self.nodes()).await;
+                    drop(recording);
+                    return self.kept(kept, again).await;
+                }
+            }
+        }
+        Recorded::NotInStore
+    }
+
+    /// What follows for the file, which stays unless the store has the block.
+    async fn kept(&self, kept: Kept, new: NewBlock) -> Recorded {
+        match kept {
             Kept::OnDisk => {
                 self.open.in_store.store(true, Ordering::Relaxed);
                 self.remove_file().await;
                 Recorded::Durable
             }
-            Kept::InMemory | Kept::Failed => {
-                self.keep(&hex).await;
-                Recorded::Volatile(again)
-            }
-            Kept::NoStore => {
-                self.keep(&hex).await;
-                Recorded::NotInStore
-            }
-        };
-        drop(recording);
-        recorded
+            Kept::InMemory | Kept::Failed => Recorded::Volatile(new),
+            Kept::NoStore => Recorded::NotInStore,
+        }
     }
 
     /// Records what the submissions tell, until all of them have ended.
@@ -174,13 +207,13 @@ impl Recorder {
                 self.record_again(new).await;
             }
             Recorded::NotInStore if wanted => {}
-            Recorded::NotInStore => self.remove_file().await,
+            Recorded::NotInStore | Recorded::Ended => self.remove_file().await,
         }
     }
 
     /// Waits until the store has written what it only held in memory; should it have lost it, the
     /// block is recorded anew. The file stays until then.
-    async fn record_again(&self, new: NewBlock) {
+    pub(super) async fn record_again(&self, new: NewBlock) {
         let journal = &self.submitter.journal;
         let mut again = 0;
         while again < RECORD_AGAIN_MAX && !journal.is_closed() {
@@ -190,14 +223,19 @@ impl Recorder {
                 continue;
             }
             let _recording = UnderWay::begin(&self.submitter.keeping);
-            if journal.row_of(self.open.hash).await == Row::None {
-                again += 1;
-                let found_at_ms = self.open.found_at_ms;
-                if journal.found(new.clone(), found_at_ms, self.nodes()).await != Kept::OnDisk {
-                    continue;
-                }
-                for step in self.steps.values() {
-                    journal.step(step.clone()).await;
+            match journal.row_of(self.open.hash).await {
+                // It may be lost: the file can be all there is of it.
+                Row::NotRead => continue,
+                Row::Is(_) => {}
+                Row::None => {
+                    again += 1;
+                    let found_at_ms = self.open.found_at_ms;
+                    if journal.found(new.clone(), found_at_ms, self.nodes()).await != Kept::OnDisk {
+                        continue;
+                    }
+                    for step in self.steps.values() {
+                        journal.step(step.clone()).await;
+                    }
                 }
             }
             self.open.in_store.store(true, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::hex::FromHex;
 use bitcoin::{Block, BlockHash};
-use store::{BlockState, NewBlock, RecoveredBlock, SubmissionState, TemplateSource};
+use store::{BlockState, BlockSummary, NewBlock, RecoveredBlock, SubmissionState, TemplateSource};
 use tracing::{error, info, warn};
 use validation::block::FoundBlock;
 use validation::declared::TemplateHash;
@@ -48,13 +48,18 @@ impl Submitter {
         if !self.remember(hash) {
             return;
         }
+        let steps = steps::recorded(hash, &summary);
+        // Nobody is to get it any more: its bytes need not be held.
+        if steps::judged(&steps, self.node_names()) {
+            self.resume_judged(hash, &summary, &steps);
+            return;
+        }
         if lock(&self.open).len() >= FOUND_BLOCKS_OPEN_MAX {
             error!(block = %hash, max = FOUND_BLOCKS_OPEN_MAX,
                 "too many found blocks at once: the next start submits this one");
             self.follower.add(hash, summary.height, summary.confirmations);
             return;
         }
-        let steps = steps::recorded(hash, &summary);
         let taken = steps.values().any(|step| step.state == SubmissionState::Accepted);
         let open = Open {
             height: summary.height,
@@ -69,6 +74,22 @@ impl Submitter {
         info!(block = %hash, height = open.height, user = open.user,
             "a block found before the last end: it is followed, and goes to every node that has \
              not judged it");
+    }
+
+    /// A block that every node of ours has judged needs no submission.
+    fn resume_judged(self: &Arc<Self>, hash: BlockHash, summary: &BlockSummary, steps: &Steps) {
+        if steps::refused_by_all(steps, self.node_names()) {
+            let (journal, recording) = (Arc::clone(&self.journal), UnderWay::begin(&self.keeping));
+            self.spawn(async move {
+                journal.progress(hash, BlockState::Rejected, 0).await;
+                drop(recording);
+            });
+            return;
+        }
+        let (height, confirmations) = (summary.height, summary.confirmations);
+        info!(block = %hash, height, confirmations, user = summary.user,
+            "a block found before the last end: every node has judged it, it is followed");
+        self.follower.add(hash, height, confirmations);
     }
 
     fn resume_file(self: &Arc<Self>, file: &Path) {
@@ -92,8 +113,9 @@ impl Submitter {
             // Found again in the meantime.
             (_, false) => return,
             (Row::Is(_), true) => ToRecord::FileAndRow,
-            (Row::None | Row::NotRead, true) => {
-                new_block(&facts, &hex).map_or(ToRecord::FileAlone, ToRecord::New)
+            (Row::None, true) => new_block(&facts, &hex).map_or(ToRecord::FileAlone, ToRecord::New),
+            (Row::NotRead, true) => {
+                new_block(&facts, &hex).map_or(ToRecord::FileAlone, ToRecord::FileAndUnsure)
             }
         };
         let open = Open {

@@ -14,7 +14,7 @@ use validation::verdict::{judge, missing, seal_and_judge, supplied};
 use super::declaration::{Declaration, Draft, named};
 use super::root::BesideRoot;
 use crate::jobs::{Job, Jobs};
-use crate::journal::{Named, Timing};
+use crate::journal::{Journal, Named, Recording, Timing};
 use crate::tx_cache::TxCache;
 
 /// What the rules made of a declaration.
@@ -23,12 +23,22 @@ pub(super) struct Verdict {
     pub(super) named: Option<Named>,
     pub(super) timing: Timing,
     pub(super) result: Result<Arc<Job>, Rejection>,
+    /// An acceptance that is on its way to the store already.
+    pub(super) recording: Recording,
 }
 
 impl Verdict {
     /// Without asking the rules.
     pub(super) fn refused(rejection: Rejection) -> Self {
-        Self { named: None, timing: Timing::default(), result: Err(rejection) }
+        Self::after(None, Timing::default(), Err(rejection))
+    }
+
+    pub(super) fn after(
+        named: Option<Named>,
+        timing: Timing,
+        result: Result<Arc<Job>, Rejection>,
+    ) -> Self {
+        Self { named, timing, result, recording: None }
     }
 }
 
@@ -57,6 +67,7 @@ pub(super) struct Rulings {
     pub(super) jobs: Arc<Jobs>,
     pub(super) cache: Arc<TxCache>,
     pub(super) cpu: Arc<Semaphore>,
+    pub(super) journal: Arc<Journal>,
     /// No check of the node comes first.
     pub(super) at_once: bool,
 }
@@ -68,8 +79,14 @@ impl Rulings {
             FirstPass::Judged(judged) => {
                 let Judged { declaration, named, result } = *judged;
                 let timing = Timing { verdict: start.elapsed(), ..Timing::default() };
+                let case = declaration.case();
                 let result = self.judged(declaration, result, 0);
-                Pass::Judged(Verdict { named, timing, result })
+                let mut verdict = Verdict::after(named, timing, result);
+                // From here, and not by way of the reactor: the store is what the answer waits for.
+                if let (Ok(job), true) = (&verdict.result, self.at_once) {
+                    verdict.recording = self.journal.accepting(&case, job, timing);
+                }
+                Pass::Judged(verdict)
             }
             FirstPass::Draft(mut draft) => {
                 draft.verdict = start.elapsed();
@@ -93,7 +110,7 @@ impl Rulings {
             .and_then(|()| judge(*prechecked, slots, tip, &declaration.rules));
         timing.verdict += start.elapsed();
         let result = self.judged(declaration, verdict, asked.len());
-        Verdict { named: Some(named), timing, result }
+        Verdict::after(Some(named), timing, result)
     }
 
     fn judged(

@@ -48,6 +48,15 @@ impl<'a> Reader<'a> {
         self.array(field).map(u32::from_le_bytes)
     }
 
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, MessageError> {
+        self.array(field).map(u64::from_le_bytes)
+    }
+
+    /// BOOL: the lowest bit (SV2 3.1).
+    pub(crate) fn bool(&mut self, field: &'static str) -> Result<bool, MessageError> {
+        self.u8(field).map(|byte| byte & 1 == 1)
+    }
+
     /// U256: 32 bytes as they come.
     pub(crate) fn u256(&mut self, field: &'static str) -> Result<[u8; 32], MessageError> {
         self.array(field)
@@ -91,6 +100,15 @@ impl<'a> Reader<'a> {
         field: &'static str,
     ) -> Result<&'a [[u8; 32]], MessageError> {
         let count = usize::from(self.u16(field)?);
+        Ok(self.bytes(field, count * 32)?.as_chunks().0)
+    }
+
+    /// SEQ0_255 of U256.
+    pub(crate) fn u256_list_255(
+        &mut self,
+        field: &'static str,
+    ) -> Result<&'a [[u8; 32]], MessageError> {
+        let count = usize::from(self.u8(field)?);
         Ok(self.bytes(field, count * 32)?.as_chunks().0)
     }
 
@@ -171,6 +189,14 @@ impl Writer {
         self.out.extend_from_slice(&value.to_le_bytes());
     }
 
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn bool(&mut self, value: bool) {
+        self.out.push(value.into());
+    }
+
     pub(crate) fn u256(&mut self, value: &[u8; 32]) {
         self.out.extend_from_slice(value);
     }
@@ -193,6 +219,16 @@ impl Writer {
         list: &[[u8; 32]],
     ) -> Result<(), EncodeError> {
         self.length(field, list.len(), 2, u16::MAX.into())?;
+        self.out.extend_from_slice(list.as_flattened());
+        Ok(())
+    }
+
+    pub(crate) fn u256_list_255(
+        &mut self,
+        field: &'static str,
+        list: &[[u8; 32]],
+    ) -> Result<(), EncodeError> {
+        self.length(field, list.len(), 1, u8::MAX.into())?;
         self.out.extend_from_slice(list.as_flattened());
         Ok(())
     }

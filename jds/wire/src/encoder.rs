@@ -61,18 +61,49 @@ impl FrameEncoder {
         msg_type: u8,
         payload: &[u8],
     ) -> Result<Vec<u8>, EncodeFrameError> {
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            return Err(EncodeFrameError::TooLong { actual: payload.len() });
-        }
-        let header =
-            FrameHeader { extension_type, channel_msg, msg_type, payload_bytes: payload.len() };
-        let plain = header.to_bytes().ok_or(EncodeFrameError::ExtensionType { extension_type })?;
+        let payload_bytes = payload.len();
+        let header = FrameHeader { extension_type, channel_msg, msg_type, payload_bytes };
         let mut sealed = Vec::with_capacity(SEALED_HEADER_BYTES + header.sealed_payload_bytes());
-        self.seal(&mut sealed, &plain)?;
-        for chunk in payload.chunks(PLAIN_CHUNK_BYTES_MAX) {
-            self.seal(&mut sealed, chunk)?;
+        self.encode_header(&header, &mut sealed)?;
+        let mut rest = payload;
+        while !rest.is_empty() {
+            rest = self.encode_chunk(rest, &mut sealed)?;
         }
         Ok(sealed)
+    }
+
+    /// The header of a frame whose payload follows piece by piece with [`Self::encode_chunk`], all of
+    /// it, before anything else: so that a large payload which many peers are sent is encrypted for
+    /// each as fast as that peer reads, and held once.
+    ///
+    /// # Errors
+    /// [`EncodeFrameError`]; nothing is appended then.
+    pub fn encode_header(
+        &mut self,
+        header: &FrameHeader,
+        sealed: &mut Vec<u8>,
+    ) -> Result<(), EncodeFrameError> {
+        let FrameHeader { extension_type, payload_bytes, .. } = *header;
+        if payload_bytes > PAYLOAD_BYTES_MAX {
+            return Err(EncodeFrameError::TooLong { actual: payload_bytes });
+        }
+        let plain = header.to_bytes().ok_or(EncodeFrameError::ExtensionType { extension_type })?;
+        self.seal(sealed, &plain)
+    }
+
+    /// Appends the next piece of a payload, as much as goes into one chunk (SV2 4.6); what is left of
+    /// `rest`.
+    ///
+    /// # Errors
+    /// [`EncodeFrameError::Cipher`].
+    pub fn encode_chunk<'a>(
+        &mut self,
+        rest: &'a [u8],
+        sealed: &mut Vec<u8>,
+    ) -> Result<&'a [u8], EncodeFrameError> {
+        let (chunk, rest) = rest.split_at_checked(PLAIN_CHUNK_BYTES_MAX).unwrap_or((rest, &[]));
+        self.seal(sealed, chunk)?;
+        Ok(rest)
     }
 
     fn seal(&mut self, sealed: &mut Vec<u8>, plain: &[u8]) -> Result<(), EncodeFrameError> {

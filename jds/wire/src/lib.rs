@@ -5,7 +5,8 @@
 //!
 //! 1. [`ServerHandshake`] or [`ClientHandshake`] (SV2 4.5): two messages, giving a [`Transport`].
 //! 2. [`FrameDecoder`] and [`FrameEncoder`] (SV2 3.2, 4.6): encrypted bytes to frames and back.
-//! 3. [`ClientMessage`] and [`ServerMessage`] (SV2 3.6, 6.4): payloads to types and back.
+//! 3. [`ClientMessage`] and [`ServerMessage`] (SV2 3.6, 6.4), or those of [`message::template`]
+//!    (SV2 7): payloads to types and back.
 //!
 //! # Why frames are not decoded by `codec_sv2`
 //!

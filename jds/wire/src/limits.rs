@@ -7,6 +7,7 @@ use extensions_sv2::{EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST
 use job_declaration_sv2::{
     MESSAGE_TYPE_DECLARE_MINING_JOB, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS,
 };
+use template_distribution_sv2::MESSAGE_TYPE_SUBMIT_SOLUTION;
 
 use crate::{frame::FrameHeader, message::CORE_EXTENSION_TYPE};
 
@@ -24,6 +25,12 @@ pub const PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX: usize = 4_200_000;
 /// Any message of a server to a client: three fields of 65,535 elements of at most two bytes are
 /// more than any of them has.
 pub const FROM_SERVER_BYTES_MAX: usize = 200_000;
+/// SubmitSolution: its coinbase has at most 65,535 bytes.
+pub const SUBMIT_SOLUTION_BYTES_MAX: usize = 67_000;
+/// Any message of a template distribution server to a client: the transactions of a block, see
+/// [`PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX`], and excess data.
+pub const FROM_TEMPLATE_SERVER_BYTES_MAX: usize =
+    PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX + 66_000;
 /// What is kept of a message that is too large but deserves an answer: its request id, a U32.
 pub const REQUEST_ID_BYTES: usize = 4;
 /// The most that [`Admit::DiscardKeeping`] keeps.
@@ -84,6 +91,27 @@ pub fn admit(state: ConnectionState, header: &FrameHeader) -> Admit {
     } else {
         Admit::DiscardKeeping(REQUEST_ID_BYTES)
     }
+}
+
+/// The template distribution server's decision on a frame from a client.
+pub fn admit_for_templates(is_set_up: bool, header: &FrameHeader) -> Admit {
+    if !is_set_up {
+        return within(header, BEFORE_SETUP_BYTES_MAX);
+    }
+    match (header.extension_type, header.msg_type) {
+        (CORE_EXTENSION_TYPE, MESSAGE_TYPE_SUBMIT_SOLUTION) => {
+            within(header, SUBMIT_SOLUTION_BYTES_MAX)
+        }
+        (CORE_EXTENSION_TYPE, _) => within(header, SMALL_MESSAGE_BYTES_MAX),
+        // Messages of unknown extensions are ignored, whatever their size (SV2 3.4.1).
+        _ if header.payload_bytes <= SMALL_MESSAGE_BYTES_MAX => Admit::Buffer,
+        _ => Admit::DiscardKeeping(0),
+    }
+}
+
+/// The client's decision on a frame from a template distribution server.
+pub fn admit_from_template_server(header: &FrameHeader) -> Admit {
+    within(header, FROM_TEMPLATE_SERVER_BYTES_MAX)
 }
 
 /// The client's decision on a frame from a server.

@@ -1,8 +1,10 @@
-//! The messages of a job declaration connection (SV2 3.6, 6.4 and extension 0x0001).
+//! The messages of a job declaration connection (SV2 3.6, 6.4 and extension 0x0001), and of a
+//! template distribution connection ([`template`], SV2 7).
 #![deny(clippy::indexing_slicing)]
 
 mod client;
 mod server;
+pub mod template;
 
 pub use client::{
     AllocateMiningJobToken, ClientMessage, DeclareMiningJob, ProvideMissingTransactionsSuccess,
@@ -40,6 +42,14 @@ pub mod constants {
         MESSAGE_TYPE_DECLARE_MINING_JOB, MESSAGE_TYPE_DECLARE_MINING_JOB_ERROR,
         MESSAGE_TYPE_DECLARE_MINING_JOB_SUCCESS, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS,
         MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS, MESSAGE_TYPE_PUSH_SOLUTION,
+    };
+    pub use template_distribution_sv2::{
+        ERROR_CODE_REQUEST_TRANSACTION_DATA_STALE_TEMPLATE_ID,
+        ERROR_CODE_REQUEST_TRANSACTION_DATA_TEMPLATE_ID_NOT_FOUND,
+        MESSAGE_TYPE_COINBASE_OUTPUT_CONSTRAINTS, MESSAGE_TYPE_NEW_TEMPLATE,
+        MESSAGE_TYPE_REQUEST_TRANSACTION_DATA, MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_ERROR,
+        MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS, MESSAGE_TYPE_SET_NEW_PREV_HASH,
+        MESSAGE_TYPE_SUBMIT_SOLUTION,
     };
 }
 

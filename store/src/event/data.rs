@@ -111,7 +111,7 @@ payloads! {
         prev_hash: String,
         /// Time that the verdict took, milliseconds.
         validation_ms: f64,
-        /// Accepted templates of this user since ever, this one included. Given by the store.
+        /// Accepted templates of this user for as long as totals of the user are kept, this one included. Given by the store.
         templates_accepted_total: u64,
     }
 

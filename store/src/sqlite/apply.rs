@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::fault::Fault;
 use super::sizes::Table;
 use super::state::State;
-use super::tally::{Count, Tally, touch_user};
+use super::tally::{Count, Tally, touch_user, users_full};
 use super::{write_block, write_template};
 use crate::batch::{Batch, Change, NewEvent, Webhook};
 use crate::commit::Committed;
@@ -27,6 +27,8 @@ pub(super) struct Apply<'a> {
     accepted_totals: VecDeque<(String, u64)>,
     /// First accepted shares in this batch whose event has not come yet.
     first_shares: Vec<ShareSubmitted>,
+    /// Hashes of blocks in this batch that were found before: they have their event.
+    known_blocks: Vec<String>,
 }
 
 /// Applies changes, then writes events. Returns the counts to be merged.
@@ -45,6 +47,7 @@ pub(super) fn apply(
         volatile,
         accepted_totals: VecDeque::new(),
         first_shares: Vec::new(),
+        known_blocks: Vec::new(),
     };
     for change in &batch.changes {
         apply.change(change)?;
@@ -107,6 +110,8 @@ impl Apply<'_> {
                 if write_block::find(connection, self.state, block, at_ms, volatile)? {
                     let count = Count { blocks_found: 1, ..Count::default() };
                     self.tally.add(&block.user, block.template_source, at_ms, count);
+                } else {
+                    self.known_blocks.push(block.block.hash.to_string());
                 }
             }
             Change::Submission(step) => write_block::step(self.connection, step, at_ms)?,
@@ -133,16 +138,22 @@ impl Apply<'_> {
     }
 
     fn raise_accepted_total(&mut self, user: &str) -> Result<u64, Fault> {
+        let full = users_full(self.state);
         touch_user(self.connection, self.state, user, self.at_ms)?;
+        // Whoever declares does job negotiation; with a full table its connection had no row yet.
         let total = self
             .connection
             .prepare_cached(
                 "UPDATE users SET templates_accepted_total = templates_accepted_total + 1,
+                     node_runner_at = CASE WHEN ?4 THEN coalesce(node_runner_at, ?2)
+                         ELSE node_runner_at END,
                      template_crafter_at = CASE WHEN templates_accepted_total + 1 = ?3
                          THEN ?2 ELSE template_crafter_at END
                  WHERE user_id = ?1 RETURNING templates_accepted_total",
             )?
-            .query_row(params![user, self.at_ms, TEMPLATE_CRAFTER_TEMPLATES], |row| row.get(0))?;
+            .query_row(params![user, self.at_ms, TEMPLATE_CRAFTER_TEMPLATES, full], |row| {
+                row.get(0)
+            })?;
         Ok(total)
     }
 
@@ -259,7 +270,10 @@ impl Apply<'_> {
             }
             EventData::MinerConnected(connected) => {
                 if let (Some(user), true) = (&connected.user, connected.job_negotiation) {
-                    touch_user(self.connection, self.state, user, self.at_ms)?;
+                    // A name alone takes no place from those who have done something.
+                    if !users_full(self.state) {
+                        touch_user(self.connection, self.state, user, self.at_ms)?;
+                    }
                     self.connection
                         .prepare_cached(
                             "UPDATE users SET node_runner_at = coalesce(node_runner_at, ?2),
@@ -269,6 +283,7 @@ impl Apply<'_> {
                 }
                 self.write_event(event.protocol, &event.data)
             }
+            EventData::BlockFound(found) if self.known_blocks.contains(&found.block_hash) => Ok(()),
             data => self.write_event(event.protocol, data),
         }
     }

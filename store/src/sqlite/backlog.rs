@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::batch::{Batch, Change};
+use crate::batch::{AcceptedTemplate, Batch, Change};
 use crate::event::EventData;
 
 /// Bounds on what is kept.
@@ -10,6 +10,8 @@ use crate::event::EventData;
 pub(super) struct Bounds {
     pub(super) batches: usize,
     pub(super) templates: usize,
+    /// Bytes of transactions that no node had when they were declared.
+    pub(super) own_bytes: usize,
     pub(super) blocks: usize,
 }
 
@@ -25,12 +27,21 @@ pub(super) struct Account {
     pub(super) blocks_lost: u64,
 }
 
+/// A batch with what it counts for.
+#[derive(Debug)]
+struct Kept {
+    batch: Batch,
+    /// As of when it came: a node may get to know transactions later.
+    own_bytes: usize,
+}
+
 /// Batches in the order of their acknowledgement, bounded. Shares go first, found blocks last.
 #[derive(Debug)]
 pub(super) struct Backlog {
     bounds: Bounds,
-    batches: VecDeque<Batch>,
+    batches: VecDeque<Kept>,
     templates: usize,
+    own_bytes: usize,
     blocks: usize,
     /// Once shares were given up, later ones are as well, until the store has healed.
     without_shares: bool,
@@ -43,6 +54,7 @@ impl Backlog {
             bounds,
             batches: VecDeque::new(),
             templates: 0,
+            own_bytes: 0,
             blocks: 0,
             without_shares: false,
             account: Account::default(),
@@ -62,17 +74,21 @@ impl Backlog {
                 return;
             }
         }
+        let own_bytes = own_bytes_in(&batch);
         self.templates += templates_in(&batch);
+        self.own_bytes += own_bytes;
         self.blocks += blocks_in(&batch);
-        self.batches.push_back(batch);
+        self.batches.push_back(Kept { batch, own_bytes });
         if self.batches.len() > self.bounds.batches && !self.without_shares {
             self.without_shares = true;
-            for batch in &mut self.batches {
-                drop_shares(batch, &mut self.account);
+            for kept in &mut self.batches {
+                drop_shares(&mut kept.batch, &mut self.account);
             }
-            self.batches.retain(|batch| !batch.is_empty());
+            self.batches.retain(|kept| !kept.batch.is_empty());
         }
-        while self.templates > self.bounds.templates {
+        while self.templates > self.bounds.templates
+            || (self.own_bytes > self.bounds.own_bytes && self.templates > 1)
+        {
             self.drop_oldest_template();
         }
         while self.blocks > self.bounds.blocks {
@@ -85,13 +101,14 @@ impl Backlog {
 
     /// The oldest batches, to be written; they stay until [`Self::written`].
     pub(super) fn oldest(&self, count: usize) -> impl ExactSizeIterator<Item = &Batch> {
-        self.batches.iter().take(count)
+        self.batches.iter().take(count).map(|kept| &kept.batch)
     }
 
     /// The oldest batches were written, but for `refused` of them.
     pub(super) fn written(&mut self, count: usize, refused: u64) {
-        for batch in self.batches.drain(..count) {
+        for Kept { batch, own_bytes } in self.batches.drain(..count) {
             self.templates -= templates_in(&batch);
+            self.own_bytes -= own_bytes;
             self.blocks -= blocks_in(&batch);
         }
         self.account.kept += (count as u64).saturating_sub(refused);
@@ -100,9 +117,10 @@ impl Backlog {
 
     /// Gives up the oldest batch of that kind; any, if there is none.
     fn drop_oldest(&mut self, kind: impl Fn(&Batch) -> bool) {
-        let place = self.batches.iter().position(kind).unwrap_or(0);
-        let Some(batch) = self.batches.remove(place) else { return };
+        let place = self.batches.iter().position(|kept| kind(&kept.batch)).unwrap_or(0);
+        let Some(Kept { batch, own_bytes }) = self.batches.remove(place) else { return };
         self.templates -= templates_in(&batch);
+        self.own_bytes -= own_bytes;
         self.blocks -= blocks_in(&batch);
         self.account.batches_lost += 1;
         self.account.events_lost += batch.events.len() as u64;
@@ -114,12 +132,13 @@ impl Backlog {
 
     /// Gives up the oldest template; the token that was used up for it is kept.
     fn drop_oldest_template(&mut self) {
-        let oldest = self.batches.iter_mut().find(|batch| templates_in(batch) > 0);
-        let Some(batch) = oldest else { return };
+        let oldest = self.batches.iter_mut().find(|kept| templates_in(&kept.batch) > 0);
+        let Some(Kept { batch, own_bytes }) = oldest else { return };
         let (templates, events) = (templates_in(batch), batch.events.len());
         batch.changes.retain(|change| !matches!(change, Change::AcceptTemplate(_)));
         batch.events.retain(|event| !matches!(event.data, EventData::TemplateAccepted(_)));
         self.templates -= templates;
+        self.own_bytes -= std::mem::take(own_bytes);
         self.account.templates_lost += templates as u64;
         self.account.events_lost += (events - batch.events.len()) as u64;
     }
@@ -138,6 +157,20 @@ pub(super) fn templates_in(batch: &Batch) -> usize {
     batch.changes.iter().filter(|change| matches!(change, Change::AcceptTemplate(_))).count()
 }
 
+/// Bytes of transactions in a batch that no node has told of: made up perhaps, and shared with
+/// nobody.
+fn own_bytes_in(batch: &Batch) -> usize {
+    let of_template = |template: &AcceptedTemplate| -> usize {
+        let txs = template.job.accepted_job().txs().iter();
+        txs.filter(|tx| tx.node_facts().is_none()).map(|tx| tx.raw().len()).sum()
+    };
+    let templates = batch.changes.iter().filter_map(|change| match change {
+        Change::AcceptTemplate(template) => Some(of_template(template)),
+        _ => None,
+    });
+    templates.sum()
+}
+
 fn blocks_in(batch: &Batch) -> usize {
     batch.changes.iter().filter(|change| matches!(change, Change::FindBlock(_))).count()
 }
@@ -148,7 +181,7 @@ mod tests {
     use crate::fixtures::{NOW_MS, block, job, numbered, share, template, txs};
     use crate::types::TemplateSource;
 
-    const BOUNDS: Bounds = Bounds { batches: 10, templates: 3, blocks: 2 };
+    const BOUNDS: Bounds = Bounds { batches: 10, templates: 3, own_bytes: usize::MAX, blocks: 2 };
 
     fn sequence(batch: &Batch) -> Option<u64> {
         batch.changes.iter().find_map(|change| match change {
@@ -207,5 +240,29 @@ mod tests {
         assert_eq!((backlog.account.templates_lost, backlog.account.events_lost), (2, 2));
         backlog.written(5, 0);
         assert_eq!(backlog.templates, 0);
+    }
+
+    #[test]
+    fn templates_are_bounded_by_what_they_alone_hold() {
+        let made_up = |number: u64| txs(number * 10..number * 10 + 10);
+        let bytes = made_up(1).iter().map(|tx| tx.raw().len()).sum::<usize>();
+        let bounds = Bounds { templates: 100, own_bytes: 2 * bytes + bytes / 2, ..BOUNDS };
+        let mut backlog = Backlog::new(bounds);
+        let batch = |number, txs| {
+            let template = template("alice", job(200, number as u32, txs));
+            Batch::new(NOW_MS).spend_token(number, NOW_MS, "alice".into()).accept_template(template)
+        };
+        for number in 0..5 {
+            backlog.push(batch(number, made_up(number)));
+            assert!(backlog.own_bytes <= bounds.own_bytes);
+        }
+        let templates: Vec<_> = backlog.oldest(9).map(templates_in).collect();
+        assert_eq!(templates, [0, 0, 0, 1, 1], "their tokens are kept");
+        assert_eq!((backlog.account.templates_lost, backlog.account.events_lost), (3, 3));
+        // However large, the newest is kept.
+        backlog.push(batch(5, txs(1_000..1_100)));
+        assert_eq!(backlog.oldest(9).map(templates_in).sum::<usize>(), 1);
+        backlog.written(6, 0);
+        assert_eq!((backlog.templates, backlog.own_bytes), (0, 0));
     }
 }

@@ -5,17 +5,20 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
+use super::clock::RetentionClock;
 use super::packed;
 use super::readers::Readers;
+use super::retention::live_height;
 use super::shared::{Control, Shared, lock, now_ms};
 use super::sizes::{Table, TableSizes};
 use super::state::IdSet;
 use super::{connect, wake};
 use crate::commit::Request;
 use crate::limits::{
-    CHECKPOINT_PAUSE, RETENTION_PAUSE, RETENTION_STEP_ROWS, WAL_CHECKPOINT_BYTES, WAL_FORCE_BYTES,
+    CHECKPOINT_PAUSE, RETENTION_PAUSE, RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE,
+    WAL_CHECKPOINT_BYTES, WAL_FORCE_BYTES,
 };
 use crate::query::ReadError;
 use crate::report::Status;
@@ -43,18 +46,23 @@ pub(super) struct Housekeeper {
     pub(super) retention: Retention,
     /// One round of retention at a time.
     pub(super) turn: Mutex<()>,
+    /// Time of the newest event from before this start, Unix milliseconds.
+    pub(super) newest_ms: Option<u64>,
 }
 
 impl Housekeeper {
     /// Until the other end of `stop` is gone.
     pub(super) fn run(&self, stop: &Receiver<()>) {
-        let (mut retained, mut swept) = (Instant::now(), Instant::now());
+        let started = Instant::now();
+        let mut clock = RetentionClock::new(self.newest_ms, now_ms(), Duration::ZERO);
+        let (mut retained, mut swept) = (started, started);
         let mut checkpointer = None;
         while stop.recv_timeout(CHECKPOINT_PAUSE) == Err(RecvTimeoutError::Timeout) {
             self.checkpoint(&mut checkpointer);
             if retained.elapsed() >= RETENTION_PAUSE {
                 let sweep = swept.elapsed() >= SWEEP_PAUSE;
-                if let Err(error) = self.retain(now_ms(), sweep) {
+                let now_ms = clock.now_ms(now_ms(), started.elapsed());
+                if let Err(error) = self.retain(now_ms, sweep) {
                     tracing::warn!(%error, "retention failed");
                 }
                 retained = Instant::now();
@@ -116,7 +124,7 @@ impl Housekeeper {
     /// Deletes everything that is too old or too much, as of `now_ms`.
     pub(super) fn retain(&self, now_ms: u64, sweep: bool) -> Result<(), ReadError> {
         let _turn = lock(&self.turn);
-        while self.ask(|more| Control::Retain { now_ms, evict: 0, more }) == Some(true) {}
+        while self.ask(|more| Control::Retain { now_ms, evict: Vec::new(), more }) == Some(true) {}
         let over = || -> Result<bool, ReadError> {
             let sizes = self.readers.read(|connection| Ok(TableSizes::load(connection)?))?;
             Ok(sizes.of(Table::Transactions).bytes > self.retention.transactions.bytes)
@@ -128,20 +136,15 @@ impl Housekeeper {
             if !over()? {
                 break;
             }
-            let whole: usize = self.readers.read(|connection| {
-                let sql = "SELECT count(*) FROM miner_templates WHERE tx_list_id IS NOT NULL";
-                Ok(connection.query_row(sql, [], |row| row.get(0))?)
-            })?;
-            if whole == 0 {
+            let victims = self.readers.read(victims)?;
+            if victims.is_empty() {
                 break;
             }
-            let mut left = whole.div_ceil(8);
-            while left > 0 {
-                let evict = left.min(RETENTION_STEP_ROWS);
-                if self.ask(|more| Control::Retain { now_ms, evict, more }) != Some(true) {
+            for evict in victims.chunks(RETENTION_STEP_ROWS) {
+                let evict = evict.to_vec();
+                if self.ask(|more| Control::Retain { now_ms, evict, more }).is_none() {
                     break;
                 }
-                left -= evict;
             }
             self.sweep()?;
         }
@@ -168,6 +171,28 @@ impl Housekeeper {
         self.control(Control::SweepEnd);
         unnamed.map(drop)
     }
+}
+
+/// Templates that are next to give up their transactions: an eighth, the oldest first. Those that a
+/// block may still come of go after all others, and then those of users who have the most: nobody
+/// displaces what others live on by declaring much.
+fn victims(connection: &Connection) -> Result<Vec<u64>, ReadError> {
+    let height = live_height(connection)?;
+    let sql = "WITH whole AS (
+             SELECT id, height >= ?1 AND turn <= ?2 AS live, turn FROM (
+                 SELECT id, height, row_number() OVER (PARTITION BY user_tag ORDER BY id DESC) AS turn
+                 FROM miner_templates WHERE tx_list_id IS NOT NULL))
+         SELECT id, live FROM whole
+         ORDER BY live, CASE WHEN live THEN -turn END, id
+         LIMIT (SELECT (count(*) + 7) / 8 FROM whole)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![height, USER_TEMPLATES_SAFE], |row| {
+        Ok((row.get::<_, u64>(0)?, row.get::<_, bool>(1)?))
+    })?;
+    let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+    // When it is the turn of the live ones is seen once the others are gone.
+    let of = rows.first().map(|(_, live)| *live);
+    Ok(rows.into_iter().filter(|(_, live)| Some(*live) == of).map(|(id, _)| id).collect())
 }
 
 /// Row ids of transactions that no template names.

@@ -3,6 +3,7 @@
 mod apply;
 mod backlog;
 mod carry;
+mod clock;
 mod connect;
 mod event_log;
 mod fault;

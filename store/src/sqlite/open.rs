@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::mpsc;
 
 use super::apply::apply;
@@ -35,6 +35,9 @@ const STREAM: &str = "jds.stream";
 
 /// Name of the epoch in the table `meta`.
 pub(super) const EPOCH: &str = "stream_epoch";
+
+/// Name of the network in the table `meta`.
+const NETWORK: &str = "network";
 
 /// Why a store can not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,19 @@ pub enum OpenError {
         /// The newest version that this program knows.
         known: u32,
     },
+    /// The database was begun on another network.
+    #[error(
+        "the database in data_dir {dir} is of {found}, `network` is {wanted}: each network needs a \
+         data_dir of its own"
+    )]
+    OtherNetwork {
+        /// The data directory.
+        dir: PathBuf,
+        /// The database's network.
+        found: String,
+        /// The network that is configured.
+        wanted: String,
+    },
     /// The database fails.
     #[error("cannot open {path}: {error}")]
     Database {
@@ -104,11 +120,17 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
         MigrateError::Database(error) => failed(error),
     };
     // What is not ours to use stays as it is, to the last byte.
-    version(&connection, MIGRATIONS).map_err(refused)?;
+    let version = version(&connection, MIGRATIONS).map_err(refused)?;
+    let network = if version > 0 { meta(&connection, NETWORK).map_err(failed)? } else { None };
+    if let Some(found) = network.filter(|found| is_other(&settings.network, found)) {
+        return Err(OpenError::OtherNetwork { dir: settings.dir, found, wanted: settings.network });
+    }
     connect::set_up(&connection).map_err(failed)?;
     migrate(&mut connection, MIGRATIONS).map_err(refused)?;
+    note_network(&connection, &settings.network).map_err(failed)?;
     connect::set_max_bytes(&connection, settings.database_bytes_max).map_err(failed)?;
     let inode = inode(&path).map_err(|error| OpenError::File { path: path.clone(), error })?;
+    let newest_ms = newest_ms(&connection).map_err(failed)?;
     let (state, epoch) =
         begin_stream(&mut connection, seen.as_ref(), inode, &settings.source).map_err(failed)?;
     let last_id = state.next_event_id - 1;
@@ -125,6 +147,7 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
         readers: Arc::clone(&readers),
         retention: settings.retention,
         turn: Mutex::new(()),
+        newest_ms,
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -159,6 +182,27 @@ fn make_private(path: &Path) -> io::Result<()> {
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
+}
+
+/// Whether a database of the network `found` is not for this one.
+fn is_other(wanted: &str, found: &str) -> bool {
+    !wanted.is_empty() && wanted != found
+}
+
+/// Notes the network of a database that has none yet. A disk that is full may fail to take it: the
+/// next start does it then.
+fn note_network(connection: &Connection, network: &str) -> rusqlite::Result<()> {
+    if !network.is_empty() && meta(connection, NETWORK)?.is_none() {
+        let noted = set_meta(connection, NETWORK, network);
+        noted.unwrap_or_else(|error| tracing::warn!(%error, "cannot note the network"));
+    }
+    Ok(())
+}
+
+/// Time of the newest event, Unix milliseconds.
+fn newest_ms(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    let sql = "SELECT timestamp FROM events ORDER BY id DESC LIMIT 1";
+    connection.query_row(sql, [], |row| row.get(0)).optional()
 }
 
 /// Goes on with the stream of events, or begins a new epoch when readers may have seen events that

@@ -39,10 +39,15 @@ fn templates(
     recovered: &mut Recovered,
 ) -> Result<(), ReadError> {
     let mut statement = connection.prepare_cached(
-        "SELECT * FROM miner_templates WHERE tx_list_id IS NOT NULL AND height >= ?1
-         ORDER BY id DESC LIMIT ?2",
+        "SELECT * FROM miner_templates WHERE id IN (
+             SELECT id FROM (
+                 SELECT id, row_number() OVER (PARTITION BY user_tag ORDER BY id DESC) AS turn
+                 FROM miner_templates WHERE tx_list_id IS NOT NULL AND height >= ?1)
+             WHERE turn <= ?2 ORDER BY turn, id DESC LIMIT ?3)
+         ORDER BY id",
     )?;
-    let mut rows = statement.query(params![query.min_height, query.templates_max])?;
+    let parameters = params![query.min_height, query.user_templates_max, query.templates_max];
+    let mut rows = statement.query(parameters)?;
     // Templates share most of their transactions: each is read and parsed once.
     let mut txs = HashMap::new();
     while let Some(row) = rows.next()? {
@@ -54,7 +59,6 @@ fn templates(
             }
         }
     }
-    recovered.templates.reverse();
     Ok(())
 }
 

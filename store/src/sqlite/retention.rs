@@ -7,21 +7,22 @@ use rusqlite::{Connection, OptionalExtension, Params, params};
 use super::group::Pen;
 use super::sizes::Table;
 use super::state::{State, raise_spent_floor};
-use crate::limits::{RETENTION_STEP_ROWS, USERS_MAX};
+use crate::limits::{LIVE_DEPTH_BLOCKS, RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE, USERS_MAX};
 use crate::settings::{Keep, Retention};
 use crate::types::Period;
 
-/// One step. True when there may be more to do.
+/// One step: gives up the transactions of the templates that are named, or deletes what is to go
+/// anyway. True when there may be more to do.
 pub(super) fn step(
     pen: &mut Pen,
     retention: &Retention,
     now_ms: u64,
-    evict: usize,
+    evict: &[u64],
 ) -> rusqlite::Result<bool> {
     pen.transaction(false, |pen| {
         let (connection, state) = (&pen.connection, &mut pen.state);
-        if evict > 0 {
-            return detach(connection, state, u64::MAX, evict).map(|rows| rows > 0);
+        if !evict.is_empty() {
+            return detach(connection, state, evict).map(|()| true);
         }
         let before = |age_ms: u64| now_ms.saturating_sub(age_ms);
         let mut rows = tokens(connection, state, retention.spent_tokens_max, now_ms)?;
@@ -34,7 +35,7 @@ pub(super) fn step(
             rows += templates(connection, state, result, keep, now_ms)?;
         }
         let age_ms = retention.transactions.age_ms;
-        rows += detach(connection, state, before(age_ms), RETENTION_STEP_ROWS)?;
+        rows += detach_before(connection, state, before(age_ms))?;
         rows += shares(connection, state, &retention.shares, now_ms)?;
         rows += all_aggregates(connection, state, retention, now_ms)?;
         rows += users(connection, state)?;
@@ -140,6 +141,27 @@ fn shares(
     Ok(excess.len())
 }
 
+/// Of a block that may still come: nobody displaces it by declaring much. ?3 is [`live_height`],
+/// ?4 [`USER_TEMPLATES_SAFE`].
+const NOT_LIVE: &str = "NOT (tx_list_id IS NOT NULL AND height >= ?3 AND ?4 > (
+    SELECT count(*) FROM (
+        SELECT 1 FROM miner_templates AS newer INDEXED BY miner_templates_user
+        WHERE newer.user_id = template.user_id AND newer.id > template.id
+            AND newer.tx_list_id IS NOT NULL LIMIT ?4)))";
+
+/// Height from which a block may still come of a template.
+pub(super) fn live_height(connection: &Connection) -> rusqlite::Result<u32> {
+    let newest: Option<u32> = connection
+        .prepare_cached(
+            "SELECT height FROM miner_templates WHERE tx_list_id IS NOT NULL
+             ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(newest.unwrap_or_default().saturating_sub(LIVE_DEPTH_BLOCKS))
+}
+
+/// What is too old, then what is too much: first what no block can come of any more.
 fn templates(
     connection: &Connection,
     state: &mut State,
@@ -147,12 +169,25 @@ fn templates(
     keep: &Keep,
     now_ms: u64,
 ) -> rusqlite::Result<usize> {
-    let sql = "SELECT id, submitted_at,
-                   coalesce(length(coinbase_prefix), 0) + coalesce(length(coinbase_suffix), 0)
-               FROM miner_templates WHERE validation_result = ?1 ORDER BY id LIMIT ?2";
     let table = if result == "rejected" { Table::Rejected } else { Table::Templates };
-    let parameters = params![result, RETENTION_STEP_ROWS];
-    let excess = excess(connection, sql, parameters, keep, now_ms, weights(state, table))?;
+    let height = live_height(connection)?;
+    let by_age = Keep { bytes: u64::MAX, ..*keep };
+    let by_bytes = Keep { age_ms: u64::MAX, ..*keep };
+    let mut excess = Vec::new();
+    for (filter, keep) in [("TRUE", &by_age), (NOT_LIVE, &by_bytes), ("TRUE", &by_bytes)] {
+        let sql = format!(
+            "SELECT id, submitted_at,
+                 coalesce(length(coinbase_prefix), 0) + coalesce(length(coinbase_suffix), 0)
+             FROM miner_templates AS template
+             WHERE validation_result = ?1 AND ?3 + ?4 IS NOT NULL AND {filter}
+             ORDER BY id LIMIT ?2"
+        );
+        let parameters = params![result, RETENTION_STEP_ROWS, height, USER_TEMPLATES_SAFE];
+        excess = self::excess(connection, &sql, parameters, keep, now_ms, weights(state, table))?;
+        if !excess.is_empty() {
+            break;
+        }
+    }
     let mut lists = Vec::new();
     for (id, _, _) in &excess {
         let list: Option<i64> = connection
@@ -170,33 +205,41 @@ fn variable_bytes(rows: &[Row]) -> u64 {
 }
 
 /// Gives up the transactions of the oldest templates, but not the templates.
-fn detach(
+fn detach_before(
     connection: &Connection,
     state: &mut State,
     before_ms: u64,
-    count: usize,
 ) -> rusqlite::Result<usize> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, submitted_at, tx_list_id FROM miner_templates
+        "SELECT id, submitted_at FROM miner_templates
          WHERE tx_list_id IS NOT NULL ORDER BY id LIMIT ?1",
     )?;
-    let rows = statement.query_map([count.min(RETENTION_STEP_ROWS)], |row| {
-        Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?, row.get::<_, i64>(2)?))
+    let rows = statement.query_map([RETENTION_STEP_ROWS], |row| {
+        Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?))
     })?;
     let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+    let old = rows.iter().take_while(|(_, at_ms)| *at_ms < before_ms);
+    let ids: Vec<_> = old.map(|(id, _)| *id).collect();
+    detach(connection, state, &ids)?;
+    Ok(ids.len())
+}
+
+/// Gives up the transactions of these templates.
+fn detach(connection: &Connection, state: &mut State, ids: &[u64]) -> rusqlite::Result<()> {
     let mut lists = Vec::new();
-    for (id, at_ms, list) in rows {
-        if at_ms >= before_ms {
-            break;
+    for id in ids {
+        let list: Option<Option<i64>> = connection
+            .prepare_cached("SELECT tx_list_id FROM miner_templates WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))
+            .optional()?;
+        if let Some(list) = list.flatten() {
+            connection
+                .prepare_cached("UPDATE miner_templates SET tx_list_id = NULL WHERE id = ?1")?
+                .execute([id])?;
+            lists.push(list);
         }
-        connection
-            .prepare_cached("UPDATE miner_templates SET tx_list_id = NULL WHERE id = ?1")?
-            .execute([id])?;
-        lists.push(list);
     }
-    let rows = lists.len();
-    drop_lists(connection, state, lists)?;
-    Ok(rows)
+    drop_lists(connection, state, lists)
 }
 
 /// Deletes lists that no template and no other list needs, and then what they alone needed.
@@ -287,21 +330,29 @@ fn aggregates(
     Ok(bytes.len())
 }
 
+/// Names are free: those who have nothing else go first, then those with accepted templates alone,
+/// the longest unseen of each. Shares and blocks cost work, and are never forgotten.
 fn users(connection: &Connection, state: &mut State) -> rusqlite::Result<usize> {
-    let users = state.sizes.of(Table::Users).rows;
-    let excess = users.saturating_sub(USERS_MAX as u64).min(RETENTION_STEP_ROWS as u64);
-    if excess == 0 {
-        return Ok(0);
+    let mut deleted = 0;
+    for earned in ["templates_accepted_total = 0", "templates_accepted_total > 0"] {
+        let users = state.sizes.of(Table::Users).rows;
+        let step = (RETENTION_STEP_ROWS - deleted) as u64;
+        let excess = users.saturating_sub(USERS_MAX as u64).min(step);
+        if excess == 0 {
+            break;
+        }
+        let mut statement = connection.prepare_cached(&format!(
+            "DELETE FROM users WHERE user_id IN (SELECT user_id FROM users
+                 WHERE shares_accepted_miner + shares_accepted_pool = 0 AND blocks_found = 0
+                     AND {earned} ORDER BY last_seen LIMIT ?1)
+             RETURNING octet_length(user_id)"
+        ))?;
+        let bytes = statement.query_map([excess], |row| row.get::<_, u64>(0))?;
+        let bytes: Vec<_> = bytes.collect::<Result<_, _>>()?;
+        state.sizes.removed(Table::Users, bytes.len() as u64, bytes.iter().sum());
+        deleted += bytes.len();
     }
-    let mut statement = connection.prepare_cached(
-        "DELETE FROM users WHERE user_id IN (SELECT user_id FROM users
-             WHERE shares_accepted_miner + shares_accepted_pool = 0 ORDER BY last_seen LIMIT ?1)
-         RETURNING octet_length(user_id)",
-    )?;
-    let bytes = statement.query_map([excess], |row| row.get::<_, u64>(0))?;
-    let bytes: Vec<_> = bytes.collect::<Result<_, _>>()?;
-    state.sizes.removed(Table::Users, bytes.len() as u64, bytes.iter().sum());
-    Ok(bytes.len())
+    Ok(deleted)
 }
 
 /// Deletes transactions that nothing named when they were looked for, and nothing has since.

@@ -22,9 +22,9 @@ pub(super) enum Control {
     MaxBytes(u64),
     /// The rest of a checkpoint.
     Checkpoint,
-    /// One step of retention, as of a Unix time in milliseconds; it gives up the transactions of
-    /// `evict` templates whatever their age. Answers whether there is more.
-    Retain { now_ms: u64, evict: usize, more: SyncSender<bool> },
+    /// One step of retention, as of a Unix time in milliseconds; with `evict` (row ids) it gives up
+    /// the transactions of those templates instead. Answers whether there is more.
+    Retain { now_ms: u64, evict: Vec<u64>, more: SyncSender<bool> },
     /// From now on, note which transactions are named.
     SweepBegin { begun: SyncSender<()> },
     /// Delete these transactions, unless they were named since. Answers when that is done.

@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::sizes::Table;
 use super::state::State;
+use crate::limits::USERS_MAX;
 use crate::types::{Period, TemplateSource};
 
 /// What happened, as the columns of `aggregates` count it.
@@ -167,6 +168,11 @@ fn store_user(
             count.blocks_found,
         ])?;
     Ok(())
+}
+
+/// Whether there is no room for users who have nothing but a name.
+pub(super) fn users_full(state: &State) -> bool {
+    state.sizes.of(Table::Users).rows >= USERS_MAX as u64
 }
 
 /// Makes sure that the user has a row.

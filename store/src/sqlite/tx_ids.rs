@@ -5,11 +5,12 @@
 //! bytes of memory; [`crate::Retention::transactions`] bounds how many there are.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use bitcoin::Wtxid;
 use bitcoin::hashes::Hash as _;
 use rusqlite::Connection;
+use validation::keyed::Keyed;
 
 use super::read::wtxid;
 
@@ -18,7 +19,7 @@ use super::read::wtxid;
 pub(super) struct TxIds {
     ids: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
     /// A key of this process.
-    hasher: RandomState,
+    hasher: Keyed,
     journal: Vec<Undo>,
 }
 
@@ -48,8 +49,17 @@ impl TxIds {
         Ok(all)
     }
 
-    pub(super) fn get(&self, wtxid: &Wtxid) -> Option<u32> {
+    #[cfg(test)]
+    fn get(&self, wtxid: &Wtxid) -> Option<u32> {
         self.ids.get(&self.key(wtxid)).copied()
+    }
+
+    /// Those of a list, in its order.
+    pub(super) fn get_all(&self, wtxids: impl Iterator<Item = Wtxid>) -> Vec<Option<u32>> {
+        // First all keys, then all entries: each of the two reads memory that is not at hand, and
+        // in short loops the processor has many reads under way at a time.
+        let keys: Vec<Key> = wtxids.map(|wtxid| self.key(&wtxid)).collect();
+        keys.iter().map(|key| self.ids.get(key).copied()).collect()
     }
 
     pub(super) fn insert(&mut self, wtxid: &Wtxid, id: u32) {

@@ -127,8 +127,9 @@ fn write_list(
     user: UserTag,
 ) -> Result<i64, Fault> {
     let mut ids = Vec::with_capacity(job.txs().len());
-    for tx in job.txs() {
-        let id = match state.tx_ids.get(&tx.wtxid()) {
+    let known = state.tx_ids.get_all(job.txs().iter().map(|tx| tx.wtxid()));
+    for (tx, known) in job.txs().iter().zip(known) {
+        let id = match known {
             Some(id) => id,
             None => write_tx(connection, state, tx)?,
         };

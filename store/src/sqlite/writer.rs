@@ -18,7 +18,7 @@ use crate::commit::{Committed, Request};
 use crate::event::StoreRecovered;
 use crate::limits::{
     GROUP_BATCHES_MAX, GROUP_TEMPLATES_MAX, RETRY_PAUSE, VOLATILE_BATCHES_MAX, VOLATILE_BLOCKS_MAX,
-    VOLATILE_PROBE, VOLATILE_TEMPLATES_MAX,
+    VOLATILE_OWN_BYTES_MAX, VOLATILE_PROBE, VOLATILE_TEMPLATES_MAX,
 };
 use crate::report::Status;
 use crate::settings::Retention;
@@ -146,6 +146,7 @@ impl Writer {
         let bounds = Bounds {
             batches: VOLATILE_BATCHES_MAX,
             templates: VOLATILE_TEMPLATES_MAX,
+            own_bytes: VOLATILE_OWN_BYTES_MAX,
             blocks: VOLATILE_BLOCKS_MAX,
         };
         let backlog = Backlog::new(bounds);
@@ -257,7 +258,7 @@ impl Writer {
                 }
             }
             Control::Retain { now_ms, evict, more } => {
-                let step = retention::step(&mut self.pen, &self.retention, now_ms, evict);
+                let step = retention::step(&mut self.pen, &self.retention, now_ms, &evict);
                 let step = step.unwrap_or_else(|error| {
                     tracing::warn!(%error, "retention failed");
                     false

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use store::{
-    Batch, BlockState, Change, CommitError, Cursor, EventKind, MinerConnected, PageRequest, Period,
-    Refusal, Role, SharesQuery, SubmissionState, SubmissionStep, TemplateSource, Webhook,
+    Batch, BlockFound, BlockState, Change, CommitError, Cursor, EventKind, MinerConnected,
+    PageRequest, Period, Refusal, Role, SharesQuery, SubmissionState, SubmissionStep,
+    TemplateSource, Webhook,
 };
 
 use crate::common::{NOW_MS, all_events, block, commit, job, share, template, txs};
@@ -118,7 +119,16 @@ pub fn a_found_block_is_followed_to_its_end(open: Open, dir: &Path) {
     };
     let early = store.commit(Batch::new(NOW_MS).change(step("one", SubmissionState::Sent))).wait();
     assert!(matches!(early, Err(CommitError::Refused(_))), "a saga of no block: {early:?}");
-    let find = || Batch::new(NOW_MS).change(Change::FindBlock(found.clone()));
+    let told = BlockFound {
+        user: found.user.to_string(),
+        block_hash: found.block.hash.to_string(),
+        height: found.height,
+        template_source: found.template_source,
+        miner_template_hash: None,
+        tx_count: 3,
+        reward_sat: found.reward_sat,
+    };
+    let find = || Batch::new(NOW_MS).change(Change::FindBlock(found.clone())).event(told.clone());
     commit(&*store, find().change(step("one", SubmissionState::Sent)));
     commit(&*store, find());
     commit(&*store, Batch::new(NOW_MS).change(Change::FindBlock(other.clone())));
@@ -162,6 +172,9 @@ pub fn a_found_block_is_followed_to_its_end(open: Open, dir: &Path) {
     let summary = store.block(&found.block.hash.to_string()).unwrap().unwrap();
     assert_eq!(page.items[0], summary);
     assert_eq!((summary.state, summary.confirmations), (BlockState::Confirmed, 100));
+    let events = all_events(&*store);
+    let told = events.iter().filter(|event| event.event == EventKind::BlockFound);
+    assert_eq!(told.count(), 1, "each block is told of once");
     assert_eq!(store.miner("alice").unwrap().unwrap().blocks_found, 2, "each block once");
 }
 

@@ -222,7 +222,7 @@ impl<'a> SetupConnection<'a> {
         common_messages_sv2::has_declare_tx_data(self.flags)
     }
 
-    fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
+    pub(super) fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             protocol: reader.u8("protocol")?,
@@ -239,7 +239,7 @@ impl<'a> SetupConnection<'a> {
         reader.finish().map(|()| message)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 256);
         writer.u8(self.protocol);
         writer.u16(self.min_version);
@@ -258,7 +258,7 @@ impl<'a> SetupConnection<'a> {
 impl RequestExtensions {
     const NAME: &'static str = "RequestExtensions";
 
-    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             request_id: reader.u16("request_id")?,
@@ -267,7 +267,7 @@ impl RequestExtensions {
         reader.finish().map(|()| message)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 4 + 2 * self.requested.len());
         writer.u16(self.request_id);
         writer.u16_list("requested_extensions", &self.requested)?;

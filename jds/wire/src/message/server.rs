@@ -232,7 +232,7 @@ impl ServerMessage {
 }
 
 /// An error code as text.
-fn code(
+pub(super) fn code(
     message: &'static str,
     field: &'static str,
     bytes: &[u8],
@@ -244,14 +244,14 @@ fn code(
 impl SetupConnectionSuccess {
     const NAME: &'static str = "SetupConnection.Success";
 
-    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message =
             Self { used_version: reader.u16("used_version")?, flags: reader.u32("flags")? };
         reader.finish().map(|()| message)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new(Self::NAME, 6);
         writer.u16(self.used_version);
         writer.u32(self.flags);
@@ -262,7 +262,7 @@ impl SetupConnectionSuccess {
 impl SetupConnectionError {
     const NAME: &'static str = "SetupConnection.Error";
 
-    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             flags: reader.u32("flags")?,
@@ -271,7 +271,7 @@ impl SetupConnectionError {
         reader.finish().map(|()| message)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 5 + self.error_code.len());
         writer.u32(self.flags);
         writer.b0_255("error_code", self.error_code.as_bytes())?;
@@ -302,7 +302,7 @@ impl RequestExtensionsSuccess {
 impl RequestExtensionsError {
     const NAME: &'static str = "RequestExtensions.Error";
 
-    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             request_id: reader.u16("request_id")?,
@@ -312,7 +312,7 @@ impl RequestExtensionsError {
         reader.finish().map(|()| message)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let count = self.unsupported.len() + self.required.len();
         let mut writer = Writer::new(Self::NAME, 6 + 2 * count);
         writer.u16(self.request_id);

@@ -1,0 +1,171 @@
+//! Programs of the reference implementation, run beside our server.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use signet::wait;
+use tempfile::TempDir;
+
+use crate::PATIENCE;
+
+/// Bytes of a program's log that a failure shows.
+const LOG_END_BYTES: usize = 6_000;
+
+/// A program, and the published crate that it is in.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Name of the executable.
+    pub name: &'static str,
+    crate_name: &'static str,
+    version: &'static str,
+    /// Environment variable that says where it is.
+    variable: &'static str,
+}
+
+/// The pool.
+pub const POOL: Program = Program {
+    name: "pool_sv2",
+    crate_name: "pool_sv2",
+    version: "0.7.0",
+    variable: "POOL_SV2_EXE",
+};
+
+/// The Job Declaration Client.
+pub const JD_CLIENT: Program = Program {
+    name: "jd_client_sv2",
+    crate_name: "jd_client_sv2",
+    version: "0.6.0",
+    variable: "JD_CLIENT_SV2_EXE",
+};
+
+/// A miner on a processor.
+pub const MINING_DEVICE: Program = Program {
+    name: "mining_device",
+    crate_name: "integration_tests_sv2",
+    version: "0.6.0",
+    variable: "MINING_DEVICE_EXE",
+};
+
+impl Program {
+    /// Where it is: as the variable says, or on the PATH, or in the cache, into which it is built
+    /// when it is nowhere (that takes minutes, and the network).
+    pub fn find(&self) -> PathBuf {
+        if let Some(path) = std::env::var_os(self.variable) {
+            let path = PathBuf::from(path);
+            assert!(
+                path.is_file(),
+                "{} = {}: there is no such file",
+                self.variable,
+                path.display()
+            );
+            return path;
+        }
+        let on_path = std::env::var_os("PATH").and_then(|dirs| {
+            std::env::split_paths(&dirs).map(|dir| dir.join(self.name)).find(|exe| exe.is_file())
+        });
+        on_path.unwrap_or_else(|| self.install())
+    }
+
+    fn install(&self) -> PathBuf {
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+            .expect("XDG_CACHE_HOME or a home directory");
+        let root = cache
+            .join("sovereign-jds")
+            .join("reference")
+            .join(format!("{}-{}", self.crate_name, self.version));
+        let exe = root.join("bin").join(self.name);
+        if exe.is_file() {
+            return exe;
+        }
+        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["install", "--locked", "--version", self.version, "--root"])
+            .arg(&root)
+            .args(["--bin", self.name, self.crate_name])
+            .status()
+            .expect("cargo, to build a program of the reference implementation");
+        let Self { name, variable, .. } = self;
+        assert!(status.success(), "{name} can not be built; {variable} may say where one is");
+        exe
+    }
+}
+
+/// A program that runs. Killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+    _files: TempDir,
+}
+
+impl Running {
+    /// Starts it with a configuration file (`-c`).
+    pub fn with_config(program: Program, config: &str) -> Self {
+        let files = TempDir::with_prefix("jds-reference-").expect("a temporary directory");
+        let file = files.path().join("config.toml");
+        std::fs::write(&file, config).expect("a configuration file");
+        let args = ["-c".to_owned(), file.display().to_string()];
+        Self::start(program, files, &args)
+    }
+
+    /// Starts it with these arguments.
+    pub fn with_args(program: Program, args: &[String]) -> Self {
+        Self::start(program, TempDir::with_prefix("jds-reference-").expect("a directory"), args)
+    }
+
+    fn start(program: Program, files: TempDir, args: &[String]) -> Self {
+        let log = files.path().join("log");
+        let output = File::create(&log).expect("a log file");
+        let child = Command::new(program.find())
+            .args(args)
+            .current_dir(files.path())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("the log file twice"))
+            .stderr(output)
+            .spawn()
+            .expect("a program that starts");
+        Self { name: program.name, child, log, _files: files }
+    }
+
+    /// Waits until something listens there.
+    #[track_caller]
+    pub fn wait_listening(&self, address: SocketAddr) {
+        let what = format!("{} to listen on {address}", self.name);
+        wait::until_true(&what, PATIENCE, || TcpStream::connect(address).is_ok())
+            .unwrap_or_else(|error| panic!("{error}; {}", self.log_end()));
+    }
+
+    /// The last of what it has said.
+    pub fn log_end(&self) -> String {
+        let log = read(&self.log);
+        let end = log.get(log.len().saturating_sub(LOG_END_BYTES)..).unwrap_or_default();
+        format!("end of the log of {}:\n{}", self.name, String::from_utf8_lossy(end))
+    }
+
+    /// It has said this.
+    pub fn has_said(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&read(&self.log)).contains(text)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read(log: &Path) -> Vec<u8> {
+    std::fs::read(log).unwrap_or_default()
+}
+
+/// An address of this machine that nothing listens on just now.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its number")
+}
