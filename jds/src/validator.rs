@@ -109,7 +109,7 @@ impl Validator {
                 match pass.await {
                     Err(rejection) => return refused(rejection),
                     Ok(Pass::Draft(draft)) => return Ok(draft),
-                    Ok(Pass::Judged(verdict)) => return Err(Box::new(verdict)),
+                    Ok(Pass::Judged(verdict)) => return Err(verdict),
                     Ok(Pass::Ahead(back)) if grace_over => {
                         drop(back);
                         let next = tip.next_height();

@@ -1,6 +1,5 @@
 //! What a restart in order must not lose: every job, whoever declared how many on how many
 //! connections.
-#![expect(clippy::unwrap_used, reason = "a test says what it expected")]
 
 use jds_tests::{World, accepted};
 

@@ -45,7 +45,7 @@ impl Verdict {
 /// Where the first look ended.
 pub(super) enum Pass {
     Draft(Box<Draft>),
-    Judged(Verdict),
+    Judged(Box<Verdict>),
     Ahead(Box<Declaration>),
 }
 
@@ -86,7 +86,7 @@ impl Rulings {
                 if let (Ok(job), true) = (&verdict.result, self.at_once) {
                     verdict.recording = self.journal.accepting(&case, job, timing);
                 }
-                Pass::Judged(verdict)
+                Pass::Judged(Box::new(verdict))
             }
             FirstPass::Draft(mut draft) => {
                 draft.verdict = start.elapsed();
