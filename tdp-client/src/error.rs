@@ -72,6 +72,12 @@ pub enum Fault {
         /// What the operating system said.
         reason: String,
     },
+    /// The node has ended our connection, or said that it shuts down, and its process still runs.
+    #[error("the node shuts down; ipc_socket {} is used again when it is back", path.display())]
+    ShuttingDown {
+        /// The setting's value.
+        path: Arc<Path>,
+    },
     /// The IPC socket is there and closed to us.
     #[error(
         "ipc_socket {} may not be opened: {reason}; this process needs permission to read and write it",
@@ -234,6 +240,7 @@ impl Fault {
             | Self::WrongChain { .. } => true,
             Self::Unreachable { .. }
             | Self::NoSocket { .. }
+            | Self::ShuttingDown { .. }
             | Self::Unimplemented { .. }
             | Self::Remote { .. }
             | Self::Busy { .. }

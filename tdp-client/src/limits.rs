@@ -31,6 +31,13 @@ pub const TEMPLATE_REFRESH_MS: u64 = 6_000;
 /// The same over IPC, where the node builds a new one whenever it is asked, milliseconds.
 pub const TEMPLATE_REFRESH_IPC_MS: u64 = 2_000;
 
+/// How long a node that has left us, and still runs, is not connected to again, milliseconds. It is
+/// about to end, and a connection that it takes while ending can keep it from that.
+pub const IPC_LEFT_PAUSE_MS: u64 = 60_000;
+
+/// The same where the system does not tell which process it is, milliseconds.
+pub const IPC_LEFT_BLIND_PAUSE_MS: u64 = 5_000;
+
 /// Calls over the IPC of one node that wait to be sent, count. Each caller has one at most.
 pub const IPC_CALLS_MAX: usize = 16;
 

@@ -38,12 +38,14 @@ pub(super) async fn wait_tip_changed(
     let answer = request.send().promise.await.map_err(failed)?;
     let tip = answer.get().and_then(|answer| answer.get_result()).map_err(failed)?;
     let hash = tip.get_hash().map_err(failed)?;
-    BlockHash::from_slice(hash).map_err(|_| {
-        // A node that shuts down has no tip to tell of.
-        let reason =
-            format!("it has sent no tip, but {} bytes; it may be shutting down", hash.len());
-        Fault::ConnectionLost { method: METHOD, reason }
-    })
+    if hash.is_empty() {
+        // Only a node that shuts down has no tip to tell of.
+        session.connection.leave();
+        let path = session.connection.socket.clone();
+        return Err(Fault::ShuttingDown { path });
+    }
+    BlockHash::from_slice(hash)
+        .map_err(|error| Fault::Malformed { method: METHOD, reason: error.to_string() })
 }
 
 /// Has the node make a template of its mempool, and fetches all of it.

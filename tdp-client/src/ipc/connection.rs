@@ -3,9 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bitcoin_capnp_types::capnp::{Error, ErrorKind};
 use bitcoin_capnp_types::capnp_rpc::{RpcSystem, rpc_twoparty_capnp::Side, twoparty::VatNetwork};
@@ -15,11 +17,12 @@ use bitcoin_capnp_types::proxy_capnp::{context, thread, thread_map};
 use bitcoin_capnp_types::rpc_capnp::rpc;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 
 use super::link::LineId;
 use crate::error::Fault;
+use crate::limits::{IPC_LEFT_BLIND_PAUSE_MS, IPC_LEFT_PAUSE_MS};
 use crate::rpc::excerpt;
 
 /// What the node is asked to call the thread that lets us in.
@@ -30,10 +33,61 @@ pub(super) struct Hub {
     node: Arc<str>,
     socket: Arc<Path>,
     attempt: RefCell<Option<Attempt>>,
+    left: RefCell<Option<Left>>,
 }
 
 /// Its outcome, once there is one.
 type Attempt = watch::Receiver<Option<Result<Rc<Connection>, Fault>>>;
+
+/// Which process listens, and on which file: each start makes a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Peer {
+    process: Option<rustix::process::Pid>,
+    file: Option<FileId>,
+}
+
+/// Device, number, and time of the last change (seconds, nanoseconds).
+type FileId = (u64, u64, i64, i64);
+
+impl Peer {
+    fn of(stream: &UnixStream, socket: &Path) -> Self {
+        let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        Self { process: process.and_then(rustix::process::Pid::from_raw), file: file_id(socket) }
+    }
+}
+
+fn file_id(socket: &Path) -> Option<FileId> {
+    let file = std::fs::metadata(socket).ok()?;
+    Some((file.dev(), file.ino(), file.ctime(), file.ctime_nsec()))
+}
+
+/// A node that a connection has ended with.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    peer: Peer,
+    since: Instant,
+}
+
+impl Left {
+    fn now(peer: Peer) -> Self {
+        Self { peer, since: Instant::now() }
+    }
+
+    /// True as long as it is that very node that would be connected to, about to end.
+    fn is_ending(&self, socket: &Path) -> bool {
+        if file_id(socket) != self.peer.file {
+            return false;
+        }
+        let (runs, pause_ms) = match self.peer.process {
+            Some(process) => {
+                let gone = rustix::process::test_kill_process(process);
+                (gone != Err(rustix::io::Errno::SRCH), IPC_LEFT_PAUSE_MS)
+            }
+            None => (true, IPC_LEFT_BLIND_PAUSE_MS),
+        };
+        runs && self.since.elapsed() < Duration::from_millis(pause_ms)
+    }
+}
 
 /// What the node has given us.
 pub(super) struct Connection {
@@ -44,6 +98,16 @@ pub(super) struct Connection {
     /// A thread of the node for each line: calls that share one wait for each other.
     lines: RefCell<HashMap<LineId, thread::Client>>,
     alive: Rc<Cell<bool>>,
+    pub(super) socket: Arc<Path>,
+    peer: Peer,
+    /// What moves its messages; ended when nobody has a call any more.
+    system: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.system.abort();
+    }
 }
 
 /// The connection, and the node's thread for one line.
@@ -61,7 +125,7 @@ impl Session {
 
 impl Hub {
     pub(super) fn new(node: Arc<str>, socket: Arc<Path>) -> Self {
-        Self { node, socket, attempt: RefCell::new(None) }
+        Self { node, socket, attempt: RefCell::default(), left: RefCell::default() }
     }
 
     /// The connection that is there, or a new one.
@@ -69,7 +133,7 @@ impl Hub {
     /// An attempt is never given up: a node that finds its caller gone may stop listening. One that
     /// hangs, or still loads its chain, lets us in when it is ready.
     pub(super) async fn session(&self, line: LineId) -> Result<Session, Fault> {
-        let mut attempt = self.attempt();
+        let mut attempt = self.attempt()?;
         let ended = attempt.wait_for(Option::is_some).await;
         let outcome = ended.ok().and_then(|outcome| outcome.clone());
         let lost = || Fault::Worker { reason: "its attempt to connect has ended".into() };
@@ -79,16 +143,26 @@ impl Hub {
     }
 
     /// The attempt that goes on or has succeeded, or a new one.
-    fn attempt(&self) -> Attempt {
+    fn attempt(&self) -> Result<Attempt, Fault> {
         let mut current = self.attempt.borrow_mut();
-        let usable = current.as_ref().filter(|attempt| match &*attempt.borrow() {
-            None => attempt.has_changed().is_ok(),
-            Some(Ok(connection)) => connection.alive.get(),
-            Some(Err(_)) => false,
-        });
-        if let Some(attempt) = usable {
-            return attempt.clone();
+        if let Some(attempt) = current.take() {
+            let usable = match &*attempt.borrow() {
+                None => attempt.has_changed().is_ok(),
+                Some(Ok(connection)) if connection.alive.get() => true,
+                Some(Ok(connection)) => {
+                    *self.left.borrow_mut() = Some(Left::now(connection.peer));
+                    false
+                }
+                Some(Err(_)) => false,
+            };
+            if usable {
+                return Ok(current.insert(attempt).clone());
+            }
         }
+        if self.left.borrow().is_some_and(|left| left.is_ending(&self.socket)) {
+            return Err(Fault::ShuttingDown { path: self.socket.clone() });
+        }
+        *self.left.borrow_mut() = None;
         let (outcome, attempt) = watch::channel(None);
         let (node, socket) = (self.node.clone(), self.socket.clone());
         spawn_local(async move {
@@ -99,8 +173,7 @@ impl Hub {
             }
             let _ = outcome.send(Some(connection.map(Rc::new)));
         });
-        *current = Some(attempt.clone());
-        attempt
+        Ok(current.insert(attempt).clone())
     }
 }
 
@@ -113,6 +186,7 @@ impl Connection {
                 _ => Fault::NoSocket { path, reason },
             }
         })?;
+        let peer = Peer::of(&stream, socket);
         let (reader, writer) = stream.into_split();
         let reader = tokio::io::BufReader::new(reader).compat();
         let writer = tokio::io::BufWriter::new(writer).compat_write();
@@ -121,7 +195,7 @@ impl Connection {
         let init: init::Client = system.bootstrap(Side::Server);
         let alive = Rc::new(Cell::new(true));
         let alive_of = alive.clone();
-        spawn_local(async move {
+        let system = spawn_local(async move {
             if let Err(error) = system.await {
                 tracing::debug!(%error, "the node's IPC connection has ended");
             }
@@ -133,7 +207,13 @@ impl Connection {
         let threads = answer.get().and_then(|answer| answer.get_thread_map()).map_err(construct)?;
         let first = new_thread(&threads, FIRST_THREAD).await?;
         let (mining, rpc) = interfaces(&init, &first).await?;
-        Ok(Self { mining, rpc, threads, lines: RefCell::default(), alive })
+        let (lines, socket) = (RefCell::default(), socket.clone());
+        Ok(Self { mining, rpc, threads, lines, alive, socket, peer, system })
+    }
+
+    /// Makes no new call; it ends when those that were made have been answered.
+    pub(super) fn leave(&self) {
+        self.alive.set(false);
     }
 
     async fn thread(&self, line: LineId) -> Result<thread::Client, Fault> {

@@ -8,6 +8,8 @@ mod calls;
 mod client;
 mod connection;
 mod link;
+#[cfg(test)]
+mod older;
 
 pub(crate) use calls::RawBlockTemplate;
 pub(crate) use client::Client;

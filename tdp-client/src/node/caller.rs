@@ -68,7 +68,7 @@ impl Caller {
     }
 
     /// [`Self::call`] within [`CALL_TIMEOUT_MS`]. `params` become a JSON array.
-    pub(super) fn ask<T: DeserializeOwned>(
+    pub(crate) fn ask<T: DeserializeOwned>(
         &self,
         method: &'static str,
         params: impl Serialize,
@@ -90,7 +90,7 @@ impl Caller {
     }
 
     /// Submits a block, given as hex.
-    pub(super) fn submit(&self, block_hex: &str, deadline: Instant) -> SubmitOutcome {
+    pub(crate) fn submit(&self, block_hex: &str, deadline: Instant) -> SubmitOutcome {
         match self {
             Self::Rpc(client) => submit_by_rpc(client, block_hex, deadline),
             Self::Ipc(client) => submit_by_ipc(client, block_hex, deadline),
@@ -98,7 +98,7 @@ impl Caller {
     }
 
     /// Asks whether a block, given as hex, is valid but for its proof of work.
-    pub(super) fn propose(&self, block_hex: &str, network: Network, deadline: Instant) -> Proposal {
+    pub(crate) fn propose(&self, block_hex: &str, network: Network, deadline: Instant) -> Proposal {
         let answer = match self {
             Self::Rpc(client) => {
                 let open = r#"[{"mode":"proposal","rules":"#;

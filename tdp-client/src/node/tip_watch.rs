@@ -29,6 +29,7 @@ pub(super) fn run(shared: &Shared, client: &Caller) {
                 let pause = match error.fault() {
                     Fault::WarmingUp { .. }
                     | Fault::CookieMissing { .. }
+                    | Fault::ShuttingDown { .. }
                     | Fault::NoSocket { .. } => Duration::from_millis(STARTING_POLL_MS),
                     _ => backoff.pause(),
                 };

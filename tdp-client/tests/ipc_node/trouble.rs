@@ -45,3 +45,19 @@ async fn a_node_that_syncs_tells_its_progress() {
     assert_eq!((blocks, headers), (height, height));
     assert_eq!(*source.tip().borrow(), None, "no tip is published before the node is synced");
 }
+
+/// A node that ends lets nobody in who would keep it from ending: we come back when it is back.
+#[tokio::test]
+async fn a_node_stops_though_it_is_followed_and_is_followed_again() {
+    let mut node = Node::start(options()).unwrap();
+    mine(&node, 1);
+    let source = follow(settings(&node));
+    for _ in 0..6 {
+        state(&source, "ready", NodeState::is_ready).await;
+        // Fails when the node does not end.
+        node.stop().unwrap();
+        state(&source, "away", |s| !s.is_ready()).await;
+        node.restart().unwrap();
+    }
+    state(&source, "ready", NodeState::is_ready).await;
+}

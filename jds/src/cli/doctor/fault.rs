@@ -98,7 +98,7 @@ fn advice(node: &Node, network: Network, fault: &Fault) -> (Code, String) {
         ),
         Fault::Forbidden { method } => (Code::NodeForbidden, forbidden(&[method])),
         Fault::WrongChain { .. } => (Code::NodeNetwork, wrong_network(port)),
-        Fault::WarmingUp { .. } => (
+        Fault::WarmingUp { .. } | Fault::ShuttingDown { .. } => (
             Code::NodeStarting,
             "Wait and run this again: the node reads its files after a start, which can take \
              minutes. The server waits for it by itself."
