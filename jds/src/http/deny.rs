@@ -3,7 +3,7 @@
 //! A name may come to stand for another address while the server runs, or for none while it
 //! starts: it is looked up again and again, and nothing waits for that.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use api::DenyList;
@@ -69,6 +69,10 @@ impl Denied {
     /// Looks every name up once. One that is not found keeps the addresses that it had.
     async fn look_up(&mut self) {
         for node in &mut self.nodes {
+            if let Some(addresses) = loopback(&node.authority) {
+                node.addresses = addresses;
+                continue;
+            }
             let failed = match timeout(NODE_LOOKUP_TIMEOUT, lookup_host(&node.authority)).await {
                 Ok(Ok(found)) => {
                     node.addresses = found.take(NODE_ADDRESSES_MAX).collect();
@@ -96,6 +100,15 @@ impl Denied {
         let nodes = self.nodes.iter().flat_map(|node| &node.addresses);
         self.list.set(self.own.iter().chain(nodes).copied().collect());
     }
+}
+
+/// `localhost` is this machine, whatever a resolver says or does not know of it (RFC 6761 6.3).
+fn loopback(authority: &str) -> Option<Vec<SocketAddr>> {
+    let (host, port) = authority.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    (host == "localhost")
+        .then(|| vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
 }
 
 /// Waits until the node is ready after it was not; `None` when it will never be.
