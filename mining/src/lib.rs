@@ -1,1 +1,16 @@
-//! The server side of the Mining Protocol.
+//! The server side of mining: the Mining Protocol of Stratum V2 (SV2 5), and Stratum V1 beside it,
+//! as state machines without sockets, clocks or threads.
+//!
+//! A session takes [`Input`]s and the time, and gives [`Action`]s. Both kinds of session stand on
+//! the same channels and ask the same function about each share, so a share counts the same
+//! whoever chose the transactions and whichever protocol brought it.
+
+pub mod action;
+pub mod input;
+pub mod record;
+pub mod work;
+
+pub use action::{Action, CustomJobRequest};
+pub use input::{CustomJobVerdict, Input, Now};
+pub use record::{ChannelClosed, ChannelOpened, FoundShare, NegotiatedJob, ShareRecord};
+pub use work::{CustomJob, Declared, JobSource, PoolWork, Source};

@@ -1,0 +1,86 @@
+//! What there is to mine on: the pool's own templates, and the miners' jobs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bitcoin::block::Header;
+use template_distribution_sv2::NewTemplateOwned;
+use validation::block::FoundBlock;
+use validation::declared::TemplateHash;
+use validation::tip::ChainTip;
+
+/// Holds the transactions of some work. The server has one for each of its templates and for each
+/// accepted job.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// The block of a header and a whole coinbase, with its witness if it has one. Cheap enough to
+    /// be done while a found block waits: the transactions are only copied.
+    fn block(&self, header: &Header, coinbase: &[u8]) -> FoundBlock;
+
+    /// Why nothing may be mined on it any more, though the tip is the same: a node found it
+    /// invalid.
+    fn withdrawn(&self) -> Option<Arc<str>> {
+        None
+    }
+}
+
+/// A template of the pool's.
+#[derive(Debug, Clone)]
+pub struct PoolWork {
+    /// Rises: work with a higher number replaces what came before.
+    pub number: u64,
+    /// The block that it builds on, with what consensus demands of the next one.
+    pub tip: ChainTip,
+    /// nTime to begin with, Unix seconds: later than the median time past.
+    pub min_ntime: u32,
+    /// As SV2 7.2 has it; `future_template` is not looked at.
+    pub template: NewTemplateOwned,
+    /// Transactions, the coinbase included.
+    pub tx_count: u32,
+    /// Its transactions.
+    pub source: Arc<dyn Source>,
+}
+
+/// A job that a miner chose (SV2 5.3.18), checked.
+#[derive(Debug, Clone)]
+pub struct CustomJob {
+    /// The block that it builds on, by our own nodes.
+    pub tip: ChainTip,
+    /// All of the coinbase before the full extranonce, as it is in the block.
+    pub coinbase_prefix: Arc<[u8]>,
+    /// All of the coinbase after the full extranonce, as it is in the block.
+    pub coinbase_suffix: Arc<[u8]>,
+    /// Bytes between the two: the channel's prefix and what the miner rolls.
+    pub extranonce_len: usize,
+    /// The accepted template; absent in coinbase-only mode, where nobody told us the transactions.
+    pub declared: Option<Declared>,
+}
+
+/// What is known of the template of a custom job in full-template mode.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// Names the template.
+    pub template_hash: TemplateHash,
+    /// Transactions, the coinbase included.
+    pub tx_count: u32,
+    /// Its fees, satoshi; the known ones where not all are.
+    pub fees_sat: u64,
+    /// Weight of the block, weight units.
+    pub weight_wu: u64,
+    /// What its coinbase pays to the pool, satoshi.
+    pub pool_payout_sat: u64,
+    /// What it could have claimed, satoshi.
+    pub claimable_sat: u64,
+    /// What the coinbase takes, satoshi.
+    pub reward_sat: u64,
+    /// Its transactions.
+    pub source: Arc<dyn Source>,
+}
+
+/// Whose template a job is made of.
+#[derive(Debug, Clone)]
+pub enum JobSource {
+    /// The pool's.
+    Pool(Arc<PoolWork>),
+    /// The miner's.
+    Miner(Arc<CustomJob>),
+}
