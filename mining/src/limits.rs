@@ -6,8 +6,10 @@ use std::time::Duration;
 /// `mining.authorize`.
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection has this long from there to its first channel (SV2 5.3.2).
-pub const FIRST_CHANNEL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection has this long from there to its first channel (SV2 5.3.2). Long: a proxy and the
+/// reference client connect when they start, and open a channel when their first miner comes; once
+/// cut off, the latter does not come back.
+pub const FIRST_CHANNEL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Bytes of a full extranonce at most (SV2 5.1.2.1).
 pub const EXTRANONCE_BYTES_MAX: usize = 32;
@@ -63,3 +65,6 @@ pub const CUSTOM_JOBS_PENDING_MAX: usize = 64;
 
 /// Time between two looks at a channel's rate of shares.
 pub const VARDIFF_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Worker names of one connection that are kept ready (extension 0x0002).
+pub const WORKERS_PER_CONNECTION_MAX: usize = 256;
