@@ -22,7 +22,6 @@ use jds_wire::message::mining::{
 use jds_wire::{Frame, MessageError};
 use mining_sv2::ERROR_CODE_UPDATE_CHANNEL_INVALID_CHANNEL_ID;
 use tracing::debug;
-use validation::rules::Rules;
 
 use self::open::Group;
 use self::setup::Flags;
@@ -68,7 +67,6 @@ struct Member {
     group: u32,
     /// As the client sent it.
     user_identity: String,
-    rules: Arc<Rules>,
 }
 
 impl Member {

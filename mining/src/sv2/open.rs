@@ -110,7 +110,8 @@ impl Session {
             return Err(OpenError(ERROR_CODE_OPEN_MINING_CHANNEL_CHANNEL_CAPACITY_EXHAUSTED));
         }
         let unknown = OpenError(ERROR_CODE_OPEN_MINING_CHANNEL_INVALID_USER_IDENTITY);
-        let user_identity = str::from_utf8(request.user_identity.as_bytes()).map_err(|_| unknown)?;
+        let user_identity =
+            str::from_utf8(request.user_identity.as_bytes()).map_err(|_| unknown)?;
         let rules = (self.deps.terms)(user_identity).map_err(|reason| {
             debug!(user = %user_identity.escape_debug(), reason, "no channel for this user");
             unknown
@@ -135,7 +136,7 @@ impl Session {
         let group = self.group_for(&rules, channel.extranonce_len());
         let user_identity = user_identity.to_owned();
         let identity = channel.identity().clone();
-        let member = Member { kind: request.kind, channel, group, user_identity, rules };
+        let member = Member { kind: request.kind, channel, group, user_identity };
         self.members.insert(channel_id, member);
         if let Phase::Ready { first_channel_until, .. } = &mut self.phase {
             *first_channel_until = None;

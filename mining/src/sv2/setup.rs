@@ -72,6 +72,7 @@ impl Session {
             .filter(|extension| *extension == EXTENSION_TYPE_WORKER)
             .take(1)
             .collect();
+        self.workers.negotiated |= !supported.is_empty();
         self.send(&if supported.is_empty() {
             MiningServerMessage::RequestExtensionsError(message::RequestExtensionsError {
                 request_id,
@@ -79,7 +80,6 @@ impl Session {
                 required: Vec::new(),
             })
         } else {
-            self.workers.negotiated = true;
             MiningServerMessage::RequestExtensionsSuccess(message::RequestExtensionsSuccess {
                 request_id,
                 supported,

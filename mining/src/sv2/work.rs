@@ -18,6 +18,8 @@ use crate::work::PoolWork;
 #[derive(Debug, Default)]
 pub(super) struct Current {
     work: Option<Work>,
+    /// Of the newest work there was.
+    number: Option<u64>,
     /// The block to build on, as told last.
     tip: Option<BlockHash>,
     /// The one before. Work that was on its way when it was replaced comes too late.
@@ -47,16 +49,15 @@ impl Current {
     /// False when it comes too late.
     fn take(&mut self, work: Arc<PoolWork>, now: Now) -> bool {
         let tip = work.tip.hash;
-        let newest = self.work.as_ref().map(|current| (current.work.number, current.min_ntime));
-        if self.replaced == Some(tip) || newest.is_some_and(|(number, _)| work.number <= number) {
+        if self.replaced == Some(tip) || self.number.is_some_and(|number| work.number <= number) {
             return false;
         }
-        let same_tip = self.tip == Some(tip);
-        let told = newest.map_or(0, |(_, min_ntime)| if same_tip { min_ntime } else { 0 });
-        let min_ntime = work.min_ntime.max(told);
+        let same_tip = self.work.as_ref().filter(|_| self.tip == Some(tip));
+        let min_ntime = work.min_ntime.max(same_tip.map_or(0, |current| current.min_ntime));
         let refresh_at = refresh_at(&work.tip, min_ntime, now);
         self.tip = Some(tip);
         self.replaced = None;
+        self.number = Some(work.number);
         self.work = Some(Work { work, min_ntime, refresh_at });
         true
     }
@@ -89,9 +90,7 @@ impl Session {
         if self.current.tip != Some(tip.hash) {
             self.current.replaced = self.current.tip;
             self.current.tip = Some(tip.hash);
-            self.current.work = None.or_else(|| {
-                self.current.work.take().filter(|current| current.work.tip.hash == tip.hash)
-            });
+            self.current.work = None;
         }
         self.make_stale(tip.hash, now);
     }
