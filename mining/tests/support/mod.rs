@@ -199,19 +199,25 @@ impl Rig {
     }
 
     pub fn found(&self) -> Vec<&mining::FoundShare> {
-        let found = |action| match action {
-            &Action::Found(ref found) => Some(&**found),
-            _ => None,
-        };
-        self.actions.iter().filter_map(found).collect()
+        self.actions.iter().filter_map(found_in).collect()
     }
 
     pub fn shares(&self) -> Vec<&mining::ShareRecord> {
-        let share = |action| match action {
-            &Action::Share(ref share) => Some(&**share),
-            _ => None,
-        };
-        self.actions.iter().filter_map(share).collect()
+        self.actions.iter().filter_map(share_in).collect()
+    }
+}
+
+fn found_in(action: &Action) -> Option<&mining::FoundShare> {
+    match action {
+        Action::Found(found) => Some(found),
+        _ => None,
+    }
+}
+
+fn share_in(action: &Action) -> Option<&mining::ShareRecord> {
+    match action {
+        Action::Share(share) => Some(share),
+        _ => None,
     }
 }
 
