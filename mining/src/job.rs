@@ -102,6 +102,13 @@ impl Job {
         })
     }
 
+    /// With these bits of nVersion for the miner to change, and no others.
+    #[must_use]
+    pub fn with_version_mask(mut self, version_mask: u32) -> Self {
+        self.version_mask = version_mask;
+        self
+    }
+
     /// Its number on the connection.
     pub fn id(&self) -> u32 {
         self.id

@@ -63,3 +63,22 @@ pub const CUSTOM_JOBS_PENDING_MAX: usize = 64;
 
 /// Time between two looks at a channel's rate of shares.
 pub const VARDIFF_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Bytes of a line of a Stratum V1 client, its end included. Real requests have less than 1,000.
+pub const SV1_LINE_BYTES_MAX: usize = 8_192;
+
+/// Names that one Stratum V1 connection may authorize.
+pub const SV1_WORKERS_MAX: usize = 256;
+
+/// Bytes of the extranonce that a Stratum V1 miner rolls. Hardware and proxies know 4 to 8.
+pub const SV1_EXTRANONCE2_BYTES: usize = 8;
+
+/// Requests without use (unknown methods, wrong fields, refused names) that a Stratum V1 client may
+/// send in [`SV1_FAULTS_WINDOW`]. Refused shares do not count.
+pub const SV1_FAULTS_MAX: u32 = 64;
+
+/// See [`SV1_FAULTS_MAX`].
+pub const SV1_FAULTS_WINDOW: Duration = Duration::from_secs(60);
+
+/// A Stratum V1 miner may suggest another difficulty after this long.
+pub const SV1_SUGGEST_INTERVAL: Duration = Duration::from_secs(60);
