@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
-use bitcoin::{Amount, CompactTarget, Target, TxMerkleNode, TxOut};
+use bitcoin::{CompactTarget, Target, TxMerkleNode};
 use channels_sv2::VERSION_ROLLING_MASK;
 use validation::CoinbaseParts;
 use validation::merkle::root_from_branch;
-use validation::rules::{Payout, Rules};
+use validation::payout::split;
+use validation::rules::Rules;
 use validation::tip::ChainTip;
 
 use crate::coinbase::{CoinbaseError, pool_coinbase};
@@ -220,21 +221,4 @@ fn engine_of(coinbase: &CoinbaseParts) -> Midstate {
     let mut engine = sha256::HashEngine::default();
     engine.input(coinbase.stripped_prefix());
     Midstate(engine)
-}
-
-/// What a coinbase pays with this much to give. The fee is rounded down.
-fn split(payout: &Payout, value_sat: u64) -> Vec<TxOut> {
-    let output = |script: &bitcoin::ScriptBuf, sat| TxOut {
-        value: Amount::from_sat(sat),
-        script_pubkey: script.clone(),
-    };
-    match payout {
-        Payout::Pool { script, .. } => vec![output(script, value_sat)],
-        Payout::Solo { script, operator: None } => vec![output(script, value_sat)],
-        Payout::Solo { script, operator: Some((operator, fee_bp)) } => {
-            let fee_sat = u128::from(value_sat) * u128::from(*fee_bp) / 10_000;
-            let fee_sat = u64::try_from(fee_sat).unwrap_or(u64::MAX).min(value_sat);
-            vec![output(script, value_sat - fee_sat), output(operator, fee_sat)]
-        }
-    }
 }
