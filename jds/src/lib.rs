@@ -17,6 +17,7 @@ pub mod http;
 pub mod jobs;
 pub mod journal;
 pub mod limits;
+pub mod mining;
 pub mod node_settings;
 pub mod nodes;
 pub mod noise_io;

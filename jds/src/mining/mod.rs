@@ -1,0 +1,3 @@
+//! Where miners connect.
+
+pub mod custom;
