@@ -21,6 +21,7 @@ pub mod node_settings;
 pub mod nodes;
 pub mod noise_io;
 pub mod payout;
+mod peer;
 mod presence;
 mod recover;
 mod report;
