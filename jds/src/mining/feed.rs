@@ -56,11 +56,7 @@ pub(crate) fn follow(templates: Arc<Templates>, room: Room, tasks: &mut JoinSet<
     feed
 }
 
-async fn run(
-    templates: Arc<Templates>,
-    room: Room,
-    newest: watch::Sender<Option<Arc<PoolWork>>>,
-) {
+async fn run(templates: Arc<Templates>, room: Room, newest: watch::Sender<Option<Arc<PoolWork>>>) {
     // Told, so that ours is made together with the view.
     let _registered = templates.register(room);
     let mut views = templates.watch();

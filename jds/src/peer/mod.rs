@@ -13,7 +13,7 @@ pub(crate) use incoming::Incoming;
 pub(crate) use outbox::{Outbox, Unread};
 
 use crate::clock;
-use crate::limits::{HANDSHAKE_TIMEOUT, WRITE_TIMEOUT};
+use crate::limits::{HANDSHAKE_TIMEOUT, LINE_BYTES_MAX, WRITE_TIMEOUT};
 use crate::noise_io::{IoError, accept_handshake};
 use crate::server::Shared;
 use crate::session::CloseReason;
@@ -30,6 +30,9 @@ pub(crate) enum Ended {
     /// A frame was begun and not finished.
     #[error("a frame was not complete in time")]
     FrameTimeout,
+    /// No end of a line.
+    #[error("a line is longer than {LINE_BYTES_MAX} bytes")]
+    LineTooLong,
     /// The peer does not read our answers.
     #[error("the peer did not read its answers for {} ms", WRITE_TIMEOUT.as_millis())]
     WriteTimeout,
