@@ -40,16 +40,16 @@ pub struct NoTransactions {
 }
 
 impl Source for NoTransactions {
-    fn block(&self, header: &Header, coinbase: &[u8]) -> FoundBlock {
+    fn block(&self, header: &Header, coinbase: &[u8]) -> Option<FoundBlock> {
         let raw = [&bitcoin::consensus::serialize(header)[..], &[1], coinbase].concat();
         let tx: bitcoin::Transaction = bitcoin::consensus::deserialize(coinbase).unwrap();
-        FoundBlock {
+        Some(FoundBlock {
             hash: header.block_hash(),
             header: *header,
             raw,
             tx_count: 1,
             coinbase_txid: tx.compute_txid(),
-        }
+        })
     }
 
     fn withdrawn(&self) -> Option<Arc<str>> {
