@@ -206,6 +206,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                 other => actions.push_back(other),
             }
         }
+        let mut close = None;
         for action in actions {
             match action {
                 Action::Found(_) => {}
@@ -218,11 +219,11 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                 Action::Opened(channel) => self.records.opened(&channel),
                 Action::Closed(channel) => self.records.closed(&channel),
                 Action::CheckCustomJob(request) => self.check(*request),
-                Action::Close(reason) => return Err(Ended::Mining(reason)),
+                Action::Close(reason) => close = Some(reason),
             }
         }
         self.commit();
-        Ok(())
+        close.map_or(Ok(()), |reason| Err(Ended::Mining(reason)))
     }
 
     /// Begins to make durable what is recorded so far.
@@ -259,7 +260,9 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
 
     /// Lets what was answered become durable and reach the peer before the socket closes.
     async fn finish(&mut self, ended: &Ended) {
-        self.commit();
+        self.session.handle(Input::Disconnected, now());
+        // What it still says is for the records alone.
+        let _ = self.act().await;
         let rest = async {
             while !self.durable.is_empty() {
                 if let Some(message) = self.durable.next().await?

@@ -45,6 +45,7 @@ pub(super) enum Received {
     /// A frame.
     Frame(Frame),
     /// A line, without its end.
+    #[allow(dead_code, reason = "the listener of Stratum V1 follows")]
     Line(Vec<u8>),
     /// What was read past.
     Nothing,

@@ -7,6 +7,7 @@
 pub(crate) mod connection;
 mod durable;
 mod feed;
+#[allow(dead_code, reason = "the listener of Stratum V1 follows")]
 mod lines;
 mod link;
 mod records;
@@ -69,6 +70,7 @@ fn deps(config: &Checked, settings: &config::Mining) -> Deps {
             shares_per_minute: settings.shares_per_minute as f32,
             share_batch_size: settings.share_batch_size as u32,
             min_hashrate: settings.min_hashrate as f32,
+            sv1_start_hashrate: settings.sv1_start_hashrate as f32,
             pool_tag: settings.pool_tag.clone(),
             channels_per_connection_max: settings.max_channels_per_connection,
             version_rolling: true,
