@@ -10,10 +10,10 @@ use validation::block::FoundBlock;
 use crate::templates::Built;
 
 impl mining::Source for Built {
-    fn block(&self, header: &Header, coinbase: &[u8]) -> FoundBlock {
+    fn block(&self, header: &Header, coinbase: &[u8]) -> Option<FoundBlock> {
         // Whether or not it decodes, the bytes go to the nodes: they were hashed, and won.
         let txid = deserialize::<Transaction>(coinbase)
             .map_or_else(|_| Txid::all_zeros(), |coinbase| coinbase.compute_txid());
-        self.with_coinbase(header, coinbase, txid)
+        Some(self.with_coinbase(header, coinbase, txid))
     }
 }

@@ -74,13 +74,17 @@ pub(super) fn block(shared: &Shared, share: &FoundShare) -> End {
             }
         },
     };
+    let Some(block) = source.block(&share.header, &share.coinbase) else {
+        error!(block = %hash, "BLOCK FOUND on a job whose transactions are gone");
+        return End::None(Tried::default());
+    };
     End::Block(NewBlock {
         user: Arc::clone(&share.user),
         height: share.height,
         template_source,
         template_hash,
         reward_sat: reward_sat(&share.coinbase),
-        block: Arc::new(source.block(&share.header, &share.coinbase)),
+        block: Arc::new(block),
     })
 }
 
