@@ -22,6 +22,8 @@ pub mod node_settings;
 pub mod nodes;
 pub mod noise_io;
 pub mod payout;
+mod peer;
+mod ports;
 mod presence;
 mod recover;
 mod report;

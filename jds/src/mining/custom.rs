@@ -250,7 +250,10 @@ impl CustomJobs {
         }
         // Whoever comes second waits for the same commit.
         let durable = spent.get_or_init(|| self.journal.used_up(token.sequence, user)).await;
-        durable.as_ref().map(|()| ()).map_err(|error| refused(&error.reason))
+        match durable {
+            Ok(()) => Ok(()),
+            Err(rejection) => Err(refused(&rejection.reason)),
+        }
     }
 
     /// The tip that a job builds on. One that we do not know may be ahead of our node, and waits for
