@@ -22,6 +22,7 @@ pub mod nodes;
 pub mod noise_io;
 pub mod payout;
 mod presence;
+pub mod receipts;
 mod recover;
 mod report;
 pub mod server;

@@ -14,7 +14,9 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::secp256k1::schnorr::Signature;
 
-pub use key::{Endorsement, EndorsementError, KeyId, ReceiptKey, SigningKey};
+pub use key::{
+    Endorsement, EndorsementError, KeyId, KeyState, PublishedKey, ReceiptKey, SigningKey,
+};
 pub use refused::{PROOF_BYTES, ProofFacts, RejectionProof, split_details};
 
 use crate::declared::{Declared, TemplateHash};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::LazyLock;
 
+use bitcoin::base58;
 use bitcoin::hex::DisplayHex;
 use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::secp256k1::{All, Keypair, Message, Secp256k1, XOnlyPublicKey};
@@ -70,6 +71,15 @@ impl ReceiptKey {
     pub fn has_signed_tagged(&self, tag: &str, parts: &[&[u8]], signature: &[u8]) -> bool {
         let digest = tagged_hash(tag, parts);
         Signature::from_slice(signature).is_ok_and(|signature| self.has_signed(&digest, &signature))
+    }
+}
+
+/// As SV2 writes a public key: base58check of version 1 (u16, little endian) and the 32 bytes.
+impl fmt::Display for ReceiptKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = vec![1, 0];
+        bytes.extend_from_slice(&self.to_bytes());
+        f.write_str(&base58::encode_check(&bytes))
     }
 }
 
@@ -154,6 +164,39 @@ impl Endorsement {
 impl fmt::Debug for Endorsement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Endorsement({})", self.0.as_hex())
+    }
+}
+
+/// A key that is published, and by whose word it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishedKey {
+    /// The key.
+    pub key: ReceiptKey,
+    /// What it is for.
+    pub state: KeyState,
+    /// The word of the authority key for it; `None` for that key itself.
+    pub endorsement: Option<Endorsement>,
+}
+
+/// What a published key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyState {
+    /// Signs now.
+    Active,
+    /// Signs no receipts, but vouches for the keys that do.
+    Authority,
+    /// Signed before, or signs elsewhere.
+    Retired,
+}
+
+impl KeyState {
+    /// As it is published.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Authority => "authority",
+            Self::Retired => "retired",
+        }
     }
 }
 
