@@ -97,6 +97,8 @@ pub struct Channel {
     extranonce_prefix: Arc<[u8]>,
     padding_bytes: usize,
     max_target: Target,
+    /// Gives the nearest target that the miner can be told of.
+    rounding: fn(Target) -> Target,
     shares_per_minute: f64,
     vardiff: Vardiff,
     next_look: Instant,
@@ -129,6 +131,7 @@ impl Channel {
             extranonce_prefix: padded(open.extranonce_prefix, padding_bytes),
             padding_bytes,
             max_target,
+            rounding: std::convert::identity,
             shares_per_minute,
             vardiff,
             next_look: now.instant + VARDIFF_INTERVAL,
@@ -142,6 +145,15 @@ impl Channel {
             },
             batch: Batch::new(settings.share_batch_size),
         })
+    }
+
+    /// Takes only targets that `rounding` gives, from the present one on: Stratum V1 tells a
+    /// difficulty, and not every target has one.
+    #[must_use]
+    pub fn rounding(mut self, rounding: fn(Target) -> Target) -> Self {
+        self.rounding = rounding;
+        self.retarget();
+        self
     }
 
     /// Its number on the connection.
@@ -182,6 +194,11 @@ impl Channel {
     /// The newest job that counts.
     pub fn job(&self) -> Option<&Arc<Job>> {
         self.slots.iter().rev().find(|slot| slot.stale.is_none()).map(|slot| &slot.job)
+    }
+
+    /// A job by its number, stale or not.
+    pub fn job_of(&self, id: u32) -> Option<&Arc<Job>> {
+        self.slots.iter().rev().map(|slot| &slot.job).find(|job| job.id() == id)
     }
 
     /// Takes a job on, at the current target. Older ones on the same tip still count; those on
@@ -320,7 +337,7 @@ impl Channel {
 
     fn retarget(&mut self) -> Option<Target> {
         let target = target_of(self.vardiff.hashrate(), self.shares_per_minute);
-        let target = target.min(self.max_target);
+        let target = (self.rounding)(target.min(self.max_target));
         if target == self.judge.target {
             return None;
         }

@@ -6,8 +6,10 @@ use std::time::Duration;
 /// `mining.authorize`.
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection has this long from there to its first channel (SV2 5.3.2).
-pub const FIRST_CHANNEL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection has this long from there to its first channel (SV2 5.3.2). Long: a proxy and the
+/// reference client connect when they start, and open a channel when their first miner comes; once
+/// cut off, the latter does not come back.
+pub const FIRST_CHANNEL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Bytes of a full extranonce at most (SV2 5.1.2.1).
 pub const EXTRANONCE_BYTES_MAX: usize = 32;
@@ -63,3 +65,25 @@ pub const CUSTOM_JOBS_PENDING_MAX: usize = 64;
 
 /// Time between two looks at a channel's rate of shares.
 pub const VARDIFF_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Worker names of one connection that are kept ready (extension 0x0002).
+pub const WORKERS_PER_CONNECTION_MAX: usize = 256;
+
+/// Bytes of a line of a Stratum V1 client, its end included. Real requests have less than 1,000.
+pub const SV1_LINE_BYTES_MAX: usize = 8_192;
+
+/// Names that one Stratum V1 connection may authorize.
+pub const SV1_WORKERS_MAX: usize = 256;
+
+/// Bytes of the extranonce that a Stratum V1 miner rolls. Hardware and proxies know 4 to 8.
+pub const SV1_EXTRANONCE2_BYTES: usize = 8;
+
+/// Requests without use (unknown methods, wrong fields, refused names) that a Stratum V1 client may
+/// send in [`SV1_FAULTS_WINDOW`]. Refused shares do not count.
+pub const SV1_FAULTS_MAX: u32 = 64;
+
+/// See [`SV1_FAULTS_MAX`].
+pub const SV1_FAULTS_WINDOW: Duration = Duration::from_secs(60);
+
+/// A Stratum V1 miner may suggest another difficulty after this long.
+pub const SV1_SUGGEST_INTERVAL: Duration = Duration::from_secs(60);
