@@ -1,6 +1,8 @@
 //! Receipts and proofs: fixed vectors, which other programs are written against, and what must
 //! not pass.
 
+#![expect(clippy::unwrap_used, reason = "a test that can not go on says where")]
+
 use bitcoin::hashes::Hash;
 use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::{BlockHash, Wtxid};
