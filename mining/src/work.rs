@@ -14,10 +14,14 @@ use validation::tip::ChainTip;
 pub trait Source: fmt::Debug + Send + Sync {
     /// The block of a header and a whole coinbase, with its witness if it has one. Cheap enough to
     /// be done while a found block waits: the transactions are only copied.
-    fn block(&self, header: &Header, coinbase: &[u8]) -> FoundBlock;
+    ///
+    /// None when the transactions are not kept any more. What peers declare is kept within bounds
+    /// that channels know nothing of, and a channel that holds on to a job must not break them;
+    /// [`Self::withdrawn`] says so then, too.
+    fn block(&self, header: &Header, coinbase: &[u8]) -> Option<FoundBlock>;
 
     /// Why nothing may be mined on it any more, though the tip is the same: a node found it
-    /// invalid.
+    /// invalid, or its transactions are not kept any more.
     fn withdrawn(&self) -> Option<Arc<str>> {
         None
     }
@@ -45,6 +49,12 @@ pub struct PoolWork {
 pub struct CustomJob {
     /// The block that it builds on, by our own nodes.
     pub tip: ChainTip,
+    /// nVersion.
+    pub version: u32,
+    /// nTime to begin with, Unix seconds; nBits is what consensus demands then.
+    pub min_ntime: u32,
+    /// Hashes beside the coinbase's path in the merkle tree of txids, bottom up, as hashed.
+    pub merkle_path: Arc<[[u8; 32]]>,
     /// All of the coinbase before the full extranonce, as it is in the block.
     pub coinbase_prefix: Arc<[u8]>,
     /// All of the coinbase after the full extranonce, as it is in the block.
