@@ -187,7 +187,7 @@ mod tests {
     fn times_of_the_log_are_read_to_the_microsecond() {
         for (stamp, unix_us) in [
             ("1970-01-01T00:00:00Z", 0),
-            ("2000-02-29T12:00:01.5Z", 951_825_601_500_000),
+            ("2000-02-29T12:00:01.5Z", 951_825_601_500_000_u64),
             ("2026-11-21T10:54:29.123456Z", 1_795_258_469_123_456),
         ] {
             let read = unix_time(stamp).unwrap().as_secs_f64() * 1e6;

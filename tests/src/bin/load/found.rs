@@ -63,8 +63,10 @@ async fn find_one(
     tokio::time::sleep(pause).await;
 
     let parent = scene.tips.borrow().hash;
-    let bits = blocking(node, move |node| Ok(node.block(&parent)?.header.bits)).await?;
-    let time = u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
+    let header = blocking(node, move |node| Ok(node.block(&parent)?.header)).await?;
+    // A chain that was mined in seconds is ahead of the clock.
+    let now = u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
+    let (time, bits) = (now.max(header.time + 1), header.bits);
     let rng = &mut miner.rng().clone();
     let solution = miner.proposal().context("a template")?.solve(parent, time, bits, rng)?;
     // The clone would find the same extranonce again.

@@ -69,51 +69,40 @@ impl Miner {
         }
     }
 
-    /// Connects, and makes a template that pays what the server wants paid.
-    pub(crate) async fn connect(scene: &Arc<Scene>, number: usize) -> anyhow::Result<Self> {
-        let mut miner = Self::numbered(scene, number);
-        miner.prepare().await?;
-        Ok(miner)
-    }
-
-    /// So many of them.
+    /// So many of them, connected.
     pub(crate) async fn connect_all(scene: &Arc<Scene>, count: usize) -> anyhow::Result<Vec<Self>> {
-        let places = Arc::new(Semaphore::new(CONNECTING_MAX));
-        let mut connecting = JoinSet::new();
-        for number in 0..count {
-            let (scene, places) = (Arc::clone(scene), Arc::clone(&places));
-            connecting.spawn(async move {
-                let _place = places.acquire_owned().await;
-                Self::connect(&scene, number).await
-            });
-        }
-        let mut miners = Vec::with_capacity(count);
-        while let Some(miner) = connecting.join_next().await {
-            miners.push(miner??);
-        }
-        Ok(miners)
+        let miners = (0..count).map(|number| Self::numbered(scene, number)).collect();
+        each(miners, Step::Connect).await
     }
 
-    /// Gets a token and a template that nobody has declared, if it has none; connects if need be.
-    pub(crate) async fn prepare(&mut self) -> Result<(), anyhow::Error> {
-        let scene = Arc::clone(&self.scene);
-        let client = match &mut self.client {
-            Some(client) => client,
+    /// All of them with a token and a template.
+    pub(crate) async fn prepare_all(miners: Vec<Self>) -> anyhow::Result<Vec<Self>> {
+        each(miners, Step::Prepare).await
+    }
+
+    /// The connection; made now, if there is none.
+    async fn connect(&mut self) -> anyhow::Result<&mut JdClient> {
+        match &mut self.client {
+            Some(client) => Ok(client),
             gone => {
                 let options = SetupOptions { timeout: PATIENCE, ..SetupOptions::default() };
                 let began = Instant::now();
-                let target = &scene.target;
+                let target = &self.scene.target;
                 let client = JdClient::connect(target.address, target.key, &options).await?;
-                scene.board.handshakes.record(began.elapsed());
-                gone.insert(client)
+                self.scene.board.handshakes.record(began.elapsed());
+                Ok(gone.insert(client))
             }
-        };
-        let token = match &mut self.token {
-            Some(token) => token,
-            none => none.insert(client.allocate_token(&self.user).await?),
-        };
-        if self.proposal.is_none() {
-            let outputs = token.outputs()?;
+        }
+    }
+
+    /// Gets a token and a template that nobody has declared, if it has none; connects if need be.
+    pub(crate) async fn prepare(&mut self) -> anyhow::Result<()> {
+        if self.token.is_none() {
+            let user = self.user.clone();
+            self.token = Some(self.connect().await?.allocate_token(&user).await?);
+        }
+        if let (None, Some(token)) = (&self.proposal, &self.token) {
+            let (scene, outputs) = (Arc::clone(&self.scene), token.outputs()?);
             let (count, unknown) = (scene.transactions, scene.unknown);
             let rng = &mut self.rng;
             self.proposal = Some(Proposal::new(&scene.stock, outputs, count, unknown, rng)?);
@@ -195,6 +184,33 @@ impl Miner {
     pub(crate) fn rng(&mut self) -> &mut StdRng {
         &mut self.rng
     }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Connect,
+    Prepare,
+}
+
+/// Does that with all of them, many at a time.
+async fn each(miners: Vec<Miner>, step: Step) -> anyhow::Result<Vec<Miner>> {
+    let places = Arc::new(Semaphore::new(CONNECTING_MAX));
+    let (mut done, mut tasks) = (Vec::with_capacity(miners.len()), JoinSet::new());
+    for mut miner in miners {
+        let places = Arc::clone(&places);
+        tasks.spawn(async move {
+            let _place = places.acquire_owned().await;
+            match step {
+                Step::Connect => miner.connect().await.map(|_| ())?,
+                Step::Prepare => miner.prepare().await?,
+            }
+            anyhow::Ok(miner)
+        });
+    }
+    while let Some(miner) = tasks.join_next().await {
+        done.push(miner??);
+    }
+    Ok(done)
 }
 
 /// What an error is counted as: without what is different each time.

@@ -1,5 +1,6 @@
 //! One run against one server, from the first connection to the figures.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::miner::{Answer, Miner, Scene};
 use crate::proposal::{Proposal, Stock};
 use crate::report::{self, Figures, Run};
 use crate::server::Server;
-use crate::templates::TemplateClients;
+use crate::templates::{OnBlock, TemplateClients};
 
 /// How long a server may take until it takes declarations.
 const READY_WAIT: Duration = Duration::from_secs(60);
@@ -48,11 +49,12 @@ pub(crate) async fn run(
     }
     let process = server.process.as_ref();
     let mut figures = Figures { before: report::memory(process)?, ..Figures::default() };
-    let began = Instant::now();
+    let (began, mut connected_in) = (Instant::now(), Duration::ZERO);
     let templates = match &server.templates {
         Some(target) if args.templates > 0 => {
             let (count, constraints) = (args.templates, args.constraints);
             let clients = TemplateClients::connect(target, count, constraints, &board).await?;
+            connected_in += began.elapsed();
             let has_work = clients.wait_work_on(&tips.borrow().hash, READY_WAIT).await;
             ensure!(has_work, "not every template client was given work with transactions");
             Some(clients)
@@ -61,12 +63,12 @@ pub(crate) async fn run(
     };
     figures.with_templates = report::memory(process)?;
     let (mut miners, mut tokens) = (Vec::new(), None);
-    let mut connected_in = began.elapsed();
     if let Some(scene) = &scene {
         let began = Instant::now();
         miners = Miner::connect_all(scene, args.declaring).await?;
         connected_in += began.elapsed();
         figures.with_miners = report::memory(process)?;
+        miners = Miner::prepare_all(miners).await?;
         if args.token_rate > 0.0 {
             tokens = Some(TokenClients::start(scene, args.token_rate).await?);
         }
@@ -156,6 +158,8 @@ struct Played {
     cast: Cast,
     ran: Ran,
     tips: Vec<Tip>,
+    /// What the template clients had when.
+    works: HashMap<BlockHash, OnBlock>,
     found: Vec<Found>,
 }
 
@@ -186,6 +190,7 @@ async fn play(
     {
         scene.board.error("template client: no work with transactions on the last block");
     }
+    let works = cast.templates.as_ref().map(|clients| clients.heard().take()).unwrap_or_default();
     if let (Some(scene), Some(node)) = (scene, chain.node())
         && args.solutions > 0
         && let Some(mut finder) = cast.miners.pop()
@@ -200,7 +205,7 @@ async fn play(
         cast.miners.push(finder);
         found = blocks?;
     }
-    Ok(Played { cast, ran, tips, found })
+    Ok(Played { cast, ran, tips, works, found })
 }
 
 async fn open_loop(
@@ -266,7 +271,7 @@ fn judge(chain: &Chain, played: &Played, board: &Board) -> anyhow::Result<()> {
     let Some(clients) = &played.cast.templates else { return Ok(()) };
     for tip in &played.tips {
         let known_at = known_at(&log, &tip.hash).unwrap_or(tip.at);
-        let on = clients.heard().on(&tip.hash);
+        let on = played.works.get(&tip.hash).cloned().unwrap_or_default();
         for at in &on.work {
             board.tip_to_work.record(at.saturating_duration_since(known_at));
         }

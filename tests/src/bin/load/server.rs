@@ -18,8 +18,8 @@ use crate::args::{Args, Source};
 const START_WAIT: Duration = Duration::from_secs(60);
 /// Places beside those of the clients: for who measures.
 const PLACES_SPARE: usize = 64;
-/// Bytes of a log that a failure shows.
-const LOG_END_BYTES: usize = 2_000;
+/// Lines of warnings and errors that a failure shows.
+const LOG_LINES: usize = 20;
 
 /// What the clients connect to.
 #[derive(Debug)]
@@ -119,13 +119,15 @@ impl Server {
         }
     }
 
-    /// The last of what it has said, as far as we can read it.
+    /// The last of what it has said that matters, as far as we can read it.
     pub(crate) fn log_end(&self) -> String {
         match &self.running {
             Running::Ours(ours) => {
-                let log = std::fs::read(&ours.log).unwrap_or_default();
-                let end = log.get(log.len().saturating_sub(LOG_END_BYTES)..).unwrap_or_default();
-                String::from_utf8_lossy(end).into_owned()
+                let log = std::fs::read_to_string(&ours.log).unwrap_or_default();
+                let troubles = log.lines().filter(|line| !line.contains(" INFO "));
+                let mut last: Vec<_> = troubles.rev().take(LOG_LINES).collect();
+                last.reverse();
+                last.join("\n")
             }
             Running::Reference(reference) => reference.log_end(),
             Running::Elsewhere => String::new(),

@@ -52,8 +52,13 @@ impl Heard {
         note(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(block).or_default());
     }
 
+    /// All so far; what comes from now on is noted anew.
+    pub(crate) fn take(&self) -> HashMap<BlockHash, OnBlock> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Of a block.
-    pub(crate) fn on(&self, block: &BlockHash) -> OnBlock {
+    fn on(&self, block: &BlockHash) -> OnBlock {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(block).cloned().unwrap_or_default()
     }
