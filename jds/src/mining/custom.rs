@@ -40,7 +40,7 @@ use crate::nodes::Nodes;
 use crate::session::SessionDeps;
 use crate::token::{Genuine, GenuineJob, UserTag};
 use crate::validator::{Validator, on_cpu};
-use bound::{Binding, Bindings};
+use bound::{Binding, Bindings, Name};
 use source::DeclaredSource;
 
 /// Checks the custom jobs of all mining connections.
@@ -85,11 +85,10 @@ enum Token {
 }
 
 impl Token {
-    /// Its number: no two tokens have the same, of whatever kind.
-    fn sequence(&self) -> u64 {
+    fn name(&self) -> Name {
         match self {
-            Self::Job(token) => token.issued_us,
-            Self::Allocated(token) => token.sequence,
+            Self::Job(token) => Name::of_job(token),
+            Self::Allocated(token) => Name::of_allocated(token),
         }
     }
 
@@ -140,7 +139,7 @@ impl CustomJobs {
         let token = self.open(request.job.token.as_bytes())?;
         // Before the channel: who replays somebody's token is told that it is not theirs, whatever
         // channel they name.
-        if self.bindings.is_elsewhere(token.sequence(), connection) {
+        if self.bindings.is_elsewhere(&token.name(), connection) {
             return Err(elsewhere());
         }
         if !request.channel_ok {
@@ -166,8 +165,7 @@ impl CustomJobs {
                 return opened.map(Token::Job).map_err(|error| Refusal::new(INVALID_TOKEN, error));
             }
         };
-        let sequence = allocated.sequence;
-        if !self.bindings.is_bound(sequence) {
+        if !self.bindings.is_bound(&Name::of_allocated(&allocated)) {
             mint.check_age(allocated, now_us)
                 .map_err(|error| Refusal::new(INVALID_TOKEN, error))?;
         }
@@ -181,7 +179,7 @@ impl CustomJobs {
         token: GenuineJob,
         request: CustomJobRequest,
     ) -> Result<CustomJob, Refusal> {
-        self.bindings.bind(token.issued_us, connection).ok_or_else(elsewhere)?;
+        self.bindings.bind(Name::of_job(&token), connection).ok_or_else(elsewhere)?;
         let Some(job) = self.deps.jobs.of_template(&token.user, &token.template) else {
             // Jobs are kept while their block may still be found, but for those of who has very
             // many. Whoever wants to go on declares again.
@@ -235,13 +233,14 @@ impl CustomJobs {
     /// Uses a token up, durably; on the connection that did so it may come again.
     async fn use_up(&self, connection: u64, token: Genuine, user: &User) -> Result<(), Refusal> {
         let refused = |error: &dyn ToString| Refusal::new(INVALID_TOKEN, error.to_string());
-        let binding = match self.bindings.get(token.sequence) {
+        let name = Name::of_allocated(&token);
+        let binding = match self.bindings.get(&name) {
             Some(binding) => binding,
             None => {
                 // Of two at once only one gets past this.
                 let spent = self.deps.spent.spend(token.sequence, clock::unix_us());
                 spent.map_err(|error| refused(&error))?;
-                self.bindings.bind(token.sequence, connection).ok_or_else(elsewhere)?
+                self.bindings.bind(name, connection).ok_or_else(elsewhere)?
             }
         };
         let Binding { connection: bound_to, spent } = binding;

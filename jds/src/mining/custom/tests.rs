@@ -4,6 +4,7 @@ use bitcoin::consensus::serialize;
 use bitcoin::{CompactTarget, ScriptBuf};
 use store::{RecoverQuery, Settings, SqliteStore, Store};
 use tokio::task::JoinSet;
+use validation::receipt::ServerId;
 
 use super::*;
 use crate::counts::Counts;
@@ -11,6 +12,7 @@ use crate::jobs::tests::{HEIGHT, accepted, tip_below, tx};
 use crate::jobs::{Declarer, Jobs};
 use crate::limits::TOKEN_LIFETIME;
 use crate::payout::PayoutTerms;
+use crate::receipts::Receipts;
 use crate::spent::SpentTokens;
 use crate::token::TokenMint;
 use crate::tx_cache::TxCache;
@@ -18,6 +20,7 @@ use crate::tx_cache::TxCache;
 /// Connections of miners.
 const HERE: u64 = 11;
 const ELSEWHERE: u64 = 12;
+const SERVER: ServerId = ServerId([3; 8]);
 const EASY: u32 = 0x207f_ffff;
 
 /// A server without sockets and nodes.
@@ -25,6 +28,7 @@ struct World {
     custom: CustomJobs,
     nodes: Arc<Nodes>,
     deps: Arc<SessionDeps>,
+    receipts: Arc<Receipts>,
     jobs: Arc<Jobs>,
     dir: tempfile::TempDir,
     store: Arc<dyn Store>,
@@ -42,8 +46,10 @@ impl World {
         let (nodes, jobs) = (Nodes::none(), Arc::new(Jobs::default()));
         let script = ScriptBuf::from_bytes(vec![0x51]);
         let payout = config::Payout::Pool { script, min_share_bp: 10_000 };
+        let receipts = Receipts::with_keys(&[7; 32], None, std::iter::empty(), SERVER).unwrap();
+        let receipts = Arc::new(receipts);
         let deps = Arc::new(SessionDeps {
-            mint: TokenMint::new(&[7; 32], TOKEN_LIFETIME),
+            mint: TokenMint::new(&[7; 32], TOKEN_LIFETIME).signing(Arc::clone(&receipts)),
             spent: SpentTokens::new(1_000, TOKEN_LIFETIME),
             payout: PayoutTerms::new(Network::Regtest, payout),
             jobs: Arc::clone(&jobs),
@@ -57,12 +63,13 @@ impl World {
             journal: Journal::new(Some(Arc::clone(&store)), &mut tasks),
             counts: Arc::new(Counts::default()),
             checker: None,
+            receipts: Arc::clone(&receipts),
             tip_grace,
             cpu: Arc::new(Semaphore::new(2)),
         };
         let custom = CustomJobs::new(&validator, &deps, Network::Regtest);
         nodes.set_tip(tip_below(HEIGHT));
-        Self { custom, nodes, deps, jobs, dir, store, _tasks: tasks }
+        Self { custom, nodes, deps, receipts, jobs, dir, store, _tasks: tasks }
     }
 
     /// Starts again over the same store.
@@ -88,10 +95,9 @@ impl World {
         let declarer = Declarer::new(1, "peer");
         let accepted = accepted(HEIGHT, &[tx(10), tx(20)]);
         let user = Arc::new(User::new(user.as_bytes()));
-        let template = accepted.template_hash();
+        let token = self.receipts.accept(&accepted, user.tag);
         let job = self.jobs.create(Arc::clone(&user), &declarer, accepted);
         self.jobs.keep(&job);
-        let token = self.deps.mint.job(user.tag, &template, clock::unix_us());
         (job, token)
     }
 
