@@ -59,6 +59,15 @@ pub enum ClientError {
         /// Type of what came.
         msg_type: u8,
     },
+    /// A text or bytes of the caller's that the message has no room for.
+    #[error("{field} is longer than its type")]
+    FieldTooLong {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// A template that no job can be made of.
+    #[error("the template makes no job: {0}")]
+    Template(String),
     /// More messages than anybody asked for.
     #[error("{INBOX_MESSAGES_MAX} messages came that nobody waits for")]
     InboxFull,
