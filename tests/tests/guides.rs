@@ -130,6 +130,7 @@ impl Backend for Busy {
         Live {
             tokens: 1,
             connections: vec![("job_declaration", 1)],
+            channels: vec![("mining", 1)],
             queues: vec![Queue { name: "events", depth: 1, capacity: 2 }],
             jobs: 1,
         }

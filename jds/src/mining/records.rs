@@ -77,6 +77,8 @@ impl Records {
         let event = submitted(&share, source);
         if share.error_code.is_none() {
             debug!(channel = share.channel_id, job = share.job_id, "share accepted");
+            let metrics = &self.shared.counts.metrics;
+            metrics.share_difficulty(source.as_str(), share.difficulty);
             self.accepted.push(event);
         } else {
             debug!(channel = share.channel_id, job = share.job_id, result, "share refused");
