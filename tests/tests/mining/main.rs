@@ -1,7 +1,12 @@
 //! Miners at the mining endpoint, with our own client, the reference implementation's programs and
 //! a real node: what is acknowledged is stored and told, blocks are in the chain, and whoever does
 //! not hold to the protocol harms only themselves.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code outside of test functions")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code outside of test functions"
+)]
 
 mod pool_work;
 mod ports;
