@@ -59,15 +59,15 @@ pub enum ClientError {
         /// Type of what came.
         msg_type: u8,
     },
-    /// A text or bytes of the caller's that the message has no room for.
-    #[error("{field} is longer than its type")]
-    FieldTooLong {
-        /// Name of the field.
-        field: &'static str,
-    },
+    /// OpenMiningChannel.Error.
+    #[error("the server refused a channel: {0}")]
+    ChannelRefused(String),
     /// A template that no job can be made of.
     #[error("the template makes no job: {0}")]
     Template(String),
+    /// A text that does not fit its field.
+    #[error("{0} is too long")]
+    TooLong(&'static str),
     /// More messages than anybody asked for.
     #[error("{INBOX_MESSAGES_MAX} messages came that nobody waits for")]
     InboxFull,

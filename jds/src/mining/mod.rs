@@ -8,7 +8,6 @@ pub(crate) mod connection;
 pub mod custom;
 mod durable;
 mod feed;
-#[allow(dead_code, reason = "the listener of Stratum V1 follows")]
 mod lines;
 mod link;
 mod records;
