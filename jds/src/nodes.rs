@@ -1,9 +1,13 @@
 //! All configured nodes: which one the tip comes from, and what each of them knows.
 
+mod branches;
+mod choice;
+
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bitcoin::BlockHash;
-use tdp_client::{Node, NodeState, Template};
+use tdp_client::{Node, Template, TipState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -12,6 +16,8 @@ use validation::tip::ChainTip;
 use validation::vetted::TemplateView;
 
 use crate::tx_cache::TxCache;
+use branches::Branches;
+use choice::Candidate;
 
 /// The nodes, in the order of the configuration.
 #[derive(Debug)]
@@ -22,17 +28,29 @@ pub struct Nodes {
     active: Mutex<Option<usize>>,
     /// For each node its own template, as a set to look jobs up in.
     views: Vec<Mutex<Option<Arc<TemplateView>>>>,
+    /// Tips that are on another branch than the one that counts.
+    branches: Branches,
+}
+
+/// The tip of a node, if it is ready.
+pub fn ready_tip(node: &Node) -> Option<TipState> {
+    if !node.state().borrow().is_ready() {
+        return None;
+    }
+    node.tip().borrow().as_deref().copied()
 }
 
 impl Nodes {
     /// Follows the nodes for as long as `tasks` live. Their template transactions go into `cache`.
     pub fn follow(all: Vec<Node>, cache: Arc<TxCache>, tasks: &mut JoinSet<()>) -> Arc<Self> {
         let views = all.iter().map(|_| Mutex::new(None)).collect();
-        let nodes =
-            Arc::new(Self { all, tip: watch::Sender::new(None), active: Mutex::new(None), views });
+        let branches = Branches::new(all.len());
+        let (tip, active) = (watch::Sender::new(None), Mutex::new(None));
+        let nodes = Arc::new(Self { all, tip, active, views, branches });
         for index in 0..nodes.all.len() {
             tasks.spawn(Arc::clone(&nodes).follow_tip(index));
             tasks.spawn(Arc::clone(&nodes).follow_templates(index, Arc::clone(&cache)));
+            tasks.spawn(branches::follow(Arc::clone(&nodes), index));
         }
         nodes
     }
@@ -68,6 +86,18 @@ impl Nodes {
         self.all.iter().find_map(|node| node.tip_by_hash(hash))
     }
 
+    /// When the first of our nodes told of this tip, if it is the tip of one now.
+    pub fn tip_seen_at(&self, hash: &BlockHash) -> Option<Instant> {
+        let seen = self.all.iter().filter_map(|node| node.tip().borrow().as_deref().copied());
+        seen.filter(|seen| seen.tip.hash == *hash).map(|seen| seen.seen_at).min()
+    }
+
+    /// True when this tip of `node` is known to be on another branch than the tip that counts.
+    pub fn is_stale(&self, node: &Node, tip: &BlockHash) -> bool {
+        let index = self.all.iter().position(|other| other.name() == node.name());
+        index.is_some_and(|index| self.branches.is_stale(index, tip))
+    }
+
     /// True when `node` has itself vetted every transaction of the job at the job's tip.
     pub fn has_vetted(&self, job: &AcceptedJob, node: &Node) -> bool {
         let index = self.all.iter().position(|other| other.name() == node.name());
@@ -88,21 +118,17 @@ impl Nodes {
         }
     }
 
-    /// The highest tip of a ready node wins, the first configured node among equals. Without a
-    /// ready node the last tip stays: work on it can still become a block.
+    /// The best tip of a ready node wins ([`choice::best`]). Without a ready node the last tip stays:
+    /// work on it can still become a block.
     fn choose(&self) {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut best: Option<(usize, ChainTip)> = None;
-        for (index, node) in self.all.iter().enumerate() {
-            if !matches!(*node.state().borrow(), NodeState::Ready) {
-                continue;
-            }
-            let Some(tip) = node.tip().borrow().as_deref().map(|state| state.tip) else { continue };
-            if best.is_none_or(|(_, other)| tip.height > other.height) {
-                best = Some((index, tip));
-            }
-        }
-        let Some((index, tip)) = best else {
+        let candidate = |(index, node): (usize, &Node)| {
+            let state = ready_tip(node)?;
+            Some(Candidate::new(index, &state))
+        };
+        let candidates: Vec<_> = self.all.iter().enumerate().filter_map(candidate).collect();
+        let best = choice::best(&candidates, self.tip().map(|tip| tip.hash));
+        let Some(Candidate { index, tip, .. }) = best else {
             if active.take().is_some() {
                 warn!("no node is ready: declarations go on with the last known tip");
             }

@@ -14,6 +14,7 @@
 pub mod http;
 pub mod kept;
 mod miner;
+pub mod proxy;
 pub mod reference;
 mod work;
 mod world;

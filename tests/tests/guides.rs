@@ -118,6 +118,7 @@ impl Backend for Busy {
             height: Some(1),
             tip_hash: Some(BlockHash::all_zeros()),
             tip_age_ms: Some(1),
+            download: None,
             detail: None,
         }]
     }

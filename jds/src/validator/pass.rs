@@ -25,6 +25,8 @@ pub(super) struct Verdict {
     pub(super) result: Result<Arc<Job>, Rejection>,
     /// An acceptance that is on its way to the store already.
     pub(super) recording: Recording,
+    /// Transactions that the cache did not have, count.
+    pub(super) fresh: usize,
 }
 
 impl Verdict {
@@ -38,7 +40,7 @@ impl Verdict {
         timing: Timing,
         result: Result<Arc<Job>, Rejection>,
     ) -> Self {
-        Self { named, timing, result, recording: None }
+        Self { named, timing, result, recording: None, fresh: 0 }
     }
 }
 
@@ -104,30 +106,31 @@ impl Rulings {
         mut timing: Timing,
     ) -> Verdict {
         let start = Instant::now();
-        let Draft { declaration, prechecked, mut slots, asked, .. } = draft;
+        let Draft { declaration, prechecked, mut slots, asked, looked_up, .. } = draft;
         let named = named(&prechecked);
         let verdict = supplied(&prechecked, &mut slots, &asked, answer.iter().map(Vec::as_slice))
             .and_then(|()| judge(*prechecked, slots, tip, &declaration.rules));
         timing.verdict += start.elapsed();
-        let result = self.judged(declaration, verdict, asked.len());
-        Verdict::after(Some(named), timing, result)
+        let fresh = asked.len() + looked_up;
+        let result = self.judged(declaration, verdict, fresh);
+        Verdict { fresh, ..Verdict::after(Some(named), timing, result) }
     }
 
     fn judged(
         &self,
         declaration: Declaration,
         verdict: Result<AcceptedJob, Rejection>,
-        missing: usize,
+        fresh: usize,
     ) -> Result<Arc<Job>, Rejection> {
         let job = self.jobs.create(declaration.user, &declaration.declarer, verdict?);
         if self.at_once {
-            self.keep(&job, missing);
+            self.keep(&job, fresh);
         }
         Ok(job)
     }
 
-    pub(super) fn keep(&self, job: &Arc<Job>, missing: usize) {
-        if missing > 0 {
+    pub(super) fn keep(&self, job: &Arc<Job>, fresh: usize) {
+        if fresh > 0 {
             self.cache.insert_all(job.accepted.txs().iter().cloned());
         }
         self.jobs.keep(job);
@@ -169,7 +172,8 @@ fn first_pass(
         Ok(prechecked) => {
             let (verdict, asked_at) = (Duration::ZERO, Instant::now());
             let prechecked = Box::new(prechecked);
-            let draft = Draft { declaration, prechecked, slots, asked, verdict, asked_at };
+            let draft =
+                Draft { declaration, prechecked, slots, asked, looked_up: 0, verdict, asked_at };
             FirstPass::Draft(Box::new(draft))
         }
     }

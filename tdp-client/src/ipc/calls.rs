@@ -1,7 +1,7 @@
 //! The calls that we make, each as the node's interface has it.
 
-use bitcoin::BlockHash;
 use bitcoin::hashes::Hash as _;
+use bitcoin::{BlockHash, Wtxid};
 
 use super::connection::{Session, fault_of};
 use crate::error::Fault;
@@ -129,6 +129,25 @@ pub(super) async fn submit_block(session: Session, block: Vec<u8>) -> Result<Jud
     let answer = answer.get().map_err(failed)?;
     let reason = String::from_utf8_lossy(answer.get_reason().map_err(failed)?.as_bytes());
     Ok((!answer.get_result()).then(|| excerpt(&reason)))
+}
+
+/// Transactions of the mempool, one for each wtxid, empty where the node does not have it.
+pub(super) async fn transactions(
+    session: Session,
+    wtxids: Vec<Wtxid>,
+) -> Result<Vec<Vec<u8>>, Fault> {
+    let failed = fault_of("getTransactionsByWitnessID");
+    let mut request = session.connection.mining.get_transactions_by_witness_i_d_request();
+    let mut params = request.get();
+    session.set(params.reborrow().get_context().map_err(failed)?);
+    // As many as there are, which are few.
+    let mut list = params.init_wtxids(wtxids.len() as u32);
+    for (index, wtxid) in (0..).zip(&wtxids) {
+        list.set(index, wtxid.as_byte_array());
+    }
+    let answer = request.send().promise.await.map_err(failed)?;
+    let txs = answer.get().and_then(|answer| answer.get_result()).map_err(failed)?;
+    txs.iter().map(|tx| tx.map(<[u8]>::to_vec).map_err(failed)).collect()
 }
 
 /// One JSON-RPC request, answered without HTTP. The answer's text.

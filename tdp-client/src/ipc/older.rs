@@ -174,6 +174,22 @@ fn a_block_that_can_not_be_submitted_is_not_lost_and_not_unknown() {
     assert_eq!(*error.fault(), Fault::IpcNeedsRpc);
 }
 
+/// Nor has it a way to look transactions up: that is known after one question, and nothing else is
+/// worse for it.
+#[test]
+fn transactions_that_can_not_be_looked_up_are_no_trouble() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("node.sock");
+    node(&socket, true);
+    let caller = caller(&socket);
+    let crate::node::Caller::Ipc(client) = &caller else { panic!("asked over IPC") };
+    let wtxid = bitcoin::Wtxid::from_byte_array([1; 32]);
+    let error = client.transactions(vec![wtxid], Duration::from_secs(10)).unwrap_err();
+    let method = "getTransactionsByWitnessID";
+    assert_eq!(*error.fault(), Fault::Unimplemented { method });
+    client.wait_tip_changed(bitcoin::BlockHash::from_byte_array([2; 32])).unwrap();
+}
+
 #[test]
 fn a_version_whose_ipc_we_do_not_speak_is_told() {
     let dir = tempfile::tempdir().unwrap();
