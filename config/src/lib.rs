@@ -3,7 +3,7 @@
 //! [`load`] goes through these steps, each in a module of its own: TOML text, names and types
 //! checked against the one table of keys (`document`, `known`), environment (`env`), values and
 //! defaults (`document`), typed form (`raw`), cross checks (`check`, `node`, `payout`,
-//! `store`, `api`), and the
+//! `store`, `api`, `mining`), and the
 //! result (`checked`). [`reference()`] is printed from the same table of keys.
 
 mod api;
@@ -15,6 +15,7 @@ mod error;
 pub mod keys;
 mod known;
 mod load;
+mod mining;
 mod node;
 mod payout;
 mod raw;
@@ -25,7 +26,7 @@ mod store;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
-    Node, Payout, RpcAuth, RpcUrl, Source, StoreSettings, TemplateDistribution,
+    Mining, Node, Payout, RpcAuth, RpcUrl, Source, StoreSettings, TemplateDistribution,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};

@@ -36,8 +36,8 @@ fn every_optional_line_of_the_reference_fits() {
             continue;
         }
         let text = reference.replacen(table, table.trim_start_matches('#'), 1).replacen(
-            line,
-            line.trim_start_matches('#'),
+            &format!("\n{line}\n"),
+            &format!("\n{}\n", line.trim_start_matches('#')),
             1,
         );
         if let Err(error) = config::parse(&text, Path::new("/x/jds.toml"), std::iter::empty()) {

@@ -13,6 +13,7 @@
 pub mod block;
 mod bytes;
 pub mod coinbase;
+pub mod custom_job;
 pub mod declared;
 mod height;
 pub mod job;

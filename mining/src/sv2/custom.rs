@@ -1,0 +1,116 @@
+//! Jobs that miners choose (SV2 5.3.18 to 5.3.20).
+#![deny(clippy::indexing_slicing)]
+
+use std::sync::Arc;
+
+use jds_wire::message::mining::{MiningServerMessage, SetCustomMiningJobSuccessOwned};
+use mining_sv2::{
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_CHANNEL_ID,
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX,
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED,
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP, SetCustomMiningJobOwned,
+};
+use tracing::debug;
+
+use super::send::When;
+use super::violation::Violation;
+use super::{Kind, Session};
+use crate::input::CustomJobVerdict;
+use crate::job::Job;
+use crate::limits::CUSTOM_JOBS_PENDING_MAX;
+use crate::record::NegotiatedJob;
+use crate::work::CustomJob;
+use crate::{Action, CustomJobRequest, Now};
+
+impl Session {
+    pub(super) fn on_custom_job(&mut self, job: SetCustomMiningJobOwned) -> Result<(), Violation> {
+        let (channel_id, request_id) = (job.channel_id, job.request_id);
+        if !self.flags().work_selection {
+            let code = ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED;
+            self.refuse_custom_job(channel_id, request_id, code);
+            return Ok(());
+        }
+        if self.checking.len() >= CUSTOM_JOBS_PENDING_MAX {
+            return Err(Violation::CustomJobsPending);
+        }
+        self.checking.push((channel_id, request_id));
+        let member = self.members.get(&channel_id).filter(|member| member.kind == Kind::Extended);
+        let request = match member {
+            Some(member) => CustomJobRequest {
+                user_identity: member.user_identity.clone(),
+                channel_ok: true,
+                extranonce_len: member.channel.extranonce_len(),
+                extranonce_prefix: member.channel.extranonce_prefix().to_vec(),
+                job,
+            },
+            None => CustomJobRequest {
+                user_identity: String::new(),
+                channel_ok: false,
+                extranonce_len: 0,
+                extranonce_prefix: Vec::new(),
+                job,
+            },
+        };
+        self.actions.push_back(Action::CheckCustomJob(Box::new(request)));
+        Ok(())
+    }
+
+    pub(super) fn on_verdict(
+        &mut self,
+        request_id: u32,
+        channel_id: u32,
+        verdict: CustomJobVerdict,
+        now: Now,
+    ) {
+        let asked = self.checking.iter().position(|asked| *asked == (channel_id, request_id));
+        let Some(index) = asked else { return };
+        self.checking.swap_remove(index);
+        let set = match verdict {
+            CustomJobVerdict::Accepted(custom) => self.set_custom_job(channel_id, custom, now),
+            CustomJobVerdict::Refused { error_code, detail } => {
+                debug!(channel_id, request_id, error_code, detail, "custom job refused");
+                Err(error_code)
+            }
+        };
+        match set {
+            Ok(job_id) => {
+                let success = SetCustomMiningJobSuccessOwned { channel_id, request_id, job_id };
+                let message = MiningServerMessage::SetCustomMiningJobSuccess(success);
+                self.send_when(When::Durable, &message);
+            }
+            Err(code) => self.refuse_custom_job(channel_id, request_id, code),
+        }
+    }
+
+    /// Sets an accepted job on its channel. The tip may have moved and the channel may have gone
+    /// while it was checked.
+    fn set_custom_job(
+        &mut self,
+        channel_id: u32,
+        custom: Arc<CustomJob>,
+        now: Now,
+    ) -> Result<u32, &'static str> {
+        let member = self.members.get_mut(&channel_id);
+        let member = member.ok_or(ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_CHANNEL_ID)?;
+        if self.current.tip().is_some_and(|tip| tip != custom.tip.hash) {
+            return Err(ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP);
+        }
+        let job_id = self.last_job_id.wrapping_add(1);
+        let version_rolling = self.deps.settings.version_rolling;
+        let job = Job::of_custom(job_id, Arc::clone(&custom), version_rolling)
+            .map_err(|error| {
+                debug!(channel_id, %error, "custom job without a coinbase");
+                ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
+            })
+            .map(Arc::new)?;
+        member.channel.set_job(job, now).map_err(|error| {
+            debug!(channel_id, %error, "custom job for another channel");
+            ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
+        })?;
+        self.last_job_id = job_id;
+        let user = Arc::clone(member.user());
+        let negotiated = NegotiatedJob { user, channel_id, job_id, job: custom };
+        self.actions.push_back(Action::Negotiated(Box::new(negotiated)));
+        Ok(job_id)
+    }
+}
