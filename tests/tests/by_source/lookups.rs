@@ -4,22 +4,33 @@
 use bitcoin::Transaction;
 use jds_tests::{Work, World, accepted};
 use serde_json::{Value, json};
-use signet::kinds::Kind;
+use signet::{Node, kinds::Kind};
 
 use crate::LOOKS_UP;
+
+/// A server on a node that mines nothing below a satoshi for each virtual byte.
+async fn world() -> World {
+    let node = Node::start(crate::options().arg("-blockmintxfee=0.00001")).unwrap();
+    let world = crate::setup().start_on(vec![node]).await;
+    world.synced().await;
+    world
+}
 
 /// Transactions that are in the node's mempool and pay too little, by the operator's word, to be in
 /// its template; and others that it has never seen.
 async fn unwanted_and_unseen(world: &World) -> (Work, Vec<Transaction>, Vec<Transaction>) {
     let coins = world.coins(4).await;
-    let txs = coins.iter().take(4).map(|coin| Kind::Payment.build(coin).unwrap().txs.remove(0));
-    let mut txs: Vec<_> = txs.collect();
-    let unseen = txs.split_off(2);
+    let mut samples: Vec<_> =
+        coins.iter().take(4).map(|coin| Kind::Payment.build(coin).unwrap()).collect();
+    let unseen = samples.split_off(2).into_iter().flat_map(|sample| sample.txs).collect();
     let node = world.node();
-    for tx in &txs {
-        let args = [json!(tx.compute_txid()), json!(0), json!(-100_000_000)];
+    for sample in &samples {
+        // Enough to be relayed, too little to be mined.
+        let args =
+            [json!(sample.txs[0].compute_txid()), json!(0), json!(20 - sample.fee_sat as i64)];
         let _: Value = node.call("prioritisetransaction", &args).unwrap();
     }
+    let txs: Vec<_> = samples.into_iter().flat_map(|sample| sample.txs).collect();
     node.send(&txs).unwrap();
     let mempool: Vec<String> = node.call("getrawmempool", &[]).unwrap();
     assert_eq!(mempool.len(), txs.len());
@@ -33,7 +44,7 @@ async fn unwanted_and_unseen(world: &World) -> (Work, Vec<Transaction>, Vec<Tran
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_node_has_is_asked_of_the_node() {
-    let world = crate::setup().start().await;
+    let world = world().await;
     let (work, unwanted, unseen) = unwanted_and_unseen(&world).await;
     let mut miner = world.miner("alice").await;
 
@@ -60,7 +71,7 @@ async fn what_the_node_has_is_asked_of_the_node() {
 /// The first declaration that needs some from the node and some from the miner.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_miner_is_asked_for_what_no_node_has() {
-    let world = crate::setup().start().await;
+    let world = world().await;
     let (work, unwanted, unseen) = unwanted_and_unseen(&world).await;
     let mut miner = world.miner("alice").await;
     let txs = vec![unseen[0].clone(), unwanted[0].clone(), unwanted[1].clone(), unseen[1].clone()];
@@ -77,7 +88,7 @@ async fn the_miner_is_asked_for_what_no_node_has() {
 /// A node that does not answer delays the question to the miner, and does not prevent it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_does_not_answer_is_not_waited_for() {
-    let world = crate::setup().start().await;
+    let world = world().await;
     let (work, unwanted, _) = unwanted_and_unseen(&world).await;
     let mut miner = world.miner("alice").await;
     world.node().pause().unwrap();

@@ -212,17 +212,49 @@ async fn a_node_that_lost_the_other_is_behind_and_taken_back() {
     pair.works().await;
 }
 
+/// The newest block, which nobody else has yet, is not given up with the node that told of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tip_survives_its_node_until_the_other_has_it() {
+    let mut pair = Pair::start().await;
+    let before = pair.expected[0];
+    pair.node(0).disconnect(pair.node(1)).unwrap();
+    let tip = pair.mines(1).await;
+    let block = pair.node(1).block(&tip).unwrap();
+    pair.comes_from(1);
+    pair.world.nodes[1].kill();
+    ready(&pair.world, 1, false).await;
+    pair.stays();
+    pair.node(0).submit(&block).unwrap();
+    pair.has_seen(0, tip).await;
+    pair.comes_from(0);
+    pair.works().await;
+
+    // Where nobody gets it, there is an end to that.
+    pair.world.nodes[1].restart().unwrap();
+    pair.meet();
+    pair.stands(1, "at_tip");
+    let last = pair.world.node().tip().unwrap();
+    pair.node(0).disconnect(pair.node(1)).unwrap();
+    pair.mines(1).await;
+    pair.world.nodes[1].kill();
+    pair.moves_to(last).await;
+    pair.comes_from(0);
+    pair.works().await;
+    assert!(!pair.client.told[1..].contains(&before));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn reorganisations_are_followed_back_and_forth() {
     let mut pair = Pair::start().await;
     let before = pair.expected[0];
     let old = [pair.mines(0).await, pair.mines(1).await];
+    pair.node(0).sync_with(pair.node(1)).unwrap();
     // A longer branch from the block before.
     let forked = pair.node(0).reorg(2).unwrap();
     assert_eq!(forked.fork, before);
     let new = *forked.new_blocks.last().unwrap();
     pair.moves_to(new).await;
-    pair.node(1).sync_with(pair.node(0)).unwrap();
+    pair.has_seen(1, new).await;
 
     // One node no longer believes in it; the other does, and its tip is the better one.
     pair.node(0).invalidate(&forked.new_blocks[0]).unwrap();
