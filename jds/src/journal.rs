@@ -6,6 +6,7 @@
 
 mod blocks;
 mod case;
+mod shares;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

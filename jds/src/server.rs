@@ -16,7 +16,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::accept::{Endpoint, Listening};
 use crate::budget::ByteBudget;
 use crate::check::Checker;
 use crate::counts::Counts;
@@ -25,9 +24,11 @@ use crate::http::{self, Api};
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
+use crate::mining::Mining;
 use crate::node_settings::Reach;
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
+use crate::ports::{Addresses, Ports};
 use crate::recover;
 use crate::session::SessionDeps;
 use crate::solve::Solvers;
@@ -66,6 +67,8 @@ pub struct Shared {
     pub counts: Arc<Counts>,
     /// Templates for clients, if they are given out.
     pub templates: Option<Arc<Templates>>,
+    /// What miners connect to, if they can.
+    pub mining: Option<Arc<Mining>>,
     connections: AtomicU64,
 }
 
@@ -80,10 +83,10 @@ impl Shared {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The listening address.
-    #[error("{table}.listen: can not listen on {address}: {source}")]
+    #[error("{setting}: can not listen on {address}: {source}")]
     Listen {
-        /// Table of the setting.
-        table: &'static str,
+        /// The setting.
+        setting: &'static str,
         /// As configured.
         address: SocketAddr,
         /// The system's reason.
@@ -109,6 +112,9 @@ pub enum StartError {
     /// The system gives us no threads.
     #[error("no threads for solutions: {0}")]
     Threads(io::Error),
+    /// What is to be paid does not fit into a block.
+    #[error("payout.script: no block has room for it")]
+    Payout,
     /// The keys do not fit together.
     #[error("authority: {0}")]
     Authority(String),
@@ -125,8 +131,7 @@ pub enum StartError {
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    local_addr: SocketAddr,
-    template_addr: Option<SocketAddr>,
+    addresses: Addresses,
     shared: Arc<Shared>,
     shutdown: watch::Sender<bool>,
     accepting: JoinSet<()>,
@@ -171,25 +176,14 @@ impl Server {
         blocks: Vec<RecoveredBlock>,
     ) -> Result<Self, StartError> {
         // Whatever the configuration or the machine refuses is refused before anything begins.
-        let endpoint = &config.job_declaration;
-        let declaration =
-            Listening::on("job_declaration", endpoint.listen, endpoint.max_connections).await?;
-        let distribution = match &config.template_distribution {
-            Some(endpoint) => {
-                let (address, max) = (endpoint.listen, endpoint.max_connections);
-                Some(Listening::on("template_distribution", address, max).await?)
-            }
-            None => None,
-        };
-        let local_addr = declaration.address();
-        let template_addr = distribution.as_ref().map(Listening::address);
-        let addresses: Vec<_> = template_addr.into_iter().chain([local_addr]).collect();
+        let ports = Ports::bind(config).await?;
+        let addresses = ports.addresses();
         let mut tasks = JoinSet::new();
         let journal = Journal::new(store.clone(), &mut tasks);
         let shared = Arc::new(build(config, journal, &mut tasks)?);
         let api = match &config.api {
             Some(api) => {
-                let api = Api::start(config, api, &addresses, &shared).await;
+                let api = Api::start(config, api, &addresses.all(), &shared).await;
                 Some(api.map_err(StartError::Api)?)
             }
             None => None,
@@ -203,29 +197,31 @@ impl Server {
             return Err(error);
         }
         let (shutdown, down) = watch::channel(false);
-        let mut accepting = JoinSet::new();
-        accepting.spawn(declaration.serve(Endpoint::JobDeclaration, &shared, &down));
-        if let (Some(distribution), Some(templates)) = (distribution, &shared.templates) {
-            let endpoint = Endpoint::TemplateDistribution(Arc::clone(templates));
-            let local_addr = distribution.address();
-            info!(%local_addr, "template distribution server listening");
-            accepting.spawn(distribution.serve(endpoint, &shared, &down));
-        }
-        info!(%local_addr, authority = %shared.authority.public(), "job declaration server listening");
+        let accepting = ports.serve(&shared, &down);
         tasks.spawn(follow_tip(Arc::clone(&shared)));
         tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());
         http::journal_states(&shared.nodes, &shared.journal, &mut tasks);
-        Ok(Self { local_addr, template_addr, shared, shutdown, accepting, api, _tasks: tasks })
+        Ok(Self { addresses, shared, shutdown, accepting, api, _tasks: tasks })
     }
 
     /// Where it listens; the port is the one chosen by the system if 0 was configured.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.addresses.declaration
     }
 
     /// Where templates are given out, if they are.
     pub fn template_addr(&self) -> Option<SocketAddr> {
-        self.template_addr
+        self.addresses.distribution
+    }
+
+    /// Where Stratum V2 miners connect, if they can.
+    pub fn mining_addr(&self) -> Option<SocketAddr> {
+        self.addresses.mining
+    }
+
+    /// Where Stratum V1 miners connect, if they can.
+    pub fn mining_v1_addr(&self) -> Option<SocketAddr> {
+        self.addresses.mining_v1
     }
 
     /// Where the HTTP API listens, if there is one.
@@ -345,6 +341,13 @@ fn build(
         templates.follow(&nodes, tasks);
         templates
     });
+    let mining = match &config.mining {
+        Some(settings) => {
+            let mining = Mining::start(config, settings, &nodes, tasks);
+            Some(mining.ok_or(StartError::Payout)?)
+        }
+        None => None,
+    };
     Ok(Shared {
         authority,
         cert_validity: config.authority.cert_validity,
@@ -358,6 +361,7 @@ fn build(
         peer_bytes: ByteBudget::new(PEER_BYTES_MAX),
         counts,
         templates,
+        mining,
         connections: AtomicU64::new(0),
     })
 }

@@ -20,8 +20,8 @@ use crate::deps::Settings;
 use crate::identity::Identity;
 use crate::job::Job;
 use crate::limits::{
-    EXTRANONCE_BYTES_MAX, EXTRANONCE_PREFIX_BYTES, JOB_BYTES_PER_CHANNEL_MAX, JOBS_PER_CHANNEL_MAX,
-    STALE_JOB_KEPT, VARDIFF_INTERVAL,
+    CUSTOM_JOBS_PER_CHANNEL_MAX, EXTRANONCE_BYTES_MAX, EXTRANONCE_PREFIX_BYTES,
+    JOB_BYTES_PER_CHANNEL_MAX, POOL_JOBS_PER_CHANNEL_MAX, STALE_JOB_KEPT, VARDIFF_INTERVAL,
 };
 use crate::record::{FoundShare, ShareRecord};
 use crate::seen::Seen;
@@ -97,6 +97,8 @@ pub struct Channel {
     extranonce_prefix: Arc<[u8]>,
     padding_bytes: usize,
     max_target: Target,
+    /// The rate that the miner told last, hashes per second.
+    nominal: f64,
     /// Gives the nearest target that the miner can be told of.
     rounding: fn(Target) -> Target,
     shares_per_minute: f64,
@@ -131,6 +133,7 @@ impl Channel {
             extranonce_prefix: padded(open.extranonce_prefix, padding_bytes),
             padding_bytes,
             max_target,
+            nominal,
             rounding: std::convert::identity,
             shares_per_minute,
             vardiff,
@@ -230,27 +233,26 @@ impl Channel {
 
     /// There is a new tip: jobs on any other are stale.
     pub fn on_tip(&mut self, tip: BlockHash, now: Now) {
-        self.stale_if(now.instant, |job| job.tip().hash != tip);
+        for slot in &mut self.slots {
+            if slot.stale.is_none() && slot.job.tip().hash != tip {
+                slot.stale = Some(now.instant);
+            }
+        }
         self.slots.retain(|slot| {
             slot.stale
                 .is_none_or(|since| now.instant.saturating_duration_since(since) < STALE_JOB_KEPT)
         });
     }
 
-    /// Jobs that miners chose count no more: there is a new one, or a new template.
-    pub(crate) fn stale_if(&mut self, now: Instant, stale: impl Fn(&Job) -> bool) {
-        for slot in &mut self.slots {
-            if slot.stale.is_none() && stale(&slot.job) {
-                slot.stale = Some(now);
-            }
-        }
-    }
-
     /// Oldest jobs go first, and the newest never.
     fn trim(&mut self) {
+        let jobs_max = match self.slots.back().map(|slot| slot.job.source()) {
+            Some(JobSource::Miner(_)) => CUSTOM_JOBS_PER_CHANNEL_MAX,
+            _ => POOL_JOBS_PER_CHANNEL_MAX,
+        };
         let mut bytes: usize = self.slots.iter().map(|slot| slot.job.bytes()).sum();
         while self.slots.len() > 1
-            && (self.slots.len() > JOBS_PER_CHANNEL_MAX || bytes > JOB_BYTES_PER_CHANNEL_MAX)
+            && (self.slots.len() > jobs_max || bytes > JOB_BYTES_PER_CHANNEL_MAX)
         {
             bytes -= self.slots.pop_front().map_or(0, |slot| slot.job.bytes());
         }
@@ -320,7 +322,11 @@ impl Channel {
     ) -> Result<Option<Target>, OpenError> {
         let nominal = checked_hashrate(nominal_hashrate)?;
         self.max_target = checked_target(max_target)?;
-        self.vardiff.restart(nominal, now.instant);
+        // A rate that is told again says nothing new, and what was measured is better.
+        if nominal != self.nominal {
+            self.nominal = nominal;
+            self.vardiff.restart(nominal, now.instant);
+        }
         Ok(self.retarget())
     }
 
@@ -362,11 +368,6 @@ impl Channel {
         self.extranonce_prefix = padded(prefix, self.padding_bytes);
         self.slots.clear();
         self.judge.seen.clear();
-    }
-
-    /// True when a job of the channel was chosen by a miner.
-    pub fn has_custom_job(&self) -> bool {
-        self.job().is_some_and(|job| matches!(job.source(), JobSource::Miner(_)))
     }
 }
 

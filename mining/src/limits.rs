@@ -31,9 +31,13 @@ pub const POOL_TAG_BYTES_MAX: usize = 48;
 /// Bytes of a user identity (STR0_255).
 pub const USER_IDENTITY_BYTES_MAX: usize = 255;
 
-/// Jobs that a channel keeps, stale ones included. A client that sets one job for each of its
-/// miners has as many at a time.
-pub const JOBS_PER_CHANNEL_MAX: usize = 128;
+/// Jobs of the pool that a channel keeps, stale ones included: shares that are late come within a few
+/// seconds, and a server has many channels.
+pub const POOL_JOBS_PER_CHANNEL_MAX: usize = 8;
+
+/// Jobs that a miner chose and a channel keeps, stale ones included. A client that sets one job for
+/// each of its miners has as many at a time.
+pub const CUSTOM_JOBS_PER_CHANNEL_MAX: usize = 128;
 
 /// Bytes of coinbases that the jobs of a channel may hold.
 pub const JOB_BYTES_PER_CHANNEL_MAX: usize = 1 << 20;

@@ -14,13 +14,19 @@ use tracing::debug;
 
 use super::send::When;
 use super::violation::Violation;
-use super::{Kind, Session};
+use super::{Kind, Member, Session};
 use crate::input::CustomJobVerdict;
 use crate::job::Job;
 use crate::limits::CUSTOM_JOBS_PENDING_MAX;
 use crate::record::NegotiatedJob;
 use crate::work::CustomJob;
 use crate::{Action, CustomJobRequest, Now};
+
+impl Member {
+    fn takes_custom_jobs_of(&self, channel_id: u32) -> bool {
+        self.kind == Kind::Extended && (self.channel.id() == channel_id || self.group == channel_id)
+    }
+}
 
 impl Session {
     pub(super) fn on_custom_job(&mut self, job: SetCustomMiningJobOwned) -> Result<(), Violation> {
@@ -34,8 +40,11 @@ impl Session {
             return Err(Violation::CustomJobsPending);
         }
         self.checking.push((channel_id, request_id));
-        let member = self.members.get(&channel_id).filter(|member| member.kind == Kind::Extended);
-        let request = match member {
+        let mut members = self.members_of(channel_id);
+        let first = members.next();
+        // A group's job has one token, so all of its channels have to be of one user.
+        let one_user = first.filter(|first| members.all(|member| member.user() == first.user()));
+        let request = match one_user {
             Some(member) => CustomJobRequest {
                 user_identity: member.user_identity.clone(),
                 channel_ok: true,
@@ -51,8 +60,14 @@ impl Session {
                 job,
             },
         };
+        drop(members);
         self.actions.push_back(Action::CheckCustomJob(Box::new(request)));
         Ok(())
+    }
+
+    /// The extended channels that a custom job is for: the one of that number, or those of the group.
+    fn members_of(&self, channel_id: u32) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(move |member| member.takes_custom_jobs_of(channel_id))
     }
 
     pub(super) fn on_verdict(
@@ -90,8 +105,8 @@ impl Session {
         custom: Arc<CustomJob>,
         now: Now,
     ) -> Result<u32, &'static str> {
-        let member = self.members.get_mut(&channel_id);
-        let member = member.ok_or(ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_CHANNEL_ID)?;
+        let user = self.members_of(channel_id).next().map(|member| Arc::clone(member.user()));
+        let user = user.ok_or(ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_CHANNEL_ID)?;
         if self.current.tip().is_some_and(|tip| tip != custom.tip.hash) {
             return Err(ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP);
         }
@@ -103,12 +118,15 @@ impl Session {
                 ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
             })
             .map(Arc::new)?;
-        member.channel.set_job(job, now).map_err(|error| {
-            debug!(channel_id, %error, "custom job for another channel");
-            ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
-        })?;
+        for member in self.members.values_mut() {
+            if member.takes_custom_jobs_of(channel_id) {
+                member.channel.set_job(Arc::clone(&job), now).map_err(|error| {
+                    debug!(channel_id, %error, "custom job for another channel");
+                    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
+                })?;
+            }
+        }
         self.last_job_id = job_id;
-        let user = Arc::clone(member.user());
         let negotiated = NegotiatedJob { user, channel_id, job_id, job: custom };
         self.actions.push_back(Action::Negotiated(Box::new(negotiated)));
         Ok(job_id)
