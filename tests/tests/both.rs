@@ -1,5 +1,6 @@
 //! Over IPC with RPC beside it for the first node, over RPC alone for the second: the nodes under the
 //! server.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expected")]
 
 #[path = "by_source/cut_off.rs"]
 mod cut_off;

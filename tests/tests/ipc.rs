@@ -1,6 +1,6 @@
 //! Over IPC alone, without any login to RPC: the nodes under the server, the path of a found block,
 //! and the node's judgement of a declared block.
-#![expect(clippy::unwrap_used, reason = "a test says what it expected")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expected")]
 
 #[path = "by_source/consensus.rs"]
 mod consensus;

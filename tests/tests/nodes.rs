@@ -1,4 +1,5 @@
 //! Over RPC: the nodes under the server.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expected")]
 
 #[path = "by_source/cut_off.rs"]
 mod cut_off;
