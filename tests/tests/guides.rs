@@ -156,6 +156,7 @@ fn count(metrics: &Metrics) {
     metrics.solution("block");
     metrics.submission("main", "accepted", Duration::from_millis(1));
     metrics.share("miner", "accepted");
+    metrics.template_message("new_template");
     metrics.traffic("job_declaration").sent(1);
 }
 
