@@ -29,6 +29,7 @@ use crate::node_settings::Reach;
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
 use crate::ports::{Addresses, Ports};
+use crate::receipts::{self, Receipts, ServerIdError};
 use crate::recover;
 use crate::session::SessionDeps;
 use crate::solve::Solvers;
@@ -106,6 +107,9 @@ pub enum StartError {
     /// The store can not be read.
     #[error("data_dir: what an earlier run left can not be read: {0}")]
     Recover(store::ReadError),
+    /// The name of the server.
+    #[error("data_dir: {0}")]
+    ServerId(ServerIdError),
     /// The HTTP API.
     #[error(transparent)]
     Api(http::StartError),
@@ -289,6 +293,7 @@ fn build(
     tasks: &mut JoinSet<()>,
 ) -> Result<Shared, StartError> {
     let authority = authority_keys(&config.authority)?;
+    let receipts = Arc::new(receipts(config)?);
     let declaration = &config.job_declaration;
     let counts = Arc::new(Counts::default());
     let cache_bytes = usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX);
@@ -322,13 +327,15 @@ fn build(
         cache,
         jobs: Arc::clone(&jobs),
         journal: Arc::clone(&journal),
+        receipts: Arc::clone(&receipts),
         counts: Arc::clone(&counts),
         checker,
         tip_grace: declaration.tip_grace,
         cpu: Arc::new(Semaphore::new(cores)),
     });
     let session_deps = Arc::new(SessionDeps {
-        mint: TokenMint::new(config.authority.secret_key.expose_bytes(), TOKEN_LIFETIME),
+        mint: TokenMint::new(config.authority.secret_key.expose_bytes(), TOKEN_LIFETIME)
+            .signing(Arc::clone(&receipts)),
         spent: SpentTokens::new(SPENT_TOKENS_MAX, TOKEN_LIFETIME),
         payout: PayoutTerms::new(config.network, config.payout.clone()),
         jobs: Arc::clone(&jobs),
@@ -364,6 +371,16 @@ fn build(
         mining,
         connections: AtomicU64::new(0),
     })
+}
+
+fn receipts(config: &Checked) -> Result<Receipts, StartError> {
+    recover::make_private_dir(&config.data_dir)
+        .map_err(|source| StartError::DataDir { dir: config.data_dir.clone(), source })?;
+    let server = receipts::of_directory(&config.data_dir).map_err(StartError::ServerId)?;
+    let receipts = Receipts::new(config, server);
+    let receipts = receipts.map_err(|error| StartError::Authority(error.to_string()))?;
+    info!(key_id = %receipts.key().id(), keys = receipts.published().len(), "signs receipts");
+    Ok(receipts)
 }
 
 fn authority_keys(authority: &config::Authority) -> Result<AuthorityKeys, StartError> {

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use api::{Backend, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue};
+use api::{Backend, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
 use tdp_client::{Node, NodeState, Template};
 
 use super::standing::{Standing, State};
@@ -153,6 +153,11 @@ impl Backend for ServerView {
             ],
             jobs: jobs.count() as u64,
         }
+    }
+
+    fn receipt_keys(&self) -> Option<ReceiptKeys> {
+        let receipts = &self.shared.validator.receipts;
+        Some(ReceiptKeys { server: receipts.server(), keys: receipts.published().to_vec() })
     }
 
     fn readiness(&self) -> Vec<Part> {
