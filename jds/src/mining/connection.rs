@@ -15,6 +15,7 @@ use tracing::{Instrument, debug, error, info, info_span};
 use validation::tip::ChainTip;
 
 use super::durable::WhenDurable;
+use super::lines::{LineReader, LineWriter};
 use super::link::{Leave, Outgoing, Receive, Received, Session};
 use super::records::Records;
 use super::{Mining, now};
@@ -47,6 +48,30 @@ pub(crate) async fn serve_v2<S>(
         let writer = Outbox::new(write, transport.encoder, unread_max);
         let session = mining::sv2::Session::new(Arc::clone(&mining.deps), now());
         let records = Records::v2(Arc::clone(&shared), remote, number);
+        Connection::new(reader, writer, session, records, shared, &mining).serve(shutdown).await;
+    }
+    .instrument(span)
+    .await;
+}
+
+/// Serves one accepted socket of a Stratum V1 miner until it ends.
+pub(crate) async fn serve_v1<S>(
+    stream: S,
+    remote: SocketAddr,
+    number: u64,
+    shared: Arc<Shared>,
+    mining: Arc<Mining>,
+    shutdown: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let span = info_span!("mining_v1", id = number, %remote);
+    async move {
+        let _counted = shared.counts.mining_v1.connections.part(1);
+        let (read, write) = tokio::io::split(stream);
+        let (reader, writer) = (LineReader::new(read), LineWriter::new(write));
+        let session = mining::sv1::Session::new(Arc::clone(&mining.deps), now());
+        let records = Records::v1(Arc::clone(&shared), remote, number);
         Connection::new(reader, writer, session, records, shared, &mining).serve(shutdown).await;
     }
     .instrument(span)

@@ -7,7 +7,6 @@
 pub(crate) mod connection;
 mod durable;
 mod feed;
-#[allow(dead_code, reason = "the listener of Stratum V1 follows")]
 mod lines;
 mod link;
 mod records;

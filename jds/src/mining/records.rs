@@ -42,6 +42,11 @@ impl Records {
         Self::new(shared, Protocol::StratumV2, remote, connection_id)
     }
 
+    /// Of a Stratum V1 connection with nobody on it yet.
+    pub(super) fn v1(shared: Arc<Shared>, remote: SocketAddr, connection_id: u64) -> Self {
+        Self::new(shared, Protocol::StratumV1, remote, connection_id)
+    }
+
     fn new(
         shared: Arc<Shared>,
         protocol: Protocol,
