@@ -95,7 +95,7 @@ impl Ports {
             let v2 = Endpoint::Mining(Arc::clone(mining));
             others.push((self.mining, v2, "mining server listening"));
             let v1 = Endpoint::MiningV1(Arc::clone(mining));
-            others.push((self.mining_v1, v1, "mining server of Stratum V1 listening"));
+            others.push((self.mining_v1, v1, "mining server listening for Stratum V1"));
         }
         for (listening, endpoint, what) in others {
             let Some(listening) = listening else { continue };

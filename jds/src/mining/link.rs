@@ -21,9 +21,8 @@ pub(super) trait Session: Send {
     fn is_set_up(&self) -> bool;
 }
 
-/// Both have these by name.
-macro_rules! sessions {
-    ($($session:ty),+) => {$(
+macro_rules! session {
+    ($session:ty) => {
         impl Session for $session {
             fn handle(&mut self, input: Input<'_>, now: Now) {
                 Self::handle(self, input, now);
@@ -41,10 +40,11 @@ macro_rules! sessions {
                 Self::is_set_up(self)
             }
         }
-    )+};
+    };
 }
 
-sessions!(mining::sv2::Session, mining::sv1::Session);
+session!(mining::sv1::Session);
+session!(mining::sv2::Session);
 
 /// Something that came.
 #[derive(Debug)]

@@ -70,6 +70,11 @@ impl Records {
         }
     }
 
+    /// Number of the connection.
+    pub(super) fn connection_id(&self) -> u64 {
+        self.connection_id
+    }
+
     /// A share came. An accepted one is durable when the next [`Self::commit`] is.
     pub(super) fn share(&mut self, share: ShareRecord) {
         let source = match share.source {
