@@ -11,6 +11,7 @@
 mod pool_work;
 mod ports;
 mod solo;
+mod sv1;
 
 use jds::client::SetupOptions;
 use jds::client::mining::{Channel, MiningClient};
