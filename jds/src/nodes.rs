@@ -72,6 +72,25 @@ impl Nodes {
         nodes
     }
 
+    /// No nodes, and a tip that nobody follows: see [`Self::set_tip`].
+    #[cfg(test)]
+    pub(crate) fn none() -> Arc<Self> {
+        let tip = watch::Sender::new(None);
+        let (chosen, branches) = (Mutex::default(), Branches::new(0));
+        Arc::new(Self { all: Vec::new(), tip, chosen, views: Vec::new(), branches })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_tip(&self, tip: ChainTip) {
+        self.tip.send_replace(Some(tip));
+    }
+
+    /// How many wait for a tip.
+    #[cfg(test)]
+    pub(crate) fn followers(&self) -> usize {
+        self.tip.receiver_count()
+    }
+
     /// All nodes.
     pub fn all(&self) -> &[Node] {
         &self.all

@@ -131,6 +131,7 @@ impl Backend for Busy {
         Live {
             tokens: 1,
             connections: vec![("job_declaration", 1)],
+            channels: vec![("mining", 1)],
             queues: vec![Queue { name: "events", depth: 1, capacity: 2 }],
             jobs: 1,
         }
@@ -157,6 +158,7 @@ fn count(metrics: &Metrics) {
     metrics.submission("main", "accepted", Duration::from_millis(1));
     metrics.share("miner", "accepted");
     metrics.template_message("new_template");
+    metrics.share_difficulty("miner", 1.0);
     metrics.traffic("job_declaration").sent(1);
 }
 
