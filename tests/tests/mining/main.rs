@@ -12,6 +12,7 @@ mod custom;
 mod pool_work;
 mod ports;
 mod solo;
+mod sv1;
 
 use jds::client::SetupOptions;
 use jds::client::mining::{Channel, MiningClient};
