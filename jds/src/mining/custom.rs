@@ -36,6 +36,7 @@ use validation::tip::ChainTip;
 use crate::clock;
 use crate::jobs::{Job, User};
 use crate::journal::Journal;
+use crate::limits::CUSTOM_JOBS_WAITING_MAX;
 use crate::nodes::Nodes;
 use crate::session::SessionDeps;
 use crate::token::{Genuine, GenuineJob, UserTag};
@@ -54,6 +55,8 @@ pub struct CustomJobs {
     tip_grace: Duration,
     network: Network,
     bindings: Bindings,
+    /// Places for jobs that wait for our node.
+    waiting: Semaphore,
 }
 
 /// Why a custom job is refused.
@@ -111,6 +114,7 @@ impl CustomJobs {
             tip_grace: validator.tip_grace,
             network,
             bindings: Bindings::default(),
+            waiting: Semaphore::new(CUSTOM_JOBS_WAITING_MAX),
         }
     }
 
@@ -260,6 +264,7 @@ impl CustomJobs {
     async fn tip(&self, prev_hash: BlockHash, height: Option<u32>) -> Result<ChainTip, Refusal> {
         let deadline = Instant::now() + self.tip_grace;
         let mut tips = self.nodes.watch_tip();
+        let mut place = None;
         loop {
             let tip = *tips.borrow_and_update();
             if let Some(tip) = tip {
@@ -272,6 +277,11 @@ impl CustomJobs {
                 {
                     return Err(stale(prev_hash, Some(&tip)));
                 }
+            }
+            // Where too many wait, one that came too early is told so at once.
+            if place.is_none() {
+                place =
+                    Some(self.waiting.try_acquire().map_err(|_| stale(prev_hash, tip.as_ref()))?);
             }
             match tokio::time::timeout_at(deadline, tips.changed()).await {
                 Ok(Ok(())) => {}

@@ -272,6 +272,20 @@ async fn a_job_on_an_unknown_block_waits_for_our_node() {
 }
 
 #[tokio::test]
+async fn where_too_many_wait_a_job_is_stale_at_once() {
+    let world = World::new(false, FOR_EVER);
+    let (job, token) = world.declared("alice");
+    let all = u32::try_from(CUSTOM_JOBS_WAITING_MAX).unwrap();
+    let taken = world.custom.waiting.acquire_many(all).await.unwrap();
+    let mut early = request_of(&job, &token);
+    early.job.prev_hash = [5; 32].into();
+    let checked = tokio::time::timeout(FOR_EVER / 10, world.check(HERE, early)).await;
+    assert_eq!(checked.expect("it waits for nothing").err(), Some(STALE_CHAIN_TIP));
+    world.check(HERE, request_of(&job, &token)).await.expect("who does not wait needs no place");
+    drop(taken);
+}
+
+#[tokio::test]
 async fn a_block_that_does_not_come_makes_the_job_stale_after_the_grace() {
     let world = World::new(false, Duration::from_millis(20));
     let (job, token) = world.declared("alice");
