@@ -169,7 +169,8 @@ impl CustomJobs {
                 return opened.map(Token::Job).map_err(|error| Refusal::new(INVALID_TOKEN, error));
             }
         };
-        if !self.bindings.is_bound(&Name::of_allocated(&allocated)) {
+        let in_use = self.bindings.is_bound(&Name::of_allocated(&allocated));
+        if !in_use && !self.deps.spent.held().holds(allocated.sequence) {
             mint.check_age(allocated, now_us)
                 .map_err(|error| Refusal::new(INVALID_TOKEN, error))?;
         }
@@ -242,8 +243,13 @@ impl CustomJobs {
             Some(binding) => binding,
             None => {
                 // Of two at once only one gets past this.
-                let spent = self.deps.spent.spend(token.sequence, clock::unix_us());
-                spent.map_err(|error| refused(&error))?;
+                let (spent, now_us) = (&self.deps.spent, clock::unix_us());
+                let used = if spent.held().take(token.sequence) {
+                    spent.spend_own(token.sequence, now_us)
+                } else {
+                    spent.spend(token.sequence, now_us)
+                };
+                used.map_err(|error| refused(&error))?;
                 self.bindings.bind(name, connection).ok_or_else(elsewhere)?
             }
         };

@@ -346,6 +346,18 @@ async fn coinbase_only_mode_uses_a_token_up_on_one_connection() {
 }
 
 #[tokio::test]
+async fn a_token_of_a_living_connection_sets_a_job_however_old_it_is_and_only_once() {
+    let world = World::new(true, FOR_EVER);
+    let earlier = TokenMint::new(&[7; 32], TOKEN_LIFETIME);
+    let then_us = clock::unix_us() - 30 * TOKEN_LIFETIME.as_micros() as u64;
+    let (sequence, token) = earlier.allocate(UserTag::of(b"alice"), then_us);
+    world.deps.spent.held().hold(sequence);
+    world.check(HERE, request(&token)).await.unwrap();
+    assert!(!world.deps.spent.held().holds(sequence), "nobody can declare with it");
+    world.check(HERE, request(&token)).await.expect("again on the same connection");
+}
+
+#[tokio::test]
 async fn a_token_that_declared_something_sets_no_job_in_coinbase_only_mode() {
     let world = World::new(true, FOR_EVER);
     let token = world.allocated("alice");
