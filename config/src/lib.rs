@@ -2,9 +2,8 @@
 //!
 //! [`load`] goes through these steps, each in a module of its own: TOML text, names and types
 //! checked against the one table of keys (`document`, `known`), environment (`env`), values and
-//! defaults (`document`), typed form (`raw`), cross checks (`check`, `node`, `payout`,
-//! `store`, `api`), and the
-//! result (`checked`). [`reference()`] is printed from the same table of keys.
+//! defaults (`document`), typed form (`raw`), cross checks (`check`, `node`, `provider`,
+//! `payout`, `store`, `api`), and the result (`checked`). [`reference()`] is printed from the same table of keys.
 
 mod api;
 mod check;
@@ -17,6 +16,7 @@ mod known;
 mod load;
 mod node;
 mod payout;
+mod provider;
 mod raw;
 mod redacted;
 mod reference;
@@ -25,7 +25,8 @@ mod store;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
-    Node, Payout, RpcAuth, RpcUrl, Source, StoreSettings, TemplateDistribution,
+    Node, Payout, ProviderAddress, RpcAuth, RpcUrl, Source, StoreSettings, TemplateDistribution,
+    TemplateProvider,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};

@@ -19,7 +19,6 @@ pub mod journal;
 pub mod limits;
 pub mod node_settings;
 pub mod nodes;
-pub mod noise_io;
 pub mod payout;
 mod presence;
 mod recover;
@@ -34,3 +33,5 @@ pub mod templates;
 pub mod token;
 pub mod tx_cache;
 pub mod validator;
+
+pub use tdp_client::noise_io;
