@@ -16,7 +16,7 @@ use crate::raw::{
     Mode, NetworkName, PayoutMode, Raw, RawAuthority, RawJobDeclaration, RawPayout,
     RawTemplateDistribution,
 };
-use crate::{api, known, node, payout, provider, store};
+use crate::{api, known, mining, node, payout, provider, store};
 
 /// 100 percent in basis points.
 pub(crate) const WHOLE_BP: u16 = 10_000;
@@ -60,6 +60,22 @@ impl Context<'_> {
         })
     }
 
+    /// Refuses an address that another endpoint has.
+    pub(crate) fn check_free(
+        &self,
+        key: &str,
+        listen: SocketAddr,
+        taken: &[Option<(&str, SocketAddr)>],
+    ) -> Result<(), Problem> {
+        let same = |(_, other): &(&str, SocketAddr)| *other == listen && listen.port() != 0;
+        let Some((other, _)) = taken.iter().flatten().copied().find(same) else { return Ok(()) };
+        Err(Problem::Conflict {
+            first: format!("{} = \"{listen}\"", self.places.of(key)),
+            second: self.places.of(other).to_string(),
+            reason: "both are the same address; choose another port for one of them".to_owned(),
+        })
+    }
+
     pub(crate) fn resolve_optional(
         &self,
         key: &str,
@@ -92,9 +108,10 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         None => None,
     };
     let api_listen = api.as_ref().map(|api| ("api.listen", api.listen));
+    let declaration_listen = Some(("job_declaration.listen", job_declaration.listen));
     let template_distribution = match raw.template_distribution {
         Some(raw) => {
-            let taken = [Some(("job_declaration.listen", job_declaration.listen)), api_listen];
+            let taken = [declaration_listen, api_listen];
             Some(check_template_distribution(&context, &raw, &taken)?)
         }
         None => None,
@@ -102,6 +119,14 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
     if let Some(own) = &template_distribution {
         provider::check_not_ourselves(&template_providers, own.listen)?;
     }
+    let mining = match raw.mining {
+        Some(raw) => {
+            let templates = template_distribution
+                .map(|settings| ("template_distribution.listen", settings.listen));
+            Some(mining::check(&context, &raw, &[declaration_listen, api_listen, templates])?)
+        }
+        None => None,
+    };
     Ok(Checked {
         network,
         data_dir: context.resolve("data_dir", &raw.data_dir)?,
@@ -111,6 +136,7 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         template_providers,
         job_declaration,
         template_distribution,
+        mining,
         store: store::check(&context, &raw.store, &mut warnings),
         events: store::check_events(&context, raw.events)?,
         api,
@@ -313,14 +339,7 @@ fn check_template_distribution(
 ) -> Result<TemplateDistribution, Problem> {
     const LISTEN: &str = "template_distribution.listen";
     let listen = context.socket_address(LISTEN, &raw.listen, 8442)?;
-    let same = |(_, other): &(&str, SocketAddr)| *other == listen && listen.port() != 0;
-    if let Some((key, _)) = taken.iter().flatten().copied().find(same) {
-        return Err(Problem::Conflict {
-            first: format!("{} = \"{listen}\"", context.places.of(LISTEN)),
-            second: context.places.of(key).to_string(),
-            reason: "both are the same address; choose another port for one of them".to_owned(),
-        });
-    }
+    context.check_free(LISTEN, listen, taken)?;
     Ok(TemplateDistribution {
         listen,
         fee_threshold_sat: raw.fee_threshold_sat.into(),

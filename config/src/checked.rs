@@ -32,6 +32,8 @@ pub struct Checked {
     pub job_declaration: JobDeclaration,
     /// The template distribution endpoint; `None` without one.
     pub template_distribution: Option<TemplateDistribution>,
+    /// Where miners connect; `None` without them.
+    pub mining: Option<Mining>,
     /// What is kept in `data_dir`, and for how long.
     pub store: StoreSettings,
     /// What events say of this server.
@@ -217,6 +219,34 @@ pub struct TemplateDistribution {
     pub min_interval: Duration,
     /// Connections at once; a further one is refused.
     pub max_connections: usize,
+}
+
+/// Where miners connect (SV2 5, and Stratum V1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mining {
+    /// TCP address for Stratum V2. At least one of the two addresses is there; neither is that of
+    /// another endpoint.
+    pub listen: Option<SocketAddr>,
+    /// TCP address for Stratum V1.
+    pub sv1_listen: Option<SocketAddr>,
+    /// Shares that a channel is to send each minute.
+    pub shares_per_minute: f64,
+    /// Accepted shares that one answer acknowledges at most.
+    pub share_batch_size: usize,
+    /// Least hashrate that a channel's difficulty is made for, hashes per second.
+    pub min_hashrate: f64,
+    /// What a Stratum V1 miner is taken for at first, hashes per second.
+    pub sv1_start_hashrate: f64,
+    /// In the coinbase of the pool's jobs: at most 16 printable ASCII characters without `/`.
+    pub pool_tag: String,
+    /// On an unchanged tip a job with at least this much more fees is given out.
+    pub fee_threshold_sat: u64,
+    /// Least time between two jobs on an unchanged tip.
+    pub min_interval: Duration,
+    /// Connections at once on each port; a further one is refused.
+    pub max_connections: usize,
+    /// Channels of one Stratum V2 connection.
+    pub max_channels_per_connection: usize,
 }
 
 /// When a node checks the consensus rules of a declared job (BIP 23 proposal).

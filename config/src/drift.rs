@@ -11,7 +11,7 @@ use crate::document::literal;
 use crate::known::{self, Kind, Need, TABLES};
 use crate::raw::{
     Mode, NetworkName, PayoutMode, Raw, RawApi, RawAuthority, RawEvents, RawJobDeclaration, RawLog,
-    RawNode, RawPayout, RawStore, RawTemplateDistribution, RawTemplateProvider,
+    RawMining, RawNode, RawPayout, RawStore, RawTemplateDistribution, RawTemplateProvider,
 };
 
 /// Records what a derived `Deserialize` asks for: the fields of a struct, the names of an enum.
@@ -72,6 +72,7 @@ fn each_field_of_the_types_is_a_known_key_and_vice_versa() {
     assert_eq!(names_of::<RawJobDeclaration>(), known_names("job_declaration"));
     assert_eq!(names_of::<RawTemplateDistribution>(), known_names("template_distribution"));
     assert_eq!(names_of::<RawTemplateProvider>(), known_names("template_provider"));
+    assert_eq!(names_of::<RawMining>(), known_names("mining"));
     assert_eq!(names_of::<RawStore>(), known_names("store"));
     assert_eq!(names_of::<RawEvents>(), known_names("events"));
     assert_eq!(names_of::<RawApi>(), known_names("api"));

@@ -3,7 +3,8 @@
 //! [`load`] goes through these steps, each in a module of its own: TOML text, names and types
 //! checked against the one table of keys (`document`, `known`), environment (`env`), values and
 //! defaults (`document`), typed form (`raw`), cross checks (`check`, `node`, `provider`,
-//! `payout`, `store`, `api`), and the result (`checked`). [`reference()`] is printed from the same table of keys.
+//! `payout`, `store`, `api`, `mining`), and the result (`checked`). [`reference()`] is printed from
+//! the same table of keys.
 
 mod api;
 mod check;
@@ -14,6 +15,7 @@ mod error;
 pub mod keys;
 mod known;
 mod load;
+mod mining;
 mod node;
 mod payout;
 mod provider;
@@ -25,8 +27,8 @@ mod store;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
-    Node, Payout, ProviderAddress, RpcAuth, RpcUrl, Source, StoreSettings, TemplateDistribution,
-    TemplateProvider,
+    Mining, Node, Payout, ProviderAddress, RpcAuth, RpcUrl, Source, StoreSettings,
+    TemplateDistribution, TemplateProvider,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};

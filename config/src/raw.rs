@@ -20,6 +20,7 @@ pub(crate) struct Raw {
     pub(crate) job_declaration: RawJobDeclaration,
     pub(crate) template_distribution: Option<RawTemplateDistribution>,
     pub(crate) store: RawStore,
+    pub(crate) mining: Option<RawMining>,
     pub(crate) events: RawEvents,
     pub(crate) api: Option<RawApi>,
     pub(crate) log: RawLog,
@@ -109,6 +110,22 @@ pub(crate) struct RawTemplateDistribution {
     pub(crate) fee_threshold_sat: u32,
     pub(crate) min_interval_ms: u32,
     pub(crate) max_connections: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawMining {
+    pub(crate) listen: String,
+    pub(crate) sv1_listen: String,
+    pub(crate) shares_per_minute: f64,
+    pub(crate) share_batch_size: u32,
+    pub(crate) min_hashrate_ths: f64,
+    pub(crate) sv1_start_hashrate_ths: f64,
+    pub(crate) pool_tag: String,
+    pub(crate) fee_threshold_sat: u32,
+    pub(crate) min_interval_ms: u32,
+    pub(crate) max_connections: u32,
+    pub(crate) max_channels_per_connection: u32,
 }
 
 #[derive(Debug, Deserialize)]

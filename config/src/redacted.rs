@@ -7,9 +7,10 @@ use toml::Value;
 
 use crate::check::{BYTES_PER_MB, WHOLE_BP, percent};
 use crate::checked::{
-    Api, Checked, JobDeclaration, Node, Payout, RpcAuth, StoreSettings, TemplateDistribution,
-    TemplateProvider,
+    Api, Checked, JobDeclaration, Mining, Node, Payout, RpcAuth, StoreSettings,
+    TemplateDistribution, TemplateProvider,
 };
+use crate::mining::terahashes;
 use crate::payout::{describe, network_name};
 use crate::secret::REDACTED;
 use crate::store::SECONDS_PER_DAY;
@@ -43,6 +44,9 @@ impl Checked {
         }
 
         write_store(&self.store, &mut out);
+        if let Some(settings) = &self.mining {
+            write_mining(settings, &mut out);
+        }
         out.header("[events]");
         out.text("source", &self.events.source);
         if let Some(api) = &self.api {
@@ -135,6 +139,22 @@ fn write_store(settings: &StoreSettings, out: &mut Writer) {
         out.integer(&format!("{table}_days"), days(age));
         out.integer(&format!("{table}_mb"), bytes / BYTES_PER_MB);
     }
+}
+
+fn write_mining(settings: &Mining, out: &mut Writer) {
+    out.header("[mining]");
+    for (key, address) in [("listen", settings.listen), ("sv1_listen", settings.sv1_listen)] {
+        out.text(key, &address.map_or_else(|| "off".to_owned(), |address| address.to_string()));
+    }
+    out.value("shares_per_minute", &Value::from(settings.shares_per_minute));
+    out.integer("share_batch_size", settings.share_batch_size);
+    out.value("min_hashrate_ths", &Value::from(terahashes(settings.min_hashrate)));
+    out.value("sv1_start_hashrate_ths", &Value::from(terahashes(settings.sv1_start_hashrate)));
+    out.text("pool_tag", &settings.pool_tag);
+    out.integer("fee_threshold_sat", settings.fee_threshold_sat);
+    out.integer("min_interval_ms", settings.min_interval.as_millis());
+    out.integer("max_connections", settings.max_connections);
+    out.integer("max_channels_per_connection", settings.max_channels_per_connection);
 }
 
 fn write_api(api: &Api, out: &mut Writer) {

@@ -35,12 +35,15 @@ fn every_optional_line_of_the_reference_fits() {
         if !is_optional(line) {
             continue;
         }
-        let with = |text: &str, line: &str| text.replacen(line, line.trim_start_matches('#'), 1);
-        let mut text = with(&with(&reference, table), line);
+        let set = |text: &str, line: &str| {
+            let bare = line.trim_start_matches('#');
+            text.replacen(&format!("\n{line}\n"), &format!("\n{bare}\n"), 1)
+        };
+        let mut text = set(&set(&reference, table), line);
         if table == "#[[template_provider]]" {
             for needed in ["#name = \"provider\"", "#address = \"127.0.0.1:8442\""] {
                 assert!(reference.contains(needed), "{needed}");
-                text = with(&text, needed);
+                text = set(&text, needed);
             }
         }
         if let Err(error) = config::parse(&text, Path::new("/x/jds.toml"), std::iter::empty()) {

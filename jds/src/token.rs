@@ -67,6 +67,19 @@ pub struct Genuine {
     pub user: UserTag,
 }
 
+/// A job token that proved genuine, whatever its age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GenuineJob {
+    /// The accepted template that it stands for.
+    pub template: TemplateHash,
+    /// Whose it is.
+    pub user: UserTag,
+    /// When it was given out: microseconds of Unix time, unique and rising at its server.
+    pub issued_us: u64,
+    /// Until when it is honoured, microseconds of Unix time.
+    pub expires_us: u64,
+}
+
 /// Why a token is refused. The peer is told all of it: none helps to guess another token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
@@ -150,18 +163,43 @@ impl TokenMint {
         self.parse(token).ok_or(TokenError::Unknown)
     }
 
+    /// Checks a job token, that `DeclareMiningJob.Success` carried and `SetCustomMiningJob` brings
+    /// back: that it is genuine, and not expired. It may be used more than once (SV2 5.3.18: one job
+    /// for each channel).
+    ///
+    /// # Errors
+    /// [`TokenError::Unknown`], [`TokenError::Expired`].
+    pub fn open_job(&self, token: &[u8], now_unix_us: u64) -> Result<GenuineJob, TokenError> {
+        let job = self.parse_job(token).ok_or(TokenError::Unknown)?;
+        if now_unix_us > job.expires_us { Err(TokenError::Expired) } else { Ok(job) }
+    }
+
     fn parse(&self, token: &[u8]) -> Option<Genuine> {
+        let (genuine, _) = self.unseal(Kind::Allocated, ALLOCATED_BYTES, token)?;
+        Some(genuine)
+    }
+
+    fn parse_job(&self, token: &[u8]) -> Option<GenuineJob> {
+        let (Genuine { sequence, user }, rest) = self.unseal(Kind::Job, JOB_BYTES, token)?;
+        let template = TemplateHash::from_bytes(rest.try_into().ok()?);
+        let expires_us = sequence.saturating_add(self.lifetime.as_micros() as u64);
+        Some(GenuineJob { template, user, issued_us: sequence, expires_us })
+    }
+
+    /// What is sealed in a token of this kind and size, and the bytes after the nonce.
+    fn unseal<'a>(&self, kind: Kind, bytes: usize, token: &'a [u8]) -> Option<(Genuine, &'a [u8])> {
         let (body, mac) = token.split_last_chunk::<MAC_BYTES>()?;
-        if token.len() != ALLOCATED_BYTES || !fixed_time_eq(&self.mac(body), mac) {
+        if token.len() != bytes || !fixed_time_eq(&self.mac(body), mac) {
             return None;
         }
-        let (&[version, kind], rest) = body.split_first_chunk()?;
-        if (version, kind) != (VERSION, Kind::Allocated as u8) {
+        let (head, rest) = body.split_first_chunk::<2>()?;
+        if *head != [VERSION, kind as u8] {
             return None;
         }
         let (sequence, rest) = rest.split_first_chunk()?;
-        let (user, _nonce) = rest.split_first_chunk()?;
-        Some(Genuine { sequence: u64::from_be_bytes(*sequence), user: UserTag(*user) })
+        let (user, rest) = rest.split_first_chunk()?;
+        let (_nonce, rest) = rest.split_first_chunk::<8>()?;
+        Some((Genuine { sequence: u64::from_be_bytes(*sequence), user: UserTag(*user) }, rest))
     }
 
     /// Checks the age of a token that this connection did not give out, or gave out and saw used.
@@ -265,7 +303,25 @@ mod tests {
         assert_eq!(mint().open(&job), Err(TokenError::Unknown));
         for length in 0..=300 {
             assert_eq!(mint().open(&vec![1; length]), Err(TokenError::Unknown));
+            assert_eq!(mint().open_job(&vec![1; length], NOW_US), Err(TokenError::Unknown));
         }
+    }
+
+    #[test]
+    fn a_job_token_opens_to_its_template_until_it_expires() {
+        let (user, template) = (UserTag::of(b"alice"), TemplateHash::from_bytes([1; 32]));
+        let token = mint().job(user, &template, NOW_US);
+        let expires_us = NOW_US + 60_000_000;
+        let genuine = GenuineJob { template, user, issued_us: NOW_US, expires_us };
+        assert_eq!(mint().open_job(&token, expires_us), Ok(genuine), "after a restart, and again");
+        assert_eq!(mint().open_job(&token, expires_us + 1), Err(TokenError::Expired));
+        for bit in 0..token.len() * 8 {
+            let mut forged = token.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(mint().open_job(&forged, NOW_US), Err(TokenError::Unknown), "bit {bit}");
+        }
+        let (_, allocated) = mint().allocate(user, NOW_US);
+        assert_eq!(mint().open_job(&allocated, NOW_US), Err(TokenError::Unknown));
     }
 
     #[test]

@@ -33,7 +33,7 @@ async fn pair() -> (End, End) {
 }
 
 fn message(msg_type: u8, payload: Vec<u8>) -> EncodedMessage {
-    EncodedMessage { extension_type: 0, msg_type, payload }
+    EncodedMessage { extension_type: 0, channel_msg: false, msg_type, payload }
 }
 
 fn frame_of(message: &EncodedMessage) -> Event {

@@ -5,12 +5,25 @@
 //! the same channels and ask the same function about each share, so a share counts the same
 //! whoever chose the transactions and whichever protocol brought it.
 
+pub mod acknowledge;
 pub mod action;
+pub mod channel;
+pub mod coinbase;
+pub mod deps;
+pub mod identity;
 pub mod input;
+pub mod job;
+pub mod limits;
 pub mod record;
+mod seen;
+pub mod share;
+pub mod sv2;
+pub mod target;
+mod vardiff;
 pub mod work;
 
 pub use action::{Action, CustomJobRequest};
+pub use deps::{Deps, Extranonces, Settings, Terms};
 pub use input::{CustomJobVerdict, Input, Now};
 pub use record::{ChannelClosed, ChannelOpened, FoundShare, NegotiatedJob, ShareRecord};
 pub use work::{CustomJob, Declared, JobSource, PoolWork, Source};

@@ -45,6 +45,12 @@ pub struct PoolWork {
 pub struct CustomJob {
     /// The block that it builds on, by our own nodes.
     pub tip: ChainTip,
+    /// nVersion.
+    pub version: u32,
+    /// nTime to begin with, Unix seconds; nBits is what consensus demands then.
+    pub min_ntime: u32,
+    /// Hashes beside the coinbase's path in the merkle tree of txids, bottom up, as hashed.
+    pub merkle_path: Arc<[[u8; 32]]>,
     /// All of the coinbase before the full extranonce, as it is in the block.
     pub coinbase_prefix: Arc<[u8]>,
     /// All of the coinbase after the full extranonce, as it is in the block.

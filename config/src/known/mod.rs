@@ -1,8 +1,9 @@
 //! The one table of all keys: the parser checks names, types, ranges and choices against it,
 //! takes the defaults from it, and the reference is printed from it. The table itself is in
-//! `tables` and `kept`, what it is made of is here.
+//! `tables`, `mining` and `kept`, what it is made of is here.
 
 mod kept;
+mod mining;
 mod tables;
 
 pub(crate) use tables::TABLES;

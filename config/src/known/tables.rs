@@ -1,6 +1,7 @@
 //! Every key of every table.
 
 use super::kept::{API, EVENTS, STORE};
+use super::mining::MINING;
 use super::{Key, Kind, MEGABYTES, Need, PROVIDERS, Table, key};
 
 /// Every key, in the order of the reference.
@@ -62,6 +63,15 @@ pub(crate) static TABLES: &[Table] = &[
                   megabyte is 1,000,000 bytes of content; the file is about a fifth larger. \
                   Blocks and statistics by day are kept for ever.",
         keys: STORE,
+    },
+    Table {
+        name: "mining",
+        array: false,
+        optional: Some("miners are not served"),
+        meaning: "Miners: Stratum V2 (SV2 5) and Stratum V1 beside it, on jobs of the pool's own \
+                  templates, and over Stratum V2 on jobs that miners chose. Who is paid is in \
+                  payout.",
+        keys: MINING,
     },
     Table {
         name: "events",

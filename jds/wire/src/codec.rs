@@ -133,33 +133,63 @@ impl<'a> Reader<'a> {
         Ok(list)
     }
 
-    /// To be called after the last field. What an extension may have appended, known here or not, is
-    /// ignored (SV2 3.4.3); anything else is an error.
+    /// To be called after the last field, see [`finish`].
     pub(crate) fn finish(self) -> Result<(), MessageError> {
-        // The specification's example has the numbers big-endian, the reference implementation
-        // little-endian.
-        if are_tlv_fields(self.rest, u16::from_le_bytes)
-            || are_tlv_fields(self.rest, u16::from_be_bytes)
-        {
-            return Ok(());
-        }
-        Err(MessageError::TrailingBytes { message: self.message, extra: self.rest.len() })
+        finish(self.message, self.rest)
     }
+}
+
+/// What follows the last field of a message: what an extension may have appended, known here or not,
+/// is ignored (SV2 3.4.3); anything else is an error.
+pub(crate) fn finish(message: &'static str, rest: &[u8]) -> Result<(), MessageError> {
+    // The specification's example has the numbers big-endian, the reference implementation
+    // little-endian.
+    if are_tlv_fields(rest, u16::from_le_bytes) || are_tlv_fields(rest, u16::from_be_bytes) {
+        return Ok(());
+    }
+    Err(MessageError::TrailingBytes { message, extra: rest.len() })
+}
+
+/// The value of the first field of this extension and type among whole fields, in either order of
+/// bytes.
+pub(crate) fn tlv_field(rest: &[u8], extension_type: u16, field_type: u8) -> Option<&[u8]> {
+    [u16::from_le_bytes, u16::from_be_bytes].into_iter().find_map(|number| {
+        let mut fields = TlvFields { rest, number };
+        let found = fields.by_ref().find(|(key, _)| *key == (extension_type, field_type));
+        // A field found in bytes that are no fields as a whole was read in the wrong order.
+        fields.by_ref().for_each(drop);
+        found.filter(|_| fields.rest.is_empty()).map(|(_, value)| value)
+    })
 }
 
 /// True for any number of whole fields, each of an extension's number, a field type, a length and as
 /// many bytes. The number 0 is the core protocol, which adds no fields.
-fn are_tlv_fields(mut rest: &[u8], number: impl Fn([u8; 2]) -> u16) -> bool {
-    while let Some((&[extension0, extension1, _, length0, length1], behind)) =
-        rest.split_first_chunk()
-    {
-        let length = usize::from(number([length0, length1]));
-        match behind.get(length..) {
-            Some(next) if number([extension0, extension1]) != 0 => rest = next,
-            _ => return false,
+fn are_tlv_fields(rest: &[u8], number: fn([u8; 2]) -> u16) -> bool {
+    let mut fields = TlvFields { rest, number };
+    fields.by_ref().for_each(drop);
+    fields.rest.is_empty()
+}
+
+/// Whole fields of extensions; `rest` stays where something else begins.
+struct TlvFields<'a> {
+    rest: &'a [u8],
+    number: fn([u8; 2]) -> u16,
+}
+
+impl<'a> Iterator for TlvFields<'a> {
+    type Item = ((u16, u8), &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&[extension0, extension1, field_type, length0, length1], behind) =
+            self.rest.split_first_chunk()?;
+        let extension_type = (self.number)([extension0, extension1]);
+        let (value, rest) = behind.split_at_checked((self.number)([length0, length1]).into())?;
+        if extension_type == 0 {
+            return None;
         }
+        self.rest = rest;
+        Some(((extension_type, field_type), value))
     }
-    rest.is_empty()
 }
 
 /// Puts one message together.

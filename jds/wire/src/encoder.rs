@@ -47,7 +47,8 @@ impl FrameEncoder {
     /// # Errors
     /// [`EncodeFrameError`].
     pub fn encode(&mut self, message: &EncodedMessage) -> Result<Vec<u8>, EncodeFrameError> {
-        self.encode_parts(message.extension_type, false, message.msg_type, &message.payload)
+        let EncodedMessage { extension_type, channel_msg, msg_type, ref payload } = *message;
+        self.encode_parts(extension_type, channel_msg, msg_type, payload)
     }
 
     /// As [`Self::encode`], for a payload of the caller's own making.

@@ -20,8 +20,8 @@ const CHANNEL_BIT: u16 = 1 << 15;
 pub struct FrameHeader {
     /// Extension that defines the message type, without the channel bit; 0 is the core protocol.
     pub extension_type: u16,
-    /// True for a message to one mining channel. Never set in job declaration (SV2 3.2); there it is
-    /// ignored on input.
+    /// True for a message to one mining channel. Never set in job declaration (SV2 3.2). Ignored on
+    /// input: the type of the message says the same.
     pub channel_msg: bool,
     /// Message type within the extension (SV2 8).
     pub msg_type: u8,

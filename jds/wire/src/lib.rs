@@ -6,7 +6,7 @@
 //! 1. [`ServerHandshake`] or [`ClientHandshake`] (SV2 4.5): two messages, giving a [`Transport`].
 //! 2. [`FrameDecoder`] and [`FrameEncoder`] (SV2 3.2, 4.6): encrypted bytes to frames and back.
 //! 3. [`ClientMessage`] and [`ServerMessage`] (SV2 3.6, 6.4), or those of [`message::template`]
-//!    (SV2 7): payloads to types and back.
+//!    (SV2 7) or [`message::mining`] (SV2 5): payloads to types and back.
 //!
 //! # Why frames are not decoded by `codec_sv2`
 //!
@@ -22,8 +22,13 @@
 //! Its decoder ignores bytes that follow a message, needs the payload mutable, makes a value per
 //! list element, and fails as a whole on an unknown protocol number, which the specification wants
 //! answered by name. Ours borrows (the wtxids of a declaration are a `&[[u8; 32]]` into the frame),
-//! names the field that is wrong, and refuses left-over bytes that no extension can have put there. Message types, extension numbers and
-//! error codes are the constants of the protocol crates, and tests hold both encodings equal.
+//! names the field that is wrong, and refuses left-over bytes that no extension can have put there.
+//! Message types, extension numbers and error codes are the constants of the protocol crates, and
+//! tests hold both encodings equal.
+//!
+//! The messages of mining are the exception: they are small, and channels and jobs of the protocol
+//! crates take their types as they are. There the codec works on a copy, and left-over bytes are
+//! judged here.
 
 mod codec;
 mod decoder;

@@ -7,6 +7,7 @@ use extensions_sv2::{EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST
 use job_declaration_sv2::{
     MESSAGE_TYPE_DECLARE_MINING_JOB, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS,
 };
+use mining_sv2::MESSAGE_TYPE_SET_CUSTOM_MINING_JOB;
 use template_distribution_sv2::{
     MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS, MESSAGE_TYPE_SUBMIT_SOLUTION,
 };
@@ -29,6 +30,12 @@ pub const PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX: usize = 4_200_000;
 pub const FROM_SERVER_BYTES_MAX: usize = 200_000;
 /// SubmitSolution: its coinbase has at most 65,535 bytes.
 pub const SUBMIT_SOLUTION_BYTES_MAX: usize = 67_000;
+/// SetCustomMiningJob: 65,535 bytes of outputs, 255 hashes, two strings of at most 255 bytes and 32
+/// bytes of numbers beside the hash of the tip: 74,274 in all.
+pub const SET_CUSTOM_MINING_JOB_BYTES_MAX: usize = 75_000;
+/// Any message of a mining server to a client: a group of 65,535 channels, or a job with both halves
+/// of its coinbase.
+pub const FROM_MINING_SERVER_BYTES_MAX: usize = 270_000;
 /// Any message of a template distribution server to a client: the transactions of a block, see
 /// [`PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX`], and excess data.
 pub const FROM_TEMPLATE_SERVER_BYTES_MAX: usize =
@@ -97,18 +104,39 @@ pub fn admit(state: ConnectionState, header: &FrameHeader) -> Admit {
 
 /// The template distribution server's decision on a frame from a client.
 pub fn admit_for_templates(is_set_up: bool, header: &FrameHeader) -> Admit {
+    let large = (MESSAGE_TYPE_SUBMIT_SOLUTION, SUBMIT_SOLUTION_BYTES_MAX);
+    admit_small_or(large, is_set_up, header)
+}
+
+/// The mining server's decision on a frame from a client.
+pub fn admit_for_mining(is_set_up: bool, header: &FrameHeader) -> Admit {
+    let large = (MESSAGE_TYPE_SET_CUSTOM_MINING_JOB, SET_CUSTOM_MINING_JOB_BYTES_MAX);
+    admit_small_or(large, is_set_up, header)
+}
+
+/// For protocols with one message of clients that is large: its type, and how large it may be.
+fn admit_small_or(
+    (large_type, large_bytes_max): (u8, usize),
+    is_set_up: bool,
+    header: &FrameHeader,
+) -> Admit {
     if !is_set_up {
         return within(header, BEFORE_SETUP_BYTES_MAX);
     }
     match (header.extension_type, header.msg_type) {
-        (CORE_EXTENSION_TYPE, MESSAGE_TYPE_SUBMIT_SOLUTION) => {
-            within(header, SUBMIT_SOLUTION_BYTES_MAX)
+        (CORE_EXTENSION_TYPE, msg_type) if msg_type == large_type => {
+            within(header, large_bytes_max)
         }
         (CORE_EXTENSION_TYPE, _) => within(header, SMALL_MESSAGE_BYTES_MAX),
         // Messages of unknown extensions are ignored, whatever their size (SV2 3.4.1).
         _ if header.payload_bytes <= SMALL_MESSAGE_BYTES_MAX => Admit::Buffer,
         _ => Admit::DiscardKeeping(0),
     }
+}
+
+/// The client's decision on a frame from a mining server.
+pub fn admit_from_mining_server(header: &FrameHeader) -> Admit {
+    within(header, FROM_MINING_SERVER_BYTES_MAX)
 }
 
 /// The client's decision on a frame from a template distribution server.

@@ -1,8 +1,10 @@
-//! The messages of a job declaration connection (SV2 3.6, 6.4 and extension 0x0001), and of a
-//! template distribution connection ([`template`], SV2 7).
+//! The messages of a job declaration connection (SV2 3.6, 6.4 and extension 0x0001), of a template
+//! distribution connection ([`template`], SV2 7) and of a mining connection ([`mining`], SV2 5).
 #![deny(clippy::indexing_slicing)]
 
 mod client;
+mod kind;
+pub mod mining;
 mod server;
 pub mod template;
 
@@ -111,6 +113,14 @@ pub enum MessageError {
         /// Name of the field.
         field: &'static str,
     },
+    /// The fields of a mining message do not fit its bytes.
+    #[error("{message} can not be decoded: {detail}")]
+    Malformed {
+        /// Name of the message.
+        message: &'static str,
+        /// What its decoder says.
+        detail: String,
+    },
     /// Bytes follow the last field that are no fields of extensions (SV2 3.4.3) either.
     #[error("{extra} bytes follow the end of {message}")]
     TrailingBytes {
@@ -140,6 +150,8 @@ pub struct EncodeError {
 pub struct EncodedMessage {
     /// Extension that defines the type.
     pub extension_type: u16,
+    /// It is for one channel (SV2 3.2).
+    pub channel_msg: bool,
     /// Type within the extension.
     pub msg_type: u8,
     /// The fields.

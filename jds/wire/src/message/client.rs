@@ -4,33 +4,33 @@
 use std::fmt;
 
 use super::{
-    CORE_EXTENSION_TYPE, EncodeError, EncodedMessage, Length, MessageError,
+    EncodeError, Length, MessageError,
     constants::{
         EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN,
         MESSAGE_TYPE_DECLARE_MINING_JOB, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS,
         MESSAGE_TYPE_PUSH_SOLUTION, MESSAGE_TYPE_REQUEST_EXTENSIONS, MESSAGE_TYPE_SETUP_CONNECTION,
     },
+    kind::{Kind, messages},
 };
-use crate::{
-    codec::{Reader, Writer},
-    frame::{Frame, FrameHeader},
-};
+use crate::codec::{Reader, Writer};
 
-/// A message from a client to a job declaration server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClientMessage<'a> {
-    /// SV2 3.6.1.
-    SetupConnection(SetupConnection<'a>),
-    /// Extension 0x0001, section 2.
-    RequestExtensions(RequestExtensions),
-    /// SV2 6.4.2.
-    AllocateMiningJobToken(AllocateMiningJobToken<'a>),
-    /// SV2 6.4.4.
-    DeclareMiningJob(DeclareMiningJob<'a>),
-    /// SV2 6.4.8.
-    ProvideMissingTransactionsSuccess(ProvideMissingTransactionsSuccess<'a>),
-    /// SV2 6.4.9.
-    PushSolution(PushSolution<'a>),
+messages! {
+    /// A message from a client to a job declaration server.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum ClientMessage<'a> {
+        /// SV2 3.6.1.
+        SetupConnection(SetupConnection<'a>),
+        /// Extension 0x0001, section 2.
+        RequestExtensions(RequestExtensions),
+        /// SV2 6.4.2.
+        AllocateMiningJobToken(AllocateMiningJobToken<'a>),
+        /// SV2 6.4.4.
+        DeclareMiningJob(DeclareMiningJob<'a>),
+        /// SV2 6.4.8.
+        ProvideMissingTransactionsSuccess(ProvideMissingTransactionsSuccess<'a>),
+        /// SV2 6.4.9.
+        PushSolution(PushSolution<'a>),
+    }
 }
 
 /// Opens a connection (SV2 3.6.1).
@@ -147,82 +147,19 @@ impl fmt::Debug for ProvideMissingTransactionsSuccess<'_> {
     }
 }
 
-impl<'a> ClientMessage<'a> {
-    /// The message that a frame holds.
-    ///
-    /// # Errors
-    /// [`MessageError`].
-    pub fn from_frame(frame: &'a Frame) -> Result<Self, MessageError> {
-        Self::decode(&frame.header, &frame.payload)
-    }
-
-    /// The message that a payload holds, of the type that its header says. The channel bit is
-    /// ignored (SV2 3.2).
-    ///
-    /// # Errors
-    /// [`MessageError`].
-    pub fn decode(header: &FrameHeader, payload: &'a [u8]) -> Result<Self, MessageError> {
-        let (extension_type, msg_type) = (header.extension_type, header.msg_type);
-        match (extension_type, msg_type) {
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_SETUP_CONNECTION) => {
-                SetupConnection::decode(payload).map(Self::SetupConnection)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN) => {
-                AllocateMiningJobToken::decode(payload).map(Self::AllocateMiningJobToken)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_DECLARE_MINING_JOB) => {
-                DeclareMiningJob::decode(payload).map(Self::DeclareMiningJob)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS) => {
-                ProvideMissingTransactionsSuccess::decode(payload)
-                    .map(Self::ProvideMissingTransactionsSuccess)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_PUSH_SOLUTION) => {
-                PushSolution::decode(payload).map(Self::PushSolution)
-            }
-            (CORE_EXTENSION_TYPE, _) => Err(MessageError::UnknownType { msg_type }),
-            (EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST_EXTENSIONS) => {
-                RequestExtensions::decode(payload).map(Self::RequestExtensions)
-            }
-            _ => Err(MessageError::UnknownExtension { extension_type, msg_type }),
-        }
-    }
-
-    /// Ready to be sent.
-    ///
-    /// # Errors
-    /// [`EncodeError`] when a field is longer than its type.
-    pub fn encode(&self) -> Result<EncodedMessage, EncodeError> {
-        let mut extension_type = CORE_EXTENSION_TYPE;
-        let (msg_type, payload) = match self {
-            Self::SetupConnection(message) => (MESSAGE_TYPE_SETUP_CONNECTION, message.encode()?),
-            Self::RequestExtensions(message) => {
-                extension_type = EXTENSION_TYPE_EXTENSIONS_NEGOTIATION;
-                (MESSAGE_TYPE_REQUEST_EXTENSIONS, message.encode()?)
-            }
-            Self::AllocateMiningJobToken(message) => {
-                (MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN, message.encode()?)
-            }
-            Self::DeclareMiningJob(message) => (MESSAGE_TYPE_DECLARE_MINING_JOB, message.encode()?),
-            Self::ProvideMissingTransactionsSuccess(message) => {
-                (MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS, message.encode()?)
-            }
-            Self::PushSolution(message) => (MESSAGE_TYPE_PUSH_SOLUTION, message.encode()?),
-        };
-        Ok(EncodedMessage { extension_type, msg_type, payload })
-    }
-}
-
-impl<'a> SetupConnection<'a> {
-    const NAME: &'static str = "SetupConnection";
-
+impl SetupConnection<'_> {
     /// True when the client will show its transactions: full-template mode (SV2 6.4.1). Means
     /// something for job declaration only.
     pub fn declares_tx_data(&self) -> bool {
         common_messages_sv2::has_declare_tx_data(self.flags)
     }
+}
 
-    pub(super) fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
+impl<'a> Kind<'a> for SetupConnection<'a> {
+    const NAME: &'static str = "SetupConnection";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_SETUP_CONNECTION;
+
+    fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             protocol: reader.u8("protocol")?,
@@ -239,7 +176,7 @@ impl<'a> SetupConnection<'a> {
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 256);
         writer.u8(self.protocol);
         writer.u16(self.min_version);
@@ -255,10 +192,12 @@ impl<'a> SetupConnection<'a> {
     }
 }
 
-impl RequestExtensions {
+impl Kind<'_> for RequestExtensions {
     const NAME: &'static str = "RequestExtensions";
+    const EXTENSION_TYPE: u16 = EXTENSION_TYPE_EXTENSIONS_NEGOTIATION;
+    const MSG_TYPE: u8 = MESSAGE_TYPE_REQUEST_EXTENSIONS;
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             request_id: reader.u16("request_id")?,
@@ -267,7 +206,7 @@ impl RequestExtensions {
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 4 + 2 * self.requested.len());
         writer.u16(self.request_id);
         writer.u16_list("requested_extensions", &self.requested)?;
@@ -275,8 +214,9 @@ impl RequestExtensions {
     }
 }
 
-impl<'a> AllocateMiningJobToken<'a> {
+impl<'a> Kind<'a> for AllocateMiningJobToken<'a> {
     const NAME: &'static str = "AllocateMiningJobToken";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN;
 
     fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
@@ -296,13 +236,20 @@ impl<'a> AllocateMiningJobToken<'a> {
 }
 
 impl<'a> DeclareMiningJob<'a> {
-    const NAME: &'static str = "DeclareMiningJob";
-
     /// Takes one apart without its frame, for what keeps only the payload.
     ///
     /// # Errors
     /// [`MessageError`].
     pub fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
+        <Self as Kind>::decode(payload)
+    }
+}
+
+impl<'a> Kind<'a> for DeclareMiningJob<'a> {
+    const NAME: &'static str = "DeclareMiningJob";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_DECLARE_MINING_JOB;
+
+    fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             request_id: reader.u32("request_id")?,
@@ -338,13 +285,20 @@ impl<'a> DeclareMiningJob<'a> {
 }
 
 impl<'a> ProvideMissingTransactionsSuccess<'a> {
-    const NAME: &'static str = "ProvideMissingTransactions.Success";
-
     /// Takes one apart without its frame, for what keeps only the payload.
     ///
     /// # Errors
     /// [`MessageError`].
     pub fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
+        <Self as Kind>::decode(payload)
+    }
+}
+
+impl<'a> Kind<'a> for ProvideMissingTransactionsSuccess<'a> {
+    const NAME: &'static str = "ProvideMissingTransactions.Success";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS;
+
+    fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             request_id: reader.u32("request_id")?,
@@ -362,8 +316,9 @@ impl<'a> ProvideMissingTransactionsSuccess<'a> {
     }
 }
 
-impl<'a> PushSolution<'a> {
+impl<'a> Kind<'a> for PushSolution<'a> {
     const NAME: &'static str = "PushSolution";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_PUSH_SOLUTION;
 
     fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, fmt};
 
 use super::{
-    CORE_EXTENSION_TYPE, EncodeError, EncodedMessage, Length, MessageError,
+    EncodeError, Length, MessageError,
     constants::{
         EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN_SUCCESS,
         MESSAGE_TYPE_DECLARE_MINING_JOB_ERROR, MESSAGE_TYPE_DECLARE_MINING_JOB_SUCCESS,
@@ -12,31 +12,31 @@ use super::{
         MESSAGE_TYPE_REQUEST_EXTENSIONS_SUCCESS, MESSAGE_TYPE_SETUP_CONNECTION_ERROR,
         MESSAGE_TYPE_SETUP_CONNECTION_SUCCESS,
     },
+    kind::{Kind, messages},
 };
-use crate::{
-    codec::{Reader, Writer},
-    frame::{Frame, FrameHeader},
-};
+use crate::codec::{Reader, Writer};
 
-/// A message from a job declaration server to a client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServerMessage {
-    /// SV2 3.6.2.
-    SetupConnectionSuccess(SetupConnectionSuccess),
-    /// SV2 3.6.3.
-    SetupConnectionError(SetupConnectionError),
-    /// Extension 0x0001, section 2.
-    RequestExtensionsSuccess(RequestExtensionsSuccess),
-    /// Extension 0x0001, section 2.
-    RequestExtensionsError(RequestExtensionsError),
-    /// SV2 6.4.3.
-    AllocateMiningJobTokenSuccess(AllocateMiningJobTokenSuccess),
-    /// SV2 6.4.5.
-    DeclareMiningJobSuccess(DeclareMiningJobSuccess),
-    /// SV2 6.4.6.
-    DeclareMiningJobError(DeclareMiningJobError),
-    /// SV2 6.4.7.
-    ProvideMissingTransactions(ProvideMissingTransactions),
+messages! {
+    /// A message from a job declaration server to a client.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum ServerMessage {
+        /// SV2 3.6.2.
+        SetupConnectionSuccess(SetupConnectionSuccess),
+        /// SV2 3.6.3.
+        SetupConnectionError(SetupConnectionError),
+        /// Extension 0x0001, section 2.
+        RequestExtensionsSuccess(RequestExtensionsSuccess),
+        /// Extension 0x0001, section 2.
+        RequestExtensionsError(RequestExtensionsError),
+        /// SV2 6.4.3.
+        AllocateMiningJobTokenSuccess(AllocateMiningJobTokenSuccess),
+        /// SV2 6.4.5.
+        DeclareMiningJobSuccess(DeclareMiningJobSuccess),
+        /// SV2 6.4.6.
+        DeclareMiningJobError(DeclareMiningJobError),
+        /// SV2 6.4.7.
+        ProvideMissingTransactions(ProvideMissingTransactions),
+    }
 }
 
 /// The connection is set up (SV2 3.6.2).
@@ -146,91 +146,6 @@ impl fmt::Debug for ProvideMissingTransactions {
     }
 }
 
-impl ServerMessage {
-    /// The message that a frame holds.
-    ///
-    /// # Errors
-    /// [`MessageError`].
-    pub fn from_frame(frame: &Frame) -> Result<Self, MessageError> {
-        Self::decode(&frame.header, &frame.payload)
-    }
-
-    /// The message that a payload holds, of the type that its header says. The channel bit is
-    /// ignored (SV2 3.2).
-    ///
-    /// # Errors
-    /// [`MessageError`].
-    pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<Self, MessageError> {
-        let (extension_type, msg_type) = (header.extension_type, header.msg_type);
-        match (extension_type, msg_type) {
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_SETUP_CONNECTION_SUCCESS) => {
-                SetupConnectionSuccess::decode(payload).map(Self::SetupConnectionSuccess)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_SETUP_CONNECTION_ERROR) => {
-                SetupConnectionError::decode(payload).map(Self::SetupConnectionError)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN_SUCCESS) => {
-                AllocateMiningJobTokenSuccess::decode(payload)
-                    .map(Self::AllocateMiningJobTokenSuccess)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_DECLARE_MINING_JOB_SUCCESS) => {
-                DeclareMiningJobSuccess::decode(payload).map(Self::DeclareMiningJobSuccess)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_DECLARE_MINING_JOB_ERROR) => {
-                DeclareMiningJobError::decode(payload).map(Self::DeclareMiningJobError)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS) => {
-                ProvideMissingTransactions::decode(payload).map(Self::ProvideMissingTransactions)
-            }
-            (CORE_EXTENSION_TYPE, _) => Err(MessageError::UnknownType { msg_type }),
-            (EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST_EXTENSIONS_SUCCESS) => {
-                RequestExtensionsSuccess::decode(payload).map(Self::RequestExtensionsSuccess)
-            }
-            (EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST_EXTENSIONS_ERROR) => {
-                RequestExtensionsError::decode(payload).map(Self::RequestExtensionsError)
-            }
-            _ => Err(MessageError::UnknownExtension { extension_type, msg_type }),
-        }
-    }
-
-    /// Ready to be sent.
-    ///
-    /// # Errors
-    /// [`EncodeError`] when a field is longer than its type.
-    pub fn encode(&self) -> Result<EncodedMessage, EncodeError> {
-        let core = |msg_type, payload| (CORE_EXTENSION_TYPE, msg_type, payload);
-        let extension =
-            |msg_type, payload| (EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, msg_type, payload);
-        let (extension_type, msg_type, payload) = match self {
-            Self::SetupConnectionSuccess(message) => {
-                core(MESSAGE_TYPE_SETUP_CONNECTION_SUCCESS, message.encode())
-            }
-            Self::SetupConnectionError(message) => {
-                core(MESSAGE_TYPE_SETUP_CONNECTION_ERROR, message.encode()?)
-            }
-            Self::RequestExtensionsSuccess(message) => {
-                extension(MESSAGE_TYPE_REQUEST_EXTENSIONS_SUCCESS, message.encode()?)
-            }
-            Self::RequestExtensionsError(message) => {
-                extension(MESSAGE_TYPE_REQUEST_EXTENSIONS_ERROR, message.encode()?)
-            }
-            Self::AllocateMiningJobTokenSuccess(message) => {
-                core(MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN_SUCCESS, message.encode()?)
-            }
-            Self::DeclareMiningJobSuccess(message) => {
-                core(MESSAGE_TYPE_DECLARE_MINING_JOB_SUCCESS, message.encode()?)
-            }
-            Self::DeclareMiningJobError(message) => {
-                core(MESSAGE_TYPE_DECLARE_MINING_JOB_ERROR, message.encode()?)
-            }
-            Self::ProvideMissingTransactions(message) => {
-                core(MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS, message.encode()?)
-            }
-        };
-        Ok(EncodedMessage { extension_type, msg_type, payload })
-    }
-}
-
 /// An error code as text.
 pub(super) fn code(
     message: &'static str,
@@ -241,28 +156,30 @@ pub(super) fn code(
     Ok(Cow::Owned(text.to_owned()))
 }
 
-impl SetupConnectionSuccess {
+impl Kind<'_> for SetupConnectionSuccess {
     const NAME: &'static str = "SetupConnection.Success";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_SETUP_CONNECTION_SUCCESS;
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message =
             Self { used_version: reader.u16("used_version")?, flags: reader.u32("flags")? };
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 6);
         writer.u16(self.used_version);
         writer.u32(self.flags);
-        writer.into_payload()
+        Ok(writer.into_payload())
     }
 }
 
-impl SetupConnectionError {
+impl Kind<'_> for SetupConnectionError {
     const NAME: &'static str = "SetupConnection.Error";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_SETUP_CONNECTION_ERROR;
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             flags: reader.u32("flags")?,
@@ -271,7 +188,7 @@ impl SetupConnectionError {
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 5 + self.error_code.len());
         writer.u32(self.flags);
         writer.b0_255("error_code", self.error_code.as_bytes())?;
@@ -279,8 +196,10 @@ impl SetupConnectionError {
     }
 }
 
-impl RequestExtensionsSuccess {
+impl Kind<'_> for RequestExtensionsSuccess {
     const NAME: &'static str = "RequestExtensions.Success";
+    const EXTENSION_TYPE: u16 = EXTENSION_TYPE_EXTENSIONS_NEGOTIATION;
+    const MSG_TYPE: u8 = MESSAGE_TYPE_REQUEST_EXTENSIONS_SUCCESS;
 
     fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
@@ -299,10 +218,12 @@ impl RequestExtensionsSuccess {
     }
 }
 
-impl RequestExtensionsError {
+impl Kind<'_> for RequestExtensionsError {
     const NAME: &'static str = "RequestExtensions.Error";
+    const EXTENSION_TYPE: u16 = EXTENSION_TYPE_EXTENSIONS_NEGOTIATION;
+    const MSG_TYPE: u8 = MESSAGE_TYPE_REQUEST_EXTENSIONS_ERROR;
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             request_id: reader.u16("request_id")?,
@@ -312,7 +233,7 @@ impl RequestExtensionsError {
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let count = self.unsupported.len() + self.required.len();
         let mut writer = Writer::new(Self::NAME, 6 + 2 * count);
         writer.u16(self.request_id);
@@ -322,8 +243,9 @@ impl RequestExtensionsError {
     }
 }
 
-impl AllocateMiningJobTokenSuccess {
+impl Kind<'_> for AllocateMiningJobTokenSuccess {
     const NAME: &'static str = "AllocateMiningJobToken.Success";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN_SUCCESS;
 
     fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
@@ -345,8 +267,9 @@ impl AllocateMiningJobTokenSuccess {
     }
 }
 
-impl DeclareMiningJobSuccess {
+impl Kind<'_> for DeclareMiningJobSuccess {
     const NAME: &'static str = "DeclareMiningJob.Success";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_DECLARE_MINING_JOB_SUCCESS;
 
     fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
@@ -365,8 +288,9 @@ impl DeclareMiningJobSuccess {
     }
 }
 
-impl DeclareMiningJobError {
+impl Kind<'_> for DeclareMiningJobError {
     const NAME: &'static str = "DeclareMiningJob.Error";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_DECLARE_MINING_JOB_ERROR;
 
     fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
@@ -388,8 +312,9 @@ impl DeclareMiningJobError {
     }
 }
 
-impl ProvideMissingTransactions {
+impl Kind<'_> for ProvideMissingTransactions {
     const NAME: &'static str = "ProvideMissingTransactions";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS;
 
     fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);

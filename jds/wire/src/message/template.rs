@@ -6,52 +6,46 @@ mod fields;
 use std::{borrow::Cow, fmt};
 
 use super::{
-    CORE_EXTENSION_TYPE, EncodeError, EncodedMessage, Length, MessageError, RequestExtensions,
-    RequestExtensionsError, SetupConnection, SetupConnectionError, SetupConnectionSuccess,
-    constants::{
-        EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_COINBASE_OUTPUT_CONSTRAINTS,
-        MESSAGE_TYPE_NEW_TEMPLATE, MESSAGE_TYPE_REQUEST_EXTENSIONS,
-        MESSAGE_TYPE_REQUEST_EXTENSIONS_ERROR, MESSAGE_TYPE_REQUEST_TRANSACTION_DATA,
-        MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_ERROR, MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS,
-        MESSAGE_TYPE_SET_NEW_PREV_HASH, MESSAGE_TYPE_SETUP_CONNECTION,
-        MESSAGE_TYPE_SETUP_CONNECTION_ERROR, MESSAGE_TYPE_SETUP_CONNECTION_SUCCESS,
-        MESSAGE_TYPE_SUBMIT_SOLUTION,
-    },
+    Length, RequestExtensions, RequestExtensionsError, SetupConnection, SetupConnectionError,
+    SetupConnectionSuccess, kind::messages,
 };
-use crate::frame::{Frame, FrameHeader};
 
-/// A message from a client to a template distribution server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TemplateClientMessage<'a> {
-    /// SV2 3.6.1.
-    SetupConnection(SetupConnection<'a>),
-    /// Extension 0x0001, section 2.
-    RequestExtensions(RequestExtensions),
-    /// SV2 7.1.
-    CoinbaseOutputConstraints(CoinbaseOutputConstraints),
-    /// SV2 7.4.
-    RequestTransactionData(RequestTransactionData),
-    /// SV2 7.7.
-    SubmitSolution(SubmitSolution<'a>),
+messages! {
+    /// A message from a client to a template distribution server.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum TemplateClientMessage<'a> {
+        /// SV2 3.6.1.
+        SetupConnection(SetupConnection<'a>),
+        /// Extension 0x0001, section 2.
+        RequestExtensions(RequestExtensions),
+        /// SV2 7.1.
+        CoinbaseOutputConstraints(CoinbaseOutputConstraints),
+        /// SV2 7.4.
+        RequestTransactionData(RequestTransactionData),
+        /// SV2 7.7.
+        SubmitSolution(SubmitSolution<'a>),
+    }
 }
 
-/// A message from a template distribution server to a client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TemplateServerMessage<'a> {
-    /// SV2 3.6.2.
-    SetupConnectionSuccess(SetupConnectionSuccess),
-    /// SV2 3.6.3.
-    SetupConnectionError(SetupConnectionError),
-    /// Extension 0x0001, section 2.
-    RequestExtensionsError(RequestExtensionsError),
-    /// SV2 7.2.
-    NewTemplate(NewTemplate<'a>),
-    /// SV2 7.3.
-    SetNewPrevHash(SetNewPrevHash),
-    /// SV2 7.5.
-    RequestTransactionDataSuccess(RequestTransactionDataSuccess<'a>),
-    /// SV2 7.6.
-    RequestTransactionDataError(RequestTransactionDataError),
+messages! {
+    /// A message from a template distribution server to a client.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum TemplateServerMessage<'a> {
+        /// SV2 3.6.2.
+        SetupConnectionSuccess(SetupConnectionSuccess),
+        /// SV2 3.6.3.
+        SetupConnectionError(SetupConnectionError),
+        /// Extension 0x0001, section 2.
+        RequestExtensionsError(RequestExtensionsError),
+        /// SV2 7.2.
+        NewTemplate(NewTemplate<'a>),
+        /// SV2 7.3.
+        SetNewPrevHash(SetNewPrevHash),
+        /// SV2 7.5.
+        RequestTransactionDataSuccess(RequestTransactionDataSuccess<'a>),
+        /// SV2 7.6.
+        RequestTransactionDataError(RequestTransactionDataError),
+    }
 }
 
 /// What the client will add to the coinbase (SV2 7.1; the specification's text calls it
@@ -169,140 +163,5 @@ impl fmt::Debug for SubmitSolution<'_> {
             .field("header_nonce", &self.header_nonce)
             .field("coinbase_tx", &Length(self.coinbase_tx.len(), "bytes"))
             .finish()
-    }
-}
-
-impl<'a> TemplateClientMessage<'a> {
-    /// The message that a frame holds.
-    ///
-    /// # Errors
-    /// [`MessageError`].
-    pub fn from_frame(frame: &'a Frame) -> Result<Self, MessageError> {
-        Self::decode(&frame.header, &frame.payload)
-    }
-
-    /// The message that a payload holds, of the type that its header says. The channel bit is
-    /// ignored (SV2 3.2).
-    ///
-    /// # Errors
-    /// [`MessageError`].
-    pub fn decode(header: &FrameHeader, payload: &'a [u8]) -> Result<Self, MessageError> {
-        let (extension_type, msg_type) = (header.extension_type, header.msg_type);
-        match (extension_type, msg_type) {
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_SETUP_CONNECTION) => {
-                SetupConnection::decode(payload).map(Self::SetupConnection)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_COINBASE_OUTPUT_CONSTRAINTS) => {
-                CoinbaseOutputConstraints::decode(payload).map(Self::CoinbaseOutputConstraints)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_REQUEST_TRANSACTION_DATA) => {
-                RequestTransactionData::decode(payload).map(Self::RequestTransactionData)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_SUBMIT_SOLUTION) => {
-                SubmitSolution::decode(payload).map(Self::SubmitSolution)
-            }
-            (CORE_EXTENSION_TYPE, _) => Err(MessageError::UnknownType { msg_type }),
-            (EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST_EXTENSIONS) => {
-                RequestExtensions::decode(payload).map(Self::RequestExtensions)
-            }
-            _ => Err(MessageError::UnknownExtension { extension_type, msg_type }),
-        }
-    }
-
-    /// Ready to be sent.
-    ///
-    /// # Errors
-    /// [`EncodeError`] when a field is longer than its type.
-    pub fn encode(&self) -> Result<EncodedMessage, EncodeError> {
-        let mut extension_type = CORE_EXTENSION_TYPE;
-        let (msg_type, payload) = match self {
-            Self::SetupConnection(message) => (MESSAGE_TYPE_SETUP_CONNECTION, message.encode()?),
-            Self::RequestExtensions(message) => {
-                extension_type = EXTENSION_TYPE_EXTENSIONS_NEGOTIATION;
-                (MESSAGE_TYPE_REQUEST_EXTENSIONS, message.encode()?)
-            }
-            Self::CoinbaseOutputConstraints(message) => {
-                (MESSAGE_TYPE_COINBASE_OUTPUT_CONSTRAINTS, message.encode())
-            }
-            Self::RequestTransactionData(message) => {
-                (MESSAGE_TYPE_REQUEST_TRANSACTION_DATA, message.encode())
-            }
-            Self::SubmitSolution(message) => (MESSAGE_TYPE_SUBMIT_SOLUTION, message.encode()?),
-        };
-        Ok(EncodedMessage { extension_type, msg_type, payload })
-    }
-}
-
-impl<'a> TemplateServerMessage<'a> {
-    /// The message that a frame holds.
-    ///
-    /// # Errors
-    /// [`MessageError`].
-    pub fn from_frame(frame: &'a Frame) -> Result<Self, MessageError> {
-        Self::decode(&frame.header, &frame.payload)
-    }
-
-    /// The message that a payload holds, of the type that its header says. The channel bit is
-    /// ignored (SV2 3.2).
-    ///
-    /// # Errors
-    /// [`MessageError`].
-    pub fn decode(header: &FrameHeader, payload: &'a [u8]) -> Result<Self, MessageError> {
-        let (extension_type, msg_type) = (header.extension_type, header.msg_type);
-        match (extension_type, msg_type) {
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_SETUP_CONNECTION_SUCCESS) => {
-                SetupConnectionSuccess::decode(payload).map(Self::SetupConnectionSuccess)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_SETUP_CONNECTION_ERROR) => {
-                SetupConnectionError::decode(payload).map(Self::SetupConnectionError)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_NEW_TEMPLATE) => {
-                NewTemplate::decode(payload).map(Self::NewTemplate)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_SET_NEW_PREV_HASH) => {
-                SetNewPrevHash::decode(payload).map(Self::SetNewPrevHash)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS) => {
-                RequestTransactionDataSuccess::decode(payload)
-                    .map(Self::RequestTransactionDataSuccess)
-            }
-            (CORE_EXTENSION_TYPE, MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_ERROR) => {
-                RequestTransactionDataError::decode(payload).map(Self::RequestTransactionDataError)
-            }
-            (CORE_EXTENSION_TYPE, _) => Err(MessageError::UnknownType { msg_type }),
-            (EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST_EXTENSIONS_ERROR) => {
-                RequestExtensionsError::decode(payload).map(Self::RequestExtensionsError)
-            }
-            _ => Err(MessageError::UnknownExtension { extension_type, msg_type }),
-        }
-    }
-
-    /// Ready to be sent.
-    ///
-    /// # Errors
-    /// [`EncodeError`] when a field is longer than its type.
-    pub fn encode(&self) -> Result<EncodedMessage, EncodeError> {
-        let mut extension_type = CORE_EXTENSION_TYPE;
-        let (msg_type, payload) = match self {
-            Self::SetupConnectionSuccess(message) => {
-                (MESSAGE_TYPE_SETUP_CONNECTION_SUCCESS, message.encode())
-            }
-            Self::SetupConnectionError(message) => {
-                (MESSAGE_TYPE_SETUP_CONNECTION_ERROR, message.encode()?)
-            }
-            Self::RequestExtensionsError(message) => {
-                extension_type = EXTENSION_TYPE_EXTENSIONS_NEGOTIATION;
-                (MESSAGE_TYPE_REQUEST_EXTENSIONS_ERROR, message.encode()?)
-            }
-            Self::NewTemplate(message) => (MESSAGE_TYPE_NEW_TEMPLATE, message.encode()?),
-            Self::SetNewPrevHash(message) => (MESSAGE_TYPE_SET_NEW_PREV_HASH, message.encode()),
-            Self::RequestTransactionDataSuccess(message) => {
-                (MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS, message.encode()?)
-            }
-            Self::RequestTransactionDataError(message) => {
-                (MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_ERROR, message.encode()?)
-            }
-        };
-        Ok(EncodedMessage { extension_type, msg_type, payload })
     }
 }

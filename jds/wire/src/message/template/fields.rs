@@ -6,12 +6,23 @@ use super::{
     RequestTransactionDataSuccess, SetNewPrevHash, SubmitSolution,
 };
 use crate::codec::{Reader, Writer};
-use crate::message::{EncodeError, MessageError, server::code};
+use crate::message::{
+    EncodeError, MessageError,
+    constants::{
+        MESSAGE_TYPE_COINBASE_OUTPUT_CONSTRAINTS, MESSAGE_TYPE_NEW_TEMPLATE,
+        MESSAGE_TYPE_REQUEST_TRANSACTION_DATA, MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_ERROR,
+        MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS, MESSAGE_TYPE_SET_NEW_PREV_HASH,
+        MESSAGE_TYPE_SUBMIT_SOLUTION,
+    },
+    kind::Kind,
+    server::code,
+};
 
-impl CoinbaseOutputConstraints {
+impl Kind<'_> for CoinbaseOutputConstraints {
     const NAME: &'static str = "CoinbaseOutputConstraints";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_COINBASE_OUTPUT_CONSTRAINTS;
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             max_additional_size: reader.u32("coinbase_output_max_additional_size")?,
@@ -20,18 +31,19 @@ impl CoinbaseOutputConstraints {
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 6);
         writer.u32(self.max_additional_size);
         writer.u16(self.max_additional_sigops);
-        writer.into_payload()
+        Ok(writer.into_payload())
     }
 }
 
-impl<'a> NewTemplate<'a> {
+impl<'a> Kind<'a> for NewTemplate<'a> {
     const NAME: &'static str = "NewTemplate";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_NEW_TEMPLATE;
 
-    pub(super) fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             template_id: reader.u64("template_id")?,
@@ -49,7 +61,7 @@ impl<'a> NewTemplate<'a> {
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let capacity = 41
             + self.coinbase_prefix.len()
             + self.coinbase_tx_outputs.len()
@@ -70,10 +82,11 @@ impl<'a> NewTemplate<'a> {
     }
 }
 
-impl SetNewPrevHash {
+impl Kind<'_> for SetNewPrevHash {
     const NAME: &'static str = "SetNewPrevHash";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_SET_NEW_PREV_HASH;
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             template_id: reader.u64("template_id")?,
@@ -85,37 +98,39 @@ impl SetNewPrevHash {
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 80);
         writer.u64(self.template_id);
         writer.u256(&self.prev_hash);
         writer.u32(self.header_timestamp);
         writer.u32(self.n_bits);
         writer.u256(&self.target);
-        writer.into_payload()
+        Ok(writer.into_payload())
     }
 }
 
-impl RequestTransactionData {
+impl Kind<'_> for RequestTransactionData {
     const NAME: &'static str = "RequestTransactionData";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_REQUEST_TRANSACTION_DATA;
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self { template_id: reader.u64("template_id")? };
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 8);
         writer.u64(self.template_id);
-        writer.into_payload()
+        Ok(writer.into_payload())
     }
 }
 
-impl<'a> RequestTransactionDataSuccess<'a> {
+impl<'a> Kind<'a> for RequestTransactionDataSuccess<'a> {
     const NAME: &'static str = "RequestTransactionData.Success";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS;
 
-    pub(super) fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             template_id: reader.u64("template_id")?,
@@ -125,7 +140,7 @@ impl<'a> RequestTransactionDataSuccess<'a> {
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let transactions = self.transactions.iter().map(|transaction| transaction.len() + 3);
         let capacity = 12 + self.excess_data.len() + transactions.sum::<usize>();
         let mut writer = Writer::new(Self::NAME, capacity);
@@ -136,10 +151,11 @@ impl<'a> RequestTransactionDataSuccess<'a> {
     }
 }
 
-impl RequestTransactionDataError {
+impl Kind<'_> for RequestTransactionDataError {
     const NAME: &'static str = "RequestTransactionData.Error";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_ERROR;
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             template_id: reader.u64("template_id")?,
@@ -148,7 +164,7 @@ impl RequestTransactionDataError {
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 9 + self.error_code.len());
         writer.u64(self.template_id);
         writer.b0_255("error_code", self.error_code.as_bytes())?;
@@ -156,10 +172,11 @@ impl RequestTransactionDataError {
     }
 }
 
-impl<'a> SubmitSolution<'a> {
+impl<'a> Kind<'a> for SubmitSolution<'a> {
     const NAME: &'static str = "SubmitSolution";
+    const MSG_TYPE: u8 = MESSAGE_TYPE_SUBMIT_SOLUTION;
 
-    pub(super) fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
+    fn decode(payload: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(Self::NAME, payload);
         let message = Self {
             template_id: reader.u64("template_id")?,
@@ -171,7 +188,7 @@ impl<'a> SubmitSolution<'a> {
         reader.finish().map(|()| message)
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer::new(Self::NAME, 22 + self.coinbase_tx.len());
         writer.u64(self.template_id);
         writer.u32(self.version);

@@ -1,0 +1,96 @@
+//! What all mining sessions of a server share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bitcoin::Network;
+use validation::rules::Rules;
+
+use crate::limits::EXTRANONCE_PREFIX_BYTES;
+
+/// Says by which rules the coinbase of a user identity is made, or why there are none: then it is
+/// `invalid-user-identity`.
+pub type Terms = Box<dyn Fn(&str) -> Result<Arc<Rules>, String> + Send + Sync>;
+
+/// What all sessions share.
+pub struct Deps {
+    /// The network that is mined on.
+    pub network: Network,
+    /// What the operator chose.
+    pub settings: Settings,
+    /// Gives every channel its part of the search space.
+    pub extranonces: Extranonces,
+    /// Who is paid.
+    pub terms: Terms,
+}
+
+impl fmt::Debug for Deps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deps")
+            .field("network", &self.network)
+            .field("settings", &self.settings)
+            .field("extranonces", &self.extranonces)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the operator chose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Shares that a channel is to send, per minute; above 0.
+    pub shares_per_minute: f32,
+    /// Accepted shares that one SubmitShares.Success acknowledges; at least 1.
+    pub share_batch_size: u32,
+    /// No channel's target is easier than this rate needs, hashes per second; above 0.
+    pub min_hashrate: f32,
+    /// Stands in the coinbase of the pool's jobs. At most [`crate::limits::POOL_TAG_BYTES_MAX`].
+    pub pool_tag: String,
+    /// Channels that one connection may open.
+    pub channels_per_connection_max: usize,
+    /// Miners may roll the bits of BIP 323. Otherwise a client that needs to is refused.
+    pub version_rolling: bool,
+    /// Miners may choose their transactions. Otherwise a client that wants to is refused.
+    pub custom_jobs: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            shares_per_minute: 6.0,
+            share_batch_size: 10,
+            min_hashrate: 1e12,
+            pool_tag: String::new(),
+            channels_per_connection_max: 1_024,
+            version_rolling: true,
+            custom_jobs: true,
+        }
+    }
+}
+
+/// Gives out the beginnings of extranonces.
+///
+/// None comes twice while the server runs, and hardly ever after a restart: were one used again on
+/// the same template, shares that were paid for would be good a second time. That is why they are
+/// counted, and not taken from a set of free ones.
+#[derive(Debug)]
+pub struct Extranonces {
+    start: [u8; 4],
+    next: AtomicU32,
+}
+
+impl Extranonces {
+    /// `start`: random, new with each start of the server.
+    pub const fn new(start: [u8; 4]) -> Self {
+        Self { start, next: AtomicU32::new(1) }
+    }
+
+    /// One that nobody else has.
+    pub fn next(&self) -> [u8; EXTRANONCE_PREFIX_BYTES] {
+        let count = self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let mut prefix = [0; EXTRANONCE_PREFIX_BYTES];
+        let bytes = self.start.into_iter().chain(count);
+        prefix.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        prefix
+    }
+}

@@ -1,0 +1,65 @@
+//! Every bound of a mining session, with its unit.
+
+use std::time::Duration;
+
+/// A connection has this long for SetupConnection (SV2 3.6.1) or `mining.subscribe` and
+/// `mining.authorize`.
+pub const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection has this long from there to its first channel (SV2 5.3.2).
+pub const FIRST_CHANNEL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of a full extranonce at most (SV2 5.1.2.1).
+pub const EXTRANONCE_BYTES_MAX: usize = 32;
+
+/// Bytes of the extranonce that no two channels share: four of the server's start and four of the
+/// channel.
+pub const EXTRANONCE_PREFIX_BYTES: usize = 8;
+
+/// Bytes that an extended channel rolls, unless it asks for more. The reference client needs 10.
+pub const EXTRANONCE_ROLLED_BYTES: usize = 16;
+
+/// Bytes that an extended channel may ask for.
+pub const EXTRANONCE_ROLLED_BYTES_MAX: usize = EXTRANONCE_BYTES_MAX - EXTRANONCE_PREFIX_BYTES;
+
+/// Bytes of the pool's tag in the coinbase at most: what a script of 100 bytes has beside a height,
+/// the pushes and the longest extranonce.
+pub const POOL_TAG_BYTES_MAX: usize = 48;
+
+/// Bytes of a user identity (STR0_255).
+pub const USER_IDENTITY_BYTES_MAX: usize = 255;
+
+/// Jobs that a channel keeps, stale ones included. A client that sets one job for each of its
+/// miners has as many at a time.
+pub const JOBS_PER_CHANNEL_MAX: usize = 128;
+
+/// Bytes of coinbases that the jobs of a channel may hold.
+pub const JOB_BYTES_PER_CHANNEL_MAX: usize = 1 << 20;
+
+/// A stale job is kept this long: a block on it may still come in.
+pub const STALE_JOB_KEPT: Duration = Duration::from_secs(120);
+
+/// Hashes of accepted shares kept of a channel and a tip. Twenty times what a channel sends in an
+/// hour at the highest rate that can be set.
+pub const SHARES_SEEN_MAX: usize = 1 << 17;
+
+/// Tips of which accepted shares are remembered: chains come back.
+pub const SHARES_SEEN_TIPS_MAX: usize = 3;
+
+/// Hashes of blocks kept of a channel, so that none is found twice.
+pub const BLOCKS_FOUND_MAX: usize = 256;
+
+/// A share's nTime may be this many seconds ahead of our clock (consensus).
+pub const NTIME_AHEAD_MAX_S: u32 = channels_sv2::MAX_FUTURE_BLOCK_TIME;
+
+/// An accepted share is acknowledged after this long, full batch or not.
+pub const ACKNOWLEDGE_AFTER: Duration = Duration::from_secs(60);
+
+/// A job is given anew after this long: others count its age from `min_ntime`.
+pub const JOB_AGE_MAX: Duration = Duration::from_secs(50 * 60);
+
+/// Custom jobs of one connection that wait for their check.
+pub const CUSTOM_JOBS_PENDING_MAX: usize = 64;
+
+/// Time between two looks at a channel's rate of shares.
+pub const VARDIFF_INTERVAL: Duration = Duration::from_secs(15);
