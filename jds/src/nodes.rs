@@ -1,9 +1,13 @@
-//! All configured nodes: which one the tip comes from, and what each of them knows.
+//! All configured nodes and template providers: which one the tip comes from, and what each of them
+//! knows.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod lead;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bitcoin::BlockHash;
-use tdp_client::{Node, NodeState, Template};
+use tdp_client::{Constraints, Followed, Node, Provider, Template};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -12,34 +16,67 @@ use validation::tip::ChainTip;
 use validation::vetted::TemplateView;
 
 use crate::tx_cache::TxCache;
+use lead::Lead;
 
-/// The nodes, in the order of the configuration.
+/// The nodes and the template providers, each in the order of the configuration.
 #[derive(Debug)]
 pub struct Nodes {
     all: Vec<Node>,
+    providers: Vec<Provider>,
+    /// Nodes, then providers.
+    sources: Vec<Followed>,
     tip: watch::Sender<Option<ChainTip>>,
-    /// Index of the node that the tip comes from.
-    active: Mutex<Option<usize>>,
+    choice: Mutex<Choice>,
     /// For each node its own template, as a set to look jobs up in.
     views: Vec<Mutex<Option<Arc<TemplateView>>>>,
 }
 
+#[derive(Debug)]
+struct Choice {
+    /// Index of the source that the tip comes from.
+    source: Option<usize>,
+    /// Index of the node with the highest tip.
+    node: Option<usize>,
+    /// For each provider.
+    leads: Vec<Lead>,
+}
+
 impl Nodes {
-    /// Follows the nodes for as long as `tasks` live. Their template transactions go into `cache`.
-    pub fn follow(all: Vec<Node>, cache: Arc<TxCache>, tasks: &mut JoinSet<()>) -> Arc<Self> {
+    /// Follows the nodes and providers for as long as `tasks` live. Their template transactions go
+    /// into `cache`.
+    pub fn follow(
+        all: Vec<Node>,
+        providers: Vec<Provider>,
+        cache: Arc<TxCache>,
+        tasks: &mut JoinSet<()>,
+    ) -> Arc<Self> {
         let views = all.iter().map(|_| Mutex::new(None)).collect();
-        let nodes =
-            Arc::new(Self { all, tip: watch::Sender::new(None), active: Mutex::new(None), views });
-        for index in 0..nodes.all.len() {
+        let sources = all.iter().map(Node::followed);
+        let sources = sources.chain(providers.iter().map(|one| one.followed().clone())).collect();
+        let leads = vec![Lead::default(); providers.len()];
+        let choice = Mutex::new(Choice { source: None, node: None, leads });
+        let tip = watch::Sender::new(None);
+        let nodes = Arc::new(Self { all, providers, sources, tip, choice, views });
+        for index in 0..nodes.sources.len() {
             tasks.spawn(Arc::clone(&nodes).follow_tip(index));
             tasks.spawn(Arc::clone(&nodes).follow_templates(index, Arc::clone(&cache)));
         }
         nodes
     }
 
-    /// All nodes.
+    /// All nodes: they take blocks, and judge them.
     pub fn all(&self) -> &[Node] {
         &self.all
+    }
+
+    /// All template providers.
+    pub fn providers(&self) -> &[Provider] {
+        &self.providers
+    }
+
+    /// All that is followed: nodes, then providers.
+    pub fn sources(&self) -> &[Followed] {
+        &self.sources
     }
 
     /// The node with this name.
@@ -47,25 +84,65 @@ impl Nodes {
         self.all.iter().find(|node| node.name() == name)
     }
 
-    /// The node that the tip comes from.
+    /// The ready node with the highest tip. A template provider may know a higher one.
     pub fn active(&self) -> Option<Node> {
-        let active = *self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.and_then(|index| self.all.get(index)).cloned()
+        let index = self.choice().node;
+        index.and_then(|index| self.all.get(index)).cloned()
     }
 
-    /// The tip that jobs have to build on; none until a node was ready once.
+    /// What the tip comes from; none while nothing is ready.
+    pub fn tip_source(&self) -> Option<Followed> {
+        let index = self.choice().source;
+        index.and_then(|index| self.sources.get(index)).cloned()
+    }
+
+    /// A node is ready: blocks of our own making can be submitted.
+    pub fn can_submit(&self) -> bool {
+        self.choice().node.is_some()
+    }
+
+    /// True when our nodes did not confirm what the provider with this name told.
+    pub fn is_left(&self, name: &str) -> bool {
+        let index = self.providers.iter().position(|provider| provider.name() == name);
+        let lead = index.and_then(|index| self.choice().leads.get(index).copied());
+        lead.is_some_and(|lead| lead.is_left(Instant::now()))
+    }
+
+    /// The tip that jobs have to build on; none until a source was ready once.
     pub fn tip(&self) -> Option<ChainTip> {
         *self.tip.borrow()
     }
 
-    /// Changes of [`Self::tip`].
+    /// Changes of [`Self::tip`]: another block, or that more is known of it.
     pub fn watch_tip(&self) -> watch::Receiver<Option<ChainTip>> {
         self.tip.subscribe()
     }
 
-    /// The block with this hash, if it is or lately was the tip of one of our nodes.
+    /// The block with this hash, if it is or lately was the tip of one of our nodes, or else of a
+    /// provider, which knows less of it.
     pub fn tip_by_hash(&self, hash: &BlockHash) -> Option<ChainTip> {
-        self.all.iter().find_map(|node| node.tip_by_hash(hash))
+        self.sources.iter().find_map(|source| source.tip_by_hash(hash))
+    }
+
+    /// What would be mined on this block, and the provider that gave it if no node did: the active
+    /// node's word before that of others.
+    pub fn template_on(&self, parent: &BlockHash) -> Option<(Option<Provider>, Arc<Template>)> {
+        let on_it = |source: &Followed| {
+            source.template().borrow().clone().filter(|template| template.prev_hash == *parent)
+        };
+        let of_node =
+            self.active().iter().chain(&self.all).find_map(|node| on_it(&node.followed()));
+        if let Some(template) = of_node {
+            return Some((None, template));
+        }
+        self.providers
+            .iter()
+            .find_map(|provider| Some((Some(provider.clone()), on_it(provider.followed())?)))
+    }
+
+    /// Has the providers' templates leave so much free in the coinbase.
+    pub fn leave_free(&self, constraints: Constraints) {
+        self.providers.iter().for_each(|provider| provider.leave_free(constraints));
     }
 
     /// True when `node` has itself vetted every transaction of the job at the job's tip.
@@ -77,68 +154,128 @@ impl Nodes {
     }
 
     async fn follow_tip(self: Arc<Self>, index: usize) {
-        let Some(node) = self.all.get(index) else { return };
-        let (mut tip, mut state) = (node.tip(), node.state());
+        let Some(source) = self.sources.get(index) else { return };
+        let (mut tip, mut state) = (source.tip(), source.state());
         loop {
-            self.choose();
+            let look_at = self.choose();
+            let look = async {
+                match look_at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = tip.changed() => if changed.is_err() { return },
                 changed = state.changed() => if changed.is_err() { return },
+                () = look => {}
             }
         }
     }
 
-    /// The highest tip of a ready node wins, the first configured node among equals. Without a
-    /// ready node the last tip stays: work on it can still become a block.
-    fn choose(&self) {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut best: Option<(usize, ChainTip)> = None;
-        for (index, node) in self.all.iter().enumerate() {
-            if !matches!(*node.state().borrow(), NodeState::Ready) {
-                continue;
-            }
-            let Some(tip) = node.tip().borrow().as_deref().map(|state| state.tip) else { continue };
-            if best.is_none_or(|(_, other)| tip.height > other.height) {
-                best = Some((index, tip));
-            }
-        }
-        let Some((index, tip)) = best else {
-            if active.take().is_some() {
+    /// The highest tip of a ready node wins, the first configured node among equals. A template
+    /// provider's that is higher counts before it for a while ([`Lead`]), and by itself where no
+    /// node is ready. Without anything ready the last tip stays: work on it can still become a
+    /// block. Returns when to look again.
+    fn choose(&self) -> Option<Instant> {
+        let mut choice = self.choice();
+        let node = highest(self.ready().filter(|(index, _)| *index < self.all.len()));
+        let (providers, look_at) = self.believed(&mut choice, node.map(|(_, tip)| tip));
+        choice.node = node.map(|(index, _)| index);
+        let Some((index, tip)) = highest(node.into_iter().chain(providers)) else {
+            if choice.source.take().is_some() {
                 warn!("no node is ready: declarations go on with the last known tip");
             }
-            return;
+            return look_at;
         };
-        if *active != Some(index) {
-            let name = self.all.get(index).map_or("", |node| node.name());
+        if choice.source != Some(index) {
+            let name = self.sources.get(index).map_or("", Followed::name);
             info!(node = name, "the tip comes from this node now");
-            *active = Some(index);
+            choice.source = Some(index);
         }
         self.tip.send_if_modified(|current| {
             let changed = *current != Some(tip);
             if changed {
-                info!(hash = %tip.hash, height = tip.height, "new tip");
+                if current.is_none_or(|current| current.hash != tip.hash) {
+                    info!(hash = %tip.hash, height = tip.height, "new tip");
+                }
                 *current = Some(tip);
             }
             changed
         });
+        look_at
+    }
+
+    /// The providers' tips that count beside the highest of the nodes, and when that changes.
+    fn believed(
+        &self,
+        choice: &mut Choice,
+        node: Option<ChainTip>,
+    ) -> (Vec<(usize, ChainTip)>, Option<Instant>) {
+        let (now, mut look_at, mut believed) = (Instant::now(), None, Vec::new());
+        let of_nodes = |hash: &BlockHash| self.all.iter().find_map(|node| node.tip_by_hash(hash));
+        for (index, tip) in self.ready().filter(|(index, _)| *index >= self.all.len()) {
+            let Some(lead) = choice.leads.get_mut(index - self.all.len()) else { continue };
+            // Where a node of ours knows the block, it knows all of it.
+            let known = of_nodes(&tip.hash).unwrap_or(tip);
+            let Some(node) = node else {
+                lead.forget();
+                believed.push((index, known));
+                continue;
+            };
+            let was_left = lead.is_left(now);
+            let (counts, until) =
+                lead.is_believed(&tip, &node, |hash| of_nodes(hash).is_some(), now);
+            if lead.is_left(now) && !was_left {
+                let name = self.sources.get(index).map_or("", Followed::name);
+                warn!(node = name, hash = %tip.hash, height = tip.height,
+                    "no node of ours confirms what the template provider told: it is left for now");
+            }
+            look_at = look_at.into_iter().chain(until).min();
+            if counts {
+                believed.push((index, known));
+            }
+        }
+        (believed, look_at)
+    }
+
+    /// All sources that are ready, by index, with their tips.
+    fn ready(&self) -> impl Iterator<Item = (usize, ChainTip)> {
+        self.sources.iter().enumerate().filter(|(_, source)| source.is_ready()).filter_map(
+            |(index, source)| {
+                let tip = source.tip().borrow().as_deref().map(|state| state.tip)?;
+                Some((index, tip))
+            },
+        )
+    }
+
+    fn choice(&self) -> MutexGuard<'_, Choice> {
+        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn follow_templates(self: Arc<Self>, index: usize, cache: Arc<TxCache>) {
-        let (Some(node), Some(view)) = (self.all.get(index), self.views.get(index)) else { return };
-        let mut templates = node.template();
+        let Some(source) = self.sources.get(index) else { return };
+        let mut templates = source.template();
         loop {
             let template: Option<Arc<Template>> = templates.borrow_and_update().clone();
             if let Some(template) = template {
                 cache.insert_all(template.txs.iter().cloned());
-                let set = Arc::new(TemplateView::new(
-                    template.prev_hash,
-                    template.txs.iter().map(Arc::as_ref),
-                ));
-                *view.lock().unwrap_or_else(PoisonError::into_inner) = Some(set);
+                // A provider's template vouches for nothing.
+                if let Some(view) = self.views.get(index) {
+                    let set = Arc::new(TemplateView::new(
+                        template.prev_hash,
+                        template.txs.iter().map(Arc::as_ref),
+                    ));
+                    *view.lock().unwrap_or_else(PoisonError::into_inner) = Some(set);
+                }
             }
             if templates.changed().await.is_err() {
                 return;
             }
         }
     }
+}
+
+/// The highest tip, the first among equals.
+fn highest(tips: impl Iterator<Item = (usize, ChainTip)>) -> Option<(usize, ChainTip)> {
+    tips.reduce(|best, other| if other.1.height > best.1.height { other } else { best })
 }

@@ -25,7 +25,7 @@ use crate::limits::{
 };
 use crate::server::Shared;
 use crate::session::{OwnedSolution, Solve};
-use crate::submit::UnderWay;
+use crate::submit::{Handover, UnderWay};
 use crate::templates::{Built, NoBlock, TemplateSolution};
 
 /// The threads that look at solutions. They end when this is dropped.
@@ -172,10 +172,12 @@ fn solve(shared: &Arc<Shared>, request: &Request, received: Instant) -> bool {
         Request::Submitted(template, solution) => of_template(shared, template, solution),
     };
     let result = match end {
-        End::Block(block) => match shared.submitter.submit(block, received) {
-            true => BLOCK,
-            false => KNOWN,
-        },
+        End::Block(block, handover) => {
+            match shared.submitter.submit_with(block, handover, received) {
+                true => BLOCK,
+                false => KNOWN,
+            }
+        }
         End::Known(hash) => {
             info!(block = %hash, "block found again, it is under way already");
             KNOWN
@@ -194,7 +196,7 @@ const KNOWN: &str = "known_block";
 
 /// What came of a solution.
 enum End {
-    Block(NewBlock),
+    Block(NewBlock, Option<Handover>),
     /// A block that was found before.
     Known(BlockHash),
     None(Tried),
@@ -272,14 +274,16 @@ fn of_template(shared: &Shared, template: &Built, solution: &TemplateSolution) -
         let block = template.block(header, &coinbase)?;
         let reward: u64 =
             coinbase.output.iter().fold(0, |sum, out| sum.saturating_add(out.value.to_sat()));
-        Ok(End::Block(NewBlock {
+        let handover = template.handover(&header, &coinbase).map(Handover::from);
+        let block = NewBlock {
             user: TEMPLATE_USER.into(),
             height: tip.next_height(),
             template_source: TemplateSource::Pool,
             template_hash: None,
             reward_sat: reward,
             block: Arc::new(block),
-        }))
+        };
+        Ok(End::Block(block, handover))
     });
     found.unwrap_or_else(|error| {
         warn!(template = template.id(), %error, "a solution makes no block of its template");
@@ -326,14 +330,15 @@ impl Search<'_> {
             return Some(End::Known(hash));
         }
         let block = assemble(&job.accepted, &body, solution, bits).ok()?;
-        Some(End::Block(NewBlock {
+        let block = NewBlock {
             user: job.user.name.as_str().into(),
             height: job.accepted.height(),
             template_source: TemplateSource::Miner,
             template_hash: Some(job.accepted.template_hash()),
             reward_sat: job.accepted.reward_sat(),
             block: Arc::new(block),
-        }))
+        };
+        Some(End::Block(block, None))
     }
 }
 

@@ -220,7 +220,9 @@ pub enum Fault {
         waiting: usize,
     },
     /// No connection to a template provider.
-    #[error("no connection to address {address}: {reason}; is the template provider running there?")]
+    #[error(
+        "no connection to address {address}: {reason}; is the template provider running there?"
+    )]
     ProviderUnreachable {
         /// The setting's value.
         address: Arc<str>,

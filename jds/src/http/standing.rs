@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use store::NodeStatus;
-use tdp_client::{Node, NodeState, TipState};
+use tdp_client::{Followed, NodeState, SourceKind, TipState};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -31,6 +31,8 @@ pub(super) enum State {
     /// Another node of ours has had a higher tip for a while.
     Behind,
     AtTip,
+    /// A template provider that told of a block which no node of ours has.
+    Unconfirmed,
 }
 
 impl State {
@@ -41,13 +43,14 @@ impl State {
             Self::Syncing => "syncing",
             Self::Behind => "behind",
             Self::AtTip => "at_tip",
+            Self::Unconfirmed => "unconfirmed",
         }
     }
 }
 
 impl Standing {
     /// How `node` stands beside the others.
-    pub(super) fn of(node: &Node, nodes: &Nodes, now: Instant) -> Self {
+    pub(super) fn of(node: &Followed, nodes: &Nodes, now: Instant) -> Self {
         let tip = node.tip().borrow().clone();
         let state = node.state().borrow().clone();
         let (state, detail) = match state {
@@ -61,7 +64,14 @@ impl Standing {
                 (State::Syncing, Some(detail))
             }
             NodeState::Ready => {
-                let others = nodes.all().iter().filter_map(ready_tip);
+                let provider = node.kind() == SourceKind::TemplateProvider;
+                if provider && nodes.is_left(node.name()) {
+                    let text = "what it told was confirmed by no node of ours".to_owned();
+                    return Self { state: State::Unconfirmed, detail: Some(text), tip };
+                }
+                // A provider proves nothing: it is no measure for a node.
+                let measures = |other: &&Followed| provider || other.kind() == node.kind();
+                let others = nodes.sources().iter().filter(measures).filter_map(ready_tip);
                 match others.filter_map(|other| behind(tip.as_deref(), &other, now)).max() {
                     Some(blocks) => {
                         let text = format!("{blocks} below the highest tip of our nodes");
@@ -78,7 +88,7 @@ impl Standing {
     }
 }
 
-fn ready_tip(node: &Node) -> Option<TipState> {
+fn ready_tip(node: &Followed) -> Option<TipState> {
     if !node.state().borrow().is_ready() {
         return None;
     }
@@ -94,12 +104,12 @@ fn behind(tip: Option<&TipState>, other: &TipState, now: Instant) -> Option<u32>
 
 /// Writes an event for each change of a node's state, for as long as `tasks` live.
 pub fn journal_states(nodes: &Arc<Nodes>, journal: &Arc<Journal>, tasks: &mut JoinSet<()>) {
-    for node in nodes.all() {
+    for node in nodes.sources() {
         tasks.spawn(follow(node.clone(), Arc::clone(nodes), Arc::clone(journal)));
     }
 }
 
-async fn follow(node: Node, nodes: Arc<Nodes>, journal: Arc<Journal>) {
+async fn follow(node: Followed, nodes: Arc<Nodes>, journal: Arc<Journal>) {
     // A node that flaps counts as a peer that floods.
     let source = format!("node {}", node.name());
     let mut changes = node.state();
@@ -110,6 +120,7 @@ async fn follow(node: Node, nodes: Arc<Nodes>, journal: Arc<Journal>) {
         if state != told {
             told = state;
             let status = NodeStatus {
+                kind: Some(node.kind().as_str().to_owned()),
                 node: node.name().to_owned(),
                 state: state.as_str().to_owned(),
                 height: tip.map(|tip| tip.tip.height),

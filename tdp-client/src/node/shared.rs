@@ -32,12 +32,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        node: Arc<str>,
-        kind: SourceKind,
-        place: Arc<str>,
-        network: Network,
-    ) -> Self {
+    pub(crate) fn new(node: Arc<str>, kind: SourceKind, place: Arc<str>, network: Network) -> Self {
         Self {
             node,
             kind,

@@ -105,20 +105,15 @@ impl Provider {
     pub fn spawn(settings: ProviderSettings, lookup: TxLookup) -> Result<Self, NodeError> {
         let name: Arc<str> = settings.name.as_str().into();
         let (place, network) = (settings.address.as_str().into(), settings.network);
-        let shared = Arc::new(Shared::new(
-            Arc::clone(&name),
-            SourceKind::TemplateProvider,
-            place,
-            network,
-        ));
+        let shared =
+            Arc::new(Shared::new(Arc::clone(&name), SourceKind::TemplateProvider, place, network));
         let (solutions, waiting) = mpsc::channel(PROVIDER_SOLUTIONS_QUEUED_MAX);
         let (constraints, wanted) = watch::channel(Constraints::default());
         let gone = |error: std::io::Error| {
             NodeError::new(&name, Fault::Worker { reason: error.to_string() })
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(gone)?;
-        let follower =
-            run::Follower::new(Arc::clone(&shared), settings, lookup, waiting, wanted);
+        let follower = run::Follower::new(Arc::clone(&shared), settings, lookup, waiting, wanted);
         thread::Builder::new()
             .name("provider".into())
             .spawn(move || runtime.block_on(follower.run()))

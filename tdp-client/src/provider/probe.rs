@@ -36,9 +36,8 @@ pub fn probe_provider(
 ) -> Result<ProviderFacts, NodeError> {
     let name = settings.name.as_str().into();
     let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| {
-        NodeError::new(&name, Fault::Worker { reason: error.to_string() })
-    })?;
+    let runtime = runtime
+        .map_err(|error| NodeError::new(&name, Fault::Worker { reason: error.to_string() }))?;
     let asked = runtime.block_on(async { timeout(limit, ask(settings)).await });
     // Connecting and set-up have bounds of their own: only templates can be late.
     let facts = asked.unwrap_or(Err(Fault::ProviderWithoutTemplate));

@@ -113,9 +113,8 @@ impl Follower {
         let constraints = *self.constraints.borrow_and_update();
         let mut link = connect(&self.settings).await?;
         constrain(&mut link, constraints).await.map_err(fault)?;
-        self.recent.retain(|(at, _)| {
-            at.elapsed() < Duration::from_millis(PROVIDER_SOLUTION_KEPT_MS)
-        });
+        self.recent
+            .retain(|(at, _)| at.elapsed() < Duration::from_millis(PROVIDER_SOLUTION_KEPT_MS));
         for (_, solution) in &self.recent {
             hand_in(&mut link, solution).await.map_err(fault)?;
         }
@@ -310,9 +309,9 @@ pub(super) fn fault(error: LinkError) -> Fault {
     match error {
         LinkError::SetupRefused { error_code, .. } => Fault::ProviderRefused { code: error_code },
         LinkError::Timeout { waiting_for, .. } => Fault::TimedOut { method: waiting_for },
-        LinkError::Io(IoError::Handshake(
-            error @ jds_wire::HandshakeError::Certificate { .. },
-        )) => Fault::ProviderUntrusted { reason: error.to_string() },
+        LinkError::Io(IoError::Handshake(error @ jds_wire::HandshakeError::Certificate { .. })) => {
+            Fault::ProviderUntrusted { reason: error.to_string() }
+        }
         LinkError::Connect { .. }
         | LinkError::Io(
             IoError::Closed | IoError::ClosedEarly | IoError::Read(_) | IoError::Write(_),
