@@ -121,6 +121,13 @@ pub const PROVIDER_COINBASE_BYTES: u32 = 208;
 /// The same in sigop cost: a block has room for 80,000, which transactions that pay never fill.
 pub const PROVIDER_COINBASE_SIGOPS: u16 = 1_000;
 
+/// The most that a provider is asked to leave in the coinbase, bytes: about 300 outputs, a hundredth
+/// of the block. One client that wants more must not empty the templates of all.
+pub const PROVIDER_COINBASE_BYTES_MAX: u32 = 10_000;
+
+/// The same in sigop cost.
+pub const PROVIDER_COINBASE_SIGOPS_MAX: u16 = 4_000;
+
 /// Time-out of connecting to a provider, of the handshake, of set-up and of each write,
 /// milliseconds.
 pub const PROVIDER_ANSWER_TIMEOUT_MS: u64 = 5_000;

@@ -14,8 +14,6 @@ mod offer;
 mod probe;
 mod run;
 mod session;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::thread;
@@ -31,7 +29,8 @@ pub use self::probe::{ProviderFacts, probe_provider};
 use crate::error::{Fault, NodeError};
 use crate::followed::{Followed, SourceKind};
 use crate::limits::{
-    PROVIDER_COINBASE_BYTES, PROVIDER_COINBASE_SIGOPS, PROVIDER_SOLUTIONS_QUEUED_MAX,
+    PROVIDER_COINBASE_BYTES, PROVIDER_COINBASE_BYTES_MAX, PROVIDER_COINBASE_SIGOPS,
+    PROVIDER_COINBASE_SIGOPS_MAX, PROVIDER_SOLUTIONS_QUEUED_MAX,
 };
 use crate::node::{Shared, TxLookup};
 
@@ -151,11 +150,15 @@ impl Provider {
         })
     }
 
-    /// Has its templates leave at least so much free from now on; never less than before. More
-    /// means a new connection: on an old one nobody could tell which templates leave it.
+    /// Has its templates leave at least so much free from now on, within
+    /// [`PROVIDER_COINBASE_BYTES_MAX`] and [`PROVIDER_COINBASE_SIGOPS_MAX`]; never less than before.
+    /// More means a new connection: on an old one nobody could tell which templates leave it.
     pub fn leave_free(&self, wanted: Constraints) {
         self.constraints.send_if_modified(|now| {
-            let more = now.max(wanted);
+            let more = now.max(Constraints {
+                size: wanted.size.min(PROVIDER_COINBASE_BYTES_MAX),
+                sigops: wanted.sigops.min(PROVIDER_COINBASE_SIGOPS_MAX),
+            });
             std::mem::replace(now, more) != more
         });
     }

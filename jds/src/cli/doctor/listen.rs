@@ -12,6 +12,17 @@ use super::report::Report;
 
 pub(super) fn check(config: &Checked, server: Option<&Process>, report: &mut Report) {
     address("job_declaration.listen", config.job_declaration.listen, server, report);
+    if let Some(templates) = &config.template_distribution {
+        address("template_distribution.listen", templates.listen, server, report);
+    }
+    if let Some(mining) = &config.mining {
+        let listens = [("mining.listen", mining.listen), ("mining.sv1_listen", mining.sv1_listen)];
+        for (setting, listen) in listens {
+            if let Some(listen) = listen {
+                address(setting, listen, server, report);
+            }
+        }
+    }
     if let Some(api) = &config.api {
         address("api.listen", api.listen, server, report);
     }
