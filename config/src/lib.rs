@@ -27,7 +27,7 @@ mod store;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
-    Mining, Node, Payout, ProviderAddress, RpcAuth, RpcUrl, Source, StoreSettings,
+    Mining, Node, Payout, ProviderAddress, Receipts, RpcAuth, RpcUrl, Source, StoreSettings,
     TemplateDistribution, TemplateProvider,
 };
 pub use error::{ConfigError, Place, Problem};

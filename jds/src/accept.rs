@@ -18,6 +18,7 @@ use crate::limits::{
     ACCEPT_BACKOFF_MAX, DESCRIPTORS_RESERVED, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES,
     PLACES_PER_ADDRESS_DIVISOR, REFUSED_LOG_INTERVAL,
 };
+use crate::mining::{self, Mining};
 use crate::server::{Shared, StartError};
 use crate::templates::{self, Templates};
 
@@ -28,6 +29,8 @@ pub(crate) enum Endpoint {
     JobDeclaration,
     /// Template distribution.
     TemplateDistribution(Arc<Templates>),
+    /// Stratum V2 miners.
+    Mining(Arc<Mining>),
 }
 
 impl Endpoint {
@@ -35,6 +38,7 @@ impl Endpoint {
         match self {
             Self::JobDeclaration => (&counts.listener, &counts.traffic),
             Self::TemplateDistribution(_) => (&counts.template_listener, &counts.template_traffic),
+            Self::Mining(_) => (&counts.mining.listener, &counts.mining.traffic),
         }
     }
 
@@ -43,6 +47,7 @@ impl Endpoint {
         match self {
             Self::JobDeclaration => "job_declaration",
             Self::TemplateDistribution(_) => "template_distribution",
+            Self::Mining(_) => "mining",
         }
     }
 
@@ -62,6 +67,10 @@ impl Endpoint {
                 let serve = templates::connection::serve;
                 serve(stream, remote, number, shared, templates, shutdown).await;
             }
+            Self::Mining(mining) => {
+                let serve = mining::connection::serve_v2;
+                serve(stream, remote, number, shared, mining, shutdown).await;
+            }
         }
     }
 }
@@ -71,21 +80,20 @@ impl Endpoint {
 pub(crate) struct Listening {
     listener: TcpListener,
     address: SocketAddr,
-    table: &'static str,
     max_connections: usize,
 }
 
 impl Listening {
-    /// As a table of the configuration says.
+    /// As a setting of the configuration says, which an error names.
     pub(crate) async fn on(
-        table: &'static str,
+        setting: &'static str,
         address: SocketAddr,
         max_connections: usize,
     ) -> Result<Self, StartError> {
-        let failed = |source| StartError::Listen { table, address, source };
+        let failed = |source| StartError::Listen { setting, address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, table, max_connections })
+        Ok(Self { listener, address, max_connections })
     }
 
     /// The port is the one chosen by the system if 0 was configured.
@@ -100,7 +108,7 @@ impl Listening {
         shared: &Arc<Shared>,
         shutdown: &watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let max = connections_possible(self.table, self.max_connections);
+        let max = connections_possible(endpoint.table(), self.max_connections);
         endpoint.listener(&shared.counts).0.up(max);
         accept(endpoint, self.listener, Arc::clone(shared), max, shutdown.clone())
     }

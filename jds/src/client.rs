@@ -212,6 +212,11 @@ impl JdClient {
         }
     }
 
+    /// Bytes on the wire since the handshake: sent, received.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.writer.bytes(), self.reader.bytes())
+    }
+
     /// A request id that this connection has not used yet.
     pub fn new_request_id(&mut self) -> u32 {
         let request_id = self.next_request_id;

@@ -4,59 +4,30 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::peer_key;
-use jds_wire::{Admit, Event, FrameDecoder, FrameHeader, limits};
+use jds_wire::{Event, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
-use tokio::time::{sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{sleep, sleep_until};
 use tracing::{Instrument, debug, info, info_span};
 use validation::rejection::{Reason, Rejection};
 
-use crate::budget::{ByteBudget, ConnectionBudget, Permit, Taking};
+use crate::budget::Permit;
 use crate::clock;
 use crate::jobs::Declarer;
-use crate::limits::{
-    AFTER_ANSWER_PAUSE, FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT,
-    HANDSHAKE_TIMEOUT, REPLIES_QUEUED_PER_CONNECTION_MAX, WRITE_TIMEOUT,
-};
-use crate::noise_io::{FrameReader, FrameWriter, IoError, accept_handshake};
+use crate::limits::{AFTER_ANSWER_PAUSE, FRAME_TIMEOUT, REPLIES_QUEUED_PER_CONNECTION_MAX};
+use crate::peer::{self, Ended, Incoming, Outbox, Unread};
 use crate::presence::Presence;
 use crate::server::Shared;
-use crate::session::{Action, CloseReason, Declared, DeclaredResult, Input, Now, Record, Session};
+use crate::session::{Action, Declared, DeclaredResult, Input, Now, Record, Session};
 use crate::solve::{SolutionTurns, Solvers};
 use crate::validator::Outcome;
 
-/// Why a connection ended. Any of these ends this connection only.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Ended {
-    /// The socket or its frames.
-    #[error(transparent)]
-    Io(#[from] IoError),
-    /// The peer took too long for the handshake.
-    #[error("no Noise handshake within {} ms", HANDSHAKE_TIMEOUT.as_millis())]
-    HandshakeTimeout,
-    /// A frame was begun and not finished.
-    #[error("a frame was not complete in time")]
-    FrameTimeout,
-    /// The peer does not read our answers.
-    #[error("the peer did not read its answers for {} ms", WRITE_TIMEOUT.as_millis())]
-    WriteTimeout,
-    /// The peer asks without reading.
-    #[error("the peer left {REPLIES_QUEUED_PER_CONNECTION_MAX} answers unread")]
-    RepliesUnread,
-    /// The session ended it.
-    #[error(transparent)]
-    Session(#[from] CloseReason),
-    /// An answer of ours could not be encoded: a defect of ours.
-    #[error("an answer could not be encoded")]
-    Encode,
-    /// The server shuts down.
-    #[error("the server shuts down")]
-    Shutdown,
-}
+/// Answers that a peer may leave unread.
+const UNREAD_MAX: Unread = Unread::Messages(REPLIES_QUEUED_PER_CONNECTION_MAX);
 
 /// Serves one accepted socket until it ends.
 pub(crate) async fn serve<S>(
@@ -70,24 +41,14 @@ pub(crate) async fn serve<S>(
 {
     let span = info_span!("conn", id = number, %remote);
     async move {
-        let counted = shared.counts.handshakes.part(1);
-        let handshake =
-            accept_handshake(&mut stream, &shared.authority, shared.cert_validity, clock::unix_s);
-        let transport = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(transport)) => transport,
-            Ok(Err(error)) => return debug!(reason = %error, "no handshake"),
-            Err(_) => return debug!(reason = %Ended::HandshakeTimeout, "no handshake"),
-        };
-        drop(counted);
+        let Some(transport) = peer::handshake(&mut stream, &shared).await else { return };
         let _counted = shared.counts.connections.part(1);
         let peer: Arc<str> = peer_key(remote.ip()).to_string().into();
         let declarer = Declarer::new(number, Arc::clone(&peer));
         let (read, write) = tokio::io::split(stream);
         let mut connection = Connection {
             reader: Incoming::new(read, transport.decoder, shared.peer_bytes.clone()),
-            writer: FrameWriter::new(write, transport.encoder),
-            queued: 0,
-            write_deadline: None,
+            outbox: Outbox::new(write, transport.encoder, UNREAD_MAX),
             session: Session::new(Arc::clone(&shared.session_deps), declarer, Instant::now()),
             presence: Presence::new(Arc::clone(&shared.journal), remote, Arc::clone(&peer), number),
             peer,
@@ -99,7 +60,7 @@ pub(crate) async fn serve<S>(
         };
         let ended = connection.run(shutdown).await;
         connection.presence.ended(&ended.to_string());
-        connection.finish(&ended).await;
+        connection.outbox.finish(&ended).await;
         info!(reason = %ended, "connection ended");
     }
     .instrument(span)
@@ -108,11 +69,7 @@ pub(crate) async fn serve<S>(
 
 struct Connection<S> {
     reader: Incoming<tokio::io::ReadHalf<S>>,
-    writer: FrameWriter<tokio::io::WriteHalf<S>>,
-    /// Answers encrypted and not yet written.
-    queued: usize,
-    /// When the oldest of them must have left.
-    write_deadline: Option<tokio::time::Instant>,
+    outbox: Outbox<tokio::io::WriteHalf<S>>,
     session: Session,
     presence: Presence,
     /// Address of the peer without the port.
@@ -163,12 +120,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let outcome = Box::new(outcome);
                     self.session.handle(Input::Validated { request_id, outcome }, now);
                 }
-                Wake::Flushed(Ok(())) => {
-                    self.queued = 0;
-                    self.write_deadline = None;
-                }
+                Wake::Flushed(Ok(())) => {}
                 Wake::Tick => {
-                    let receiving = !self.reader.frames.is_idle();
+                    let receiving = !self.reader.is_idle();
                     self.session.handle(Input::Tick { receiving }, now);
                 }
                 // What was taken in is answered, nothing more is read.
@@ -180,7 +134,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn wait(&mut self, shutdown: &mut watch::Receiver<bool>) -> Wake {
         let state = self.session.connection_state();
-        let write_by = self.write_deadline.unwrap_or_else(in_write_timeout);
         let deadline = self.session.poll_timeout();
         let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
         if self.draining && self.work.is_empty() {
@@ -190,9 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         tokio::select! {
             biased;
             _ = shutdown.wait_for(|down| *down), if !self.draining => Wake::Shutdown,
-            flushed = flush(&mut self.writer, write_by), if self.writer.pending_bytes() > 0 => {
-                Wake::Flushed(flushed)
-            }
+            flushed = self.outbox.flush(), if !self.outbox.is_idle() => Wake::Flushed(flushed),
             Some(done) = self.work.join_next_with_id(), if !self.work.is_empty() => match done {
                 Ok((task, outcome)) => self.validated(task, outcome),
                 // It panicked, and has said so in the log by itself.
@@ -219,12 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         tracing::error!(%error, "an answer could not be encoded");
                         Ended::Encode
                     })?;
-                    if self.queued >= REPLIES_QUEUED_PER_CONNECTION_MAX {
-                        return Err(Ended::RepliesUnread);
-                    }
-                    self.writer.queue(&encoded).map_err(IoError::from)?;
-                    self.queued += 1;
-                    self.write_deadline.get_or_insert_with(in_write_timeout);
+                    self.outbox.queue(&encoded)?;
                 }
                 Action::Validate(declaration) => {
                     let (id, shared) = (declaration.request_id, Arc::clone(&self.shared));
@@ -297,91 +243,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             DeclaredResult::Rejected(_) => {}
         }
     }
-
-    /// Lets what was answered reach the peer before the socket closes.
-    async fn finish(&mut self, ended: &Ended) {
-        // A peer that has shown that it does not read keeps its place no longer for it.
-        let peer_may_read =
-            !matches!(ended, Ended::Io(_) | Ended::WriteTimeout | Ended::RepliesUnread);
-        if peer_may_read && flush(&mut self.writer, in_write_timeout()).await.is_ok() {
-            let _ = timeout(WRITE_TIMEOUT, self.writer.shutdown()).await;
-        }
-    }
-}
-
-fn in_write_timeout() -> tokio::time::Instant {
-    tokio::time::Instant::now() + WRITE_TIMEOUT
-}
-
-/// Writes what is queued, by a moment that does not move when this is cancelled and called again.
-async fn flush<W: AsyncWrite + Unpin>(
-    writer: &mut FrameWriter<W>,
-    deadline: tokio::time::Instant,
-) -> Result<(), Ended> {
-    timeout_at(deadline, writer.flush()).await.map_err(|_| Ended::WriteTimeout)?.map_err(Into::into)
-}
-
-/// The receiving side with its share of the byte budget.
-pub(crate) struct Incoming<R> {
-    frames: FrameReader<R>,
-    budget: ConnectionBudget,
-    frame: Option<Arriving>,
-}
-
-/// A frame whose header is here.
-struct Arriving {
-    admit: Admit,
-    permit: Permit,
-    /// Set while we wait for our own budget: since when, and the place in the line.
-    taking: Option<(Instant, Taking)>,
-    deadline: Instant,
-}
-
-impl<R: AsyncRead + Unpin> Incoming<R> {
-    pub(crate) fn new(stream: R, decoder: FrameDecoder, peer_bytes: ByteBudget) -> Self {
-        let budget = ConnectionBudget::new(peer_bytes);
-        Self { frames: FrameReader::new(stream, decoder), budget, frame: None }
-    }
-
-    /// The next frame with its share of the budget, which is taken in step with the bytes that
-    /// arrive: a header that announces megabytes takes nothing from others. Cancellation-safe.
-    pub(crate) async fn next(
-        &mut self,
-        admit: impl FnOnce(&FrameHeader) -> Admit,
-    ) -> Result<(Event, Permit), Ended> {
-        let header = self.frames.header().await?;
-        let arriving = self.frame.get_or_insert_with(|| Arriving {
-            admit: admit(&header),
-            permit: Permit::default(),
-            taking: None,
-            deadline: Instant::now() + frame_time(header.payload_bytes),
-        });
-        let event = loop {
-            if let Some((since, taking)) = &mut arriving.taking {
-                arriving.permit.add(taking.await);
-                arriving.deadline += since.elapsed();
-                arriving.taking = None;
-            }
-            let held_max = arriving.permit.bytes() + FRAME_BYTES_UNCOUNTED_MAX;
-            let body = self.frames.body_within(arriving.admit, held_max);
-            match timeout_at(arriving.deadline.into(), body).await {
-                Err(_) => return Err(Ended::FrameTimeout),
-                Ok(event) => match event? {
-                    Some(event) => break event,
-                    None => {
-                        let held = self.frames.held_bytes();
-                        let missing = held.saturating_sub(arriving.permit.bytes());
-                        arriving.taking = Some((Instant::now(), self.budget.take(missing)));
-                    }
-                },
-            }
-        };
-        let permit = self.frame.take().map(|arriving| arriving.permit).unwrap_or_default();
-        Ok((event, permit))
-    }
-}
-
-/// How long a frame of that size may take.
-fn frame_time(payload_bytes: usize) -> Duration {
-    FRAME_TIMEOUT + Duration::from_secs(payload_bytes as u64 / FRAME_BYTES_PER_SECOND_MIN)
 }

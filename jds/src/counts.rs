@@ -21,6 +21,12 @@ pub(crate) const JOB_DECLARATION: &str = "job_declaration";
 /// Name of the template distribution protocol in metrics.
 pub(crate) const TEMPLATE_DISTRIBUTION: &str = "template_distribution";
 
+/// Name of the Mining Protocol of Stratum V2 in metrics.
+pub(crate) const MINING: &str = "mining";
+
+/// Name of Stratum V1 in metrics.
+pub(crate) const MINING_V1: &str = "mining_v1";
+
 /// Counters and gauges of one server.
 #[derive(Debug)]
 pub struct Counts {
@@ -40,6 +46,10 @@ pub struct Counts {
     pub template_traffic: Traffic,
     /// How the template distribution listener is, if there is one.
     pub template_listener: Listener,
+    /// Stratum V2 miners.
+    pub mining: MiningCounts,
+    /// Stratum V1 miners.
+    pub mining_v1: MiningCounts,
 }
 
 impl Default for Counts {
@@ -59,6 +69,8 @@ impl Counts {
             template_connections: Gauge::default(),
             template_traffic: metrics.traffic(TEMPLATE_DISTRIBUTION),
             template_listener: Listener::default(),
+            mining: MiningCounts::new(&metrics, MINING),
+            mining_v1: MiningCounts::new(&metrics, MINING_V1),
             metrics,
         }
     }
@@ -79,6 +91,30 @@ impl Counts {
     /// Counts a declaration that was refused before the rules were asked.
     pub fn observe_refused(&self, rejection: &Rejection) {
         self.metrics.refused(rejection.code.as_str());
+    }
+}
+
+/// What is counted of one of the ports for miners.
+#[derive(Debug)]
+pub struct MiningCounts {
+    /// Connections, after their handshake where there is one.
+    pub connections: Gauge,
+    /// Their channels; of Stratum V1 each worker is one.
+    pub channels: Gauge,
+    /// Their bytes, as on the wire.
+    pub traffic: Traffic,
+    /// How the listener is, if there is one.
+    pub listener: Listener,
+}
+
+impl MiningCounts {
+    fn new(metrics: &Metrics, protocol: &'static str) -> Self {
+        Self {
+            connections: Gauge::default(),
+            channels: Gauge::default(),
+            traffic: metrics.traffic(protocol),
+            listener: Listener::default(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod case;
+mod shares;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -307,6 +308,7 @@ fn rejected_event(
         expected: rejection.expected.clone(),
         actual: rejection.actual.clone(),
         validation_ms: timing.verdict_ms(),
+        proof: rejection.proof.as_ref().map(|proof| proof.to_string()),
     }
 }
 

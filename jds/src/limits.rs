@@ -204,6 +204,38 @@ pub const RECORD_AGAIN_MAX: u32 = 10;
 /// Blocks of the past that a start remembers, so that an old solution does not make them new.
 pub const FINAL_BLOCKS_REMEMBERED_MAX: usize = FOUND_BLOCKS_REMEMBERED_MAX / 2;
 
+/// Work for miners is given anew after this long on the same template: the time that it may be
+/// mined with ends two hours after its first.
+pub const WORK_REFRESH_INTERVAL: Duration = Duration::from_secs(30 * 60);
+
+/// Longest script that an address stands for, bytes: a witness program of 40.
+pub const PAYOUT_SCRIPT_BYTES_MAX: usize = 42;
+
+/// Bytes that a miner may leave unread: beyond what is sent once for all channels, an answer for
+/// each of them.
+pub const MINING_UNREAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest line of Stratum V1, bytes.
+pub const LINE_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes that are read of lines at a time.
+pub const READ_LINES_BYTES: usize = 1024;
+
+/// Time from the first byte of a line to its end.
+pub const LINE_TIMEOUT: Duration = FRAME_TIMEOUT;
+
+/// Bytes of lines that a miner may leave unread.
+pub const LINES_UNREAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Commits of shares of one connection that are not durable yet; more than that stops the reading.
+pub const SHARE_COMMITS_PENDING_PER_CONNECTION_MAX: usize = 64;
+
+/// Custom jobs of one connection that are being checked; more than that stops the reading.
+pub const CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX: usize = 8;
+
+/// Blocks of one connection's shares that are being assembled; more than that stops the reading.
+pub const FOUND_SHARES_PENDING_PER_CONNECTION_MAX: usize = 16;
+
 /// Time for connections to end by themselves at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(5_000);
 

@@ -16,7 +16,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::accept::{Endpoint, Listening};
 use crate::budget::ByteBudget;
 use crate::check::Checker;
 use crate::counts::Counts;
@@ -25,9 +24,12 @@ use crate::http::{self, Api};
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
+use crate::mining::Mining;
 use crate::node_settings::{Reach, provider_settings};
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
+use crate::ports::{Addresses, Ports};
+use crate::receipts::{self, Receipts, ServerIdError};
 use crate::recover;
 use crate::session::SessionDeps;
 use crate::solve::Solvers;
@@ -66,6 +68,8 @@ pub struct Shared {
     pub counts: Arc<Counts>,
     /// Templates for clients, if they are given out.
     pub templates: Option<Arc<Templates>>,
+    /// What miners connect to, if they can.
+    pub mining: Option<Arc<Mining>>,
     connections: AtomicU64,
 }
 
@@ -80,10 +84,10 @@ impl Shared {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The listening address.
-    #[error("{table}.listen: can not listen on {address}: {source}")]
+    #[error("{setting}: can not listen on {address}: {source}")]
     Listen {
-        /// Table of the setting.
-        table: &'static str,
+        /// The setting.
+        setting: &'static str,
         /// As configured.
         address: SocketAddr,
         /// The system's reason.
@@ -103,12 +107,18 @@ pub enum StartError {
     /// The store can not be read.
     #[error("data_dir: what an earlier run left can not be read: {0}")]
     Recover(store::ReadError),
+    /// The name of the server.
+    #[error("data_dir: {0}")]
+    ServerId(ServerIdError),
     /// The HTTP API.
     #[error(transparent)]
     Api(http::StartError),
     /// The system gives us no threads.
     #[error("no threads for solutions: {0}")]
     Threads(io::Error),
+    /// What is to be paid does not fit into a block.
+    #[error("payout.script: no block has room for it")]
+    Payout,
     /// The keys do not fit together.
     #[error("authority: {0}")]
     Authority(String),
@@ -125,8 +135,7 @@ pub enum StartError {
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    local_addr: SocketAddr,
-    template_addr: Option<SocketAddr>,
+    addresses: Addresses,
     shared: Arc<Shared>,
     shutdown: watch::Sender<bool>,
     accepting: JoinSet<()>,
@@ -171,25 +180,14 @@ impl Server {
         blocks: Vec<RecoveredBlock>,
     ) -> Result<Self, StartError> {
         // Whatever the configuration or the machine refuses is refused before anything begins.
-        let endpoint = &config.job_declaration;
-        let declaration =
-            Listening::on("job_declaration", endpoint.listen, endpoint.max_connections).await?;
-        let distribution = match &config.template_distribution {
-            Some(endpoint) => {
-                let (address, max) = (endpoint.listen, endpoint.max_connections);
-                Some(Listening::on("template_distribution", address, max).await?)
-            }
-            None => None,
-        };
-        let local_addr = declaration.address();
-        let template_addr = distribution.as_ref().map(Listening::address);
-        let addresses: Vec<_> = template_addr.into_iter().chain([local_addr]).collect();
+        let ports = Ports::bind(config).await?;
+        let addresses = ports.addresses();
         let mut tasks = JoinSet::new();
         let journal = Journal::new(store.clone(), &mut tasks);
         let shared = Arc::new(build(config, journal, &mut tasks)?);
         let api = match &config.api {
             Some(api) => {
-                let api = Api::start(config, api, &addresses, &shared).await;
+                let api = Api::start(config, api, &addresses.all(), &shared).await;
                 Some(api.map_err(StartError::Api)?)
             }
             None => None,
@@ -203,29 +201,31 @@ impl Server {
             return Err(error);
         }
         let (shutdown, down) = watch::channel(false);
-        let mut accepting = JoinSet::new();
-        accepting.spawn(declaration.serve(Endpoint::JobDeclaration, &shared, &down));
-        if let (Some(distribution), Some(templates)) = (distribution, &shared.templates) {
-            let endpoint = Endpoint::TemplateDistribution(Arc::clone(templates));
-            let local_addr = distribution.address();
-            info!(%local_addr, "template distribution server listening");
-            accepting.spawn(distribution.serve(endpoint, &shared, &down));
-        }
-        info!(%local_addr, authority = %shared.authority.public(), "job declaration server listening");
+        let accepting = ports.serve(&shared, &down);
         tasks.spawn(follow_tip(Arc::clone(&shared)));
         tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());
         http::journal_states(&shared.nodes, &shared.journal, &mut tasks);
-        Ok(Self { local_addr, template_addr, shared, shutdown, accepting, api, _tasks: tasks })
+        Ok(Self { addresses, shared, shutdown, accepting, api, _tasks: tasks })
     }
 
     /// Where it listens; the port is the one chosen by the system if 0 was configured.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.addresses.declaration
     }
 
     /// Where templates are given out, if they are.
     pub fn template_addr(&self) -> Option<SocketAddr> {
-        self.template_addr
+        self.addresses.distribution
+    }
+
+    /// Where Stratum V2 miners connect, if they can.
+    pub fn mining_addr(&self) -> Option<SocketAddr> {
+        self.addresses.mining
+    }
+
+    /// Where Stratum V1 miners connect, if they can.
+    pub fn mining_v1_addr(&self) -> Option<SocketAddr> {
+        self.addresses.mining_v1
     }
 
     /// Where the HTTP API listens, if there is one.
@@ -293,6 +293,7 @@ fn build(
     tasks: &mut JoinSet<()>,
 ) -> Result<Shared, StartError> {
     let authority = authority_keys(&config.authority)?;
+    let receipts = Arc::new(receipts(config)?);
     let declaration = &config.job_declaration;
     let counts = Arc::new(Counts::default());
     let cache_bytes = usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX);
@@ -327,13 +328,15 @@ fn build(
         cache,
         jobs: Arc::clone(&jobs),
         journal: Arc::clone(&journal),
+        receipts: Arc::clone(&receipts),
         counts: Arc::clone(&counts),
         checker,
         tip_grace: declaration.tip_grace,
         cpu: Arc::new(Semaphore::new(cores)),
     });
     let session_deps = Arc::new(SessionDeps {
-        mint: TokenMint::new(config.authority.secret_key.expose_bytes(), TOKEN_LIFETIME),
+        mint: TokenMint::new(config.authority.secret_key.expose_bytes(), TOKEN_LIFETIME)
+            .signing(Arc::clone(&receipts)),
         spent: SpentTokens::new(SPENT_TOKENS_MAX, TOKEN_LIFETIME),
         payout: PayoutTerms::new(config.network, config.payout.clone()),
         jobs: Arc::clone(&jobs),
@@ -346,6 +349,13 @@ fn build(
         templates.follow(&nodes, tasks);
         templates
     });
+    let mining = match &config.mining {
+        Some(settings) => {
+            let mining = Mining::start(config, settings, &nodes, tasks);
+            Some(mining.ok_or(StartError::Payout)?)
+        }
+        None => None,
+    };
     Ok(Shared {
         authority,
         cert_validity: config.authority.cert_validity,
@@ -359,8 +369,19 @@ fn build(
         peer_bytes: ByteBudget::new(PEER_BYTES_MAX),
         counts,
         templates,
+        mining,
         connections: AtomicU64::new(0),
     })
+}
+
+fn receipts(config: &Checked) -> Result<Receipts, StartError> {
+    recover::make_private_dir(&config.data_dir)
+        .map_err(|source| StartError::DataDir { dir: config.data_dir.clone(), source })?;
+    let server = receipts::of_directory(&config.data_dir).map_err(StartError::ServerId)?;
+    let receipts = Receipts::new(config, server);
+    let receipts = receipts.map_err(|error| StartError::Authority(error.to_string()))?;
+    info!(key_id = %receipts.key().id(), keys = receipts.published().len(), "signs receipts");
+    Ok(receipts)
 }
 
 fn authority_keys(authority: &config::Authority) -> Result<AuthorityKeys, StartError> {

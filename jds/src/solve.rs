@@ -4,16 +4,20 @@
 //! front of it. What else could be, other solutions, is one of each connection at a time, and of
 //! those that make no block a few each second.
 
+mod mined;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Target};
+use mining::FoundShare;
 use store::{NewBlock, TemplateSource};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::{Span, error, info, warn};
 use validation::block::{Solution, assemble, solution_header};
 use validation::tip::ChainTip;
@@ -27,6 +31,7 @@ use crate::server::Shared;
 use crate::session::{OwnedSolution, Solve};
 use crate::submit::{Handover, UnderWay};
 use crate::templates::{Built, NoBlock, TemplateSolution};
+pub(crate) use mined::FoundTurns;
 
 /// The threads that look at solutions. They end when this is dropped.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub(crate) enum Request {
     Pushed(Solve),
     /// `SubmitSolution`, for a template of ours (SV2 7.7).
     Submitted(Arc<Built>, TemplateSolution),
+    /// A share that makes a block.
+    Mined(Box<FoundShare>),
 }
 
 impl From<Solve> for Request {
@@ -71,6 +78,8 @@ struct Task {
     span: Span,
     /// The server does not end before the block is on its way.
     _solving: UnderWay,
+    /// Of a share: its connection's place, until the block is on its way.
+    _turn: Option<OwnedSemaphorePermit>,
     /// Whether the solution made a block.
     answer: oneshot::Sender<bool>,
 }
@@ -107,6 +116,7 @@ impl Solvers {
             shared: Arc::clone(shared),
             span: Span::current(),
             _solving: shared.submitter.solving(),
+            _turn: None,
             answer,
         };
         if shared.solvers.queue.send(task).is_err() {
@@ -151,7 +161,9 @@ impl Bucket {
 fn serve(tasks: &Mutex<Receiver<Task>>) {
     loop {
         let task = lock(tasks).recv();
-        let Ok(Task { request, received, shared, span, _solving, answer }) = task else { return };
+        let Ok(Task { request, received, shared, span, _solving, _turn, answer }) = task else {
+            return;
+        };
         let _entered = span.enter();
         // A defect must not take a thread away from the blocks to come.
         let found = catch_unwind(AssertUnwindSafe(|| solve(&shared, &request, received)));
@@ -170,6 +182,7 @@ fn solve(shared: &Arc<Shared>, request: &Request, received: Instant) -> bool {
     let end = match request {
         Request::Pushed(request) => find(shared, request),
         Request::Submitted(template, solution) => of_template(shared, template, solution),
+        Request::Mined(share) => mined::block(shared, share),
     };
     let result = match end {
         End::Block(block, handover) => {
@@ -274,7 +287,7 @@ fn of_template(shared: &Shared, template: &Built, solution: &TemplateSolution) -
         let block = template.block(header, &coinbase)?;
         let reward: u64 =
             coinbase.output.iter().fold(0, |sum, out| sum.saturating_add(out.value.to_sat()));
-        let handover = template.handover(&header, &coinbase).map(Handover::from);
+        let handover = template.handover(&header, &serialize(&coinbase)).map(Handover::from);
         let block = NewBlock {
             user: TEMPLATE_USER.into(),
             height: tip.next_height(),

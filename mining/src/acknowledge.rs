@@ -60,3 +60,25 @@ impl Batch {
         self.filling.map(|(_, since)| since + ACKNOWLEDGE_AFTER)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_counts_what_is_in_it_and_no_more() {
+        let now = Instant::now();
+        let mut batch = Batch::new(2);
+        let first =
+            batch.add(7, 1.5, now).map(|a| (a.last_sequence_number, a.count, a.difficulty_sum));
+        assert_eq!(first, Some((7, 1, 1.5)));
+        assert_eq!(batch.add(8, 2.25, now), None);
+        assert_eq!(batch.deadline(), Some(now + ACKNOWLEDGE_AFTER));
+        assert_eq!(batch.take(false, now), None);
+        let second =
+            batch.add(9, 4.0, now).map(|a| (a.last_sequence_number, a.count, a.difficulty_sum));
+        assert_eq!(second, Some((9, 2, 6.25)));
+        assert_eq!(batch.deadline(), None);
+        assert_eq!(batch.take(true, now), None);
+    }
+}

@@ -20,8 +20,8 @@ use crate::deps::Settings;
 use crate::identity::Identity;
 use crate::job::Job;
 use crate::limits::{
-    EXTRANONCE_BYTES_MAX, EXTRANONCE_PREFIX_BYTES, JOB_BYTES_PER_CHANNEL_MAX, JOBS_PER_CHANNEL_MAX,
-    STALE_JOB_KEPT, VARDIFF_INTERVAL,
+    CUSTOM_JOBS_PER_CHANNEL_MAX, EXTRANONCE_BYTES_MAX, EXTRANONCE_PREFIX_BYTES,
+    JOB_BYTES_PER_CHANNEL_MAX, POOL_JOBS_PER_CHANNEL_MAX, STALE_JOB_KEPT, VARDIFF_INTERVAL,
 };
 use crate::record::{FoundShare, ShareRecord};
 use crate::seen::Seen;
@@ -97,6 +97,10 @@ pub struct Channel {
     extranonce_prefix: Arc<[u8]>,
     padding_bytes: usize,
     max_target: Target,
+    /// The rate that the miner told last, hashes per second.
+    nominal: f64,
+    /// Gives the nearest target that the miner can be told of.
+    rounding: fn(Target) -> Target,
     shares_per_minute: f64,
     vardiff: Vardiff,
     next_look: Instant,
@@ -129,6 +133,8 @@ impl Channel {
             extranonce_prefix: padded(open.extranonce_prefix, padding_bytes),
             padding_bytes,
             max_target,
+            nominal,
+            rounding: std::convert::identity,
             shares_per_minute,
             vardiff,
             next_look: now.instant + VARDIFF_INTERVAL,
@@ -142,6 +148,15 @@ impl Channel {
             },
             batch: Batch::new(settings.share_batch_size),
         })
+    }
+
+    /// Takes only targets that `rounding` gives, from the present one on: Stratum V1 tells a
+    /// difficulty, and not every target has one.
+    #[must_use]
+    pub fn rounding(mut self, rounding: fn(Target) -> Target) -> Self {
+        self.rounding = rounding;
+        self.retarget();
+        self
     }
 
     /// Its number on the connection.
@@ -184,6 +199,11 @@ impl Channel {
         self.slots.iter().rev().find(|slot| slot.stale.is_none()).map(|slot| &slot.job)
     }
 
+    /// A job by its number, stale or not.
+    pub fn job_of(&self, id: u32) -> Option<&Arc<Job>> {
+        self.slots.iter().rev().map(|slot| &slot.job).find(|job| job.id() == id)
+    }
+
     /// Takes a job on, at the current target. Older ones on the same tip still count; those on
     /// another tip are stale from now on.
     ///
@@ -213,27 +233,26 @@ impl Channel {
 
     /// There is a new tip: jobs on any other are stale.
     pub fn on_tip(&mut self, tip: BlockHash, now: Now) {
-        self.stale_if(now.instant, |job| job.tip().hash != tip);
+        for slot in &mut self.slots {
+            if slot.stale.is_none() && slot.job.tip().hash != tip {
+                slot.stale = Some(now.instant);
+            }
+        }
         self.slots.retain(|slot| {
             slot.stale
                 .is_none_or(|since| now.instant.saturating_duration_since(since) < STALE_JOB_KEPT)
         });
     }
 
-    /// Jobs that miners chose count no more: there is a new one, or a new template.
-    pub(crate) fn stale_if(&mut self, now: Instant, stale: impl Fn(&Job) -> bool) {
-        for slot in &mut self.slots {
-            if slot.stale.is_none() && stale(&slot.job) {
-                slot.stale = Some(now);
-            }
-        }
-    }
-
     /// Oldest jobs go first, and the newest never.
     fn trim(&mut self) {
+        let jobs_max = match self.slots.back().map(|slot| slot.job.source()) {
+            Some(JobSource::Miner(_)) => CUSTOM_JOBS_PER_CHANNEL_MAX,
+            _ => POOL_JOBS_PER_CHANNEL_MAX,
+        };
         let mut bytes: usize = self.slots.iter().map(|slot| slot.job.bytes()).sum();
         while self.slots.len() > 1
-            && (self.slots.len() > JOBS_PER_CHANNEL_MAX || bytes > JOB_BYTES_PER_CHANNEL_MAX)
+            && (self.slots.len() > jobs_max || bytes > JOB_BYTES_PER_CHANNEL_MAX)
         {
             bytes -= self.slots.pop_front().map_or(0, |slot| slot.job.bytes());
         }
@@ -303,7 +322,11 @@ impl Channel {
     ) -> Result<Option<Target>, OpenError> {
         let nominal = checked_hashrate(nominal_hashrate)?;
         self.max_target = checked_target(max_target)?;
-        self.vardiff.restart(nominal, now.instant);
+        // A rate that is told again says nothing new, and what was measured is better.
+        if nominal != self.nominal {
+            self.nominal = nominal;
+            self.vardiff.restart(nominal, now.instant);
+        }
         Ok(self.retarget())
     }
 
@@ -320,7 +343,7 @@ impl Channel {
 
     fn retarget(&mut self) -> Option<Target> {
         let target = target_of(self.vardiff.hashrate(), self.shares_per_minute);
-        let target = target.min(self.max_target);
+        let target = (self.rounding)(target.min(self.max_target));
         if target == self.judge.target {
             return None;
         }
@@ -345,11 +368,6 @@ impl Channel {
         self.extranonce_prefix = padded(prefix, self.padding_bytes);
         self.slots.clear();
         self.judge.seen.clear();
-    }
-
-    /// True when a job of the channel was chosen by a miner.
-    pub fn has_custom_job(&self) -> bool {
-        self.job().is_some_and(|job| matches!(job.source(), JobSource::Miner(_)))
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Settings {
     pub share_batch_size: u32,
     /// No channel's target is easier than this rate needs, hashes per second; above 0.
     pub min_hashrate: f32,
+    /// What a Stratum V1 miner is taken for until it says or shows more, hashes per second.
+    pub sv1_start_hashrate: f32,
     /// Stands in the coinbase of the pool's jobs. At most [`crate::limits::POOL_TAG_BYTES_MAX`].
     pub pool_tag: String,
     /// Channels that one connection may open.
@@ -60,6 +62,7 @@ impl Default for Settings {
             shares_per_minute: 6.0,
             share_batch_size: 10,
             min_hashrate: 1e12,
+            sv1_start_hashrate: 1e12,
             pool_tag: String::new(),
             channels_per_connection_max: 1_024,
             version_rolling: true,

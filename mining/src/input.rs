@@ -41,6 +41,8 @@ pub enum Input<'a> {
     Tick,
     /// The server is about to end; SV2 peers are asked to connect again (SV2 5.3.22).
     Shutdown,
+    /// The connection is gone. What is to be recorded of it follows; nothing more can be sent.
+    Disconnected,
 }
 
 /// What came of a check of a custom job.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
-use bitcoin::{Amount, CompactTarget, Target, TxMerkleNode, TxOut};
+use bitcoin::{CompactTarget, Target, TxMerkleNode};
 use channels_sv2::VERSION_ROLLING_MASK;
 use validation::CoinbaseParts;
 use validation::merkle::root_from_branch;
-use validation::rules::{Payout, Rules};
+use validation::payout::split;
+use validation::rules::Rules;
 use validation::tip::ChainTip;
 
 use crate::coinbase::{CoinbaseError, pool_coinbase};
@@ -100,6 +101,13 @@ impl Job {
             merkle_path: Arc::clone(&custom.merkle_path),
             source: JobSource::Miner(custom),
         })
+    }
+
+    /// With these bits of nVersion for the miner to change, and no others.
+    #[must_use]
+    pub fn with_version_mask(mut self, version_mask: u32) -> Self {
+        self.version_mask = version_mask;
+        self
     }
 
     /// Its number on the connection.
@@ -213,21 +221,4 @@ fn engine_of(coinbase: &CoinbaseParts) -> Midstate {
     let mut engine = sha256::HashEngine::default();
     engine.input(coinbase.stripped_prefix());
     Midstate(engine)
-}
-
-/// What a coinbase pays with this much to give. The fee is rounded down.
-fn split(payout: &Payout, value_sat: u64) -> Vec<TxOut> {
-    let output = |script: &bitcoin::ScriptBuf, sat| TxOut {
-        value: Amount::from_sat(sat),
-        script_pubkey: script.clone(),
-    };
-    match payout {
-        Payout::Pool { script, .. } => vec![output(script, value_sat)],
-        Payout::Solo { script, operator: None } => vec![output(script, value_sat)],
-        Payout::Solo { script, operator: Some((operator, fee_bp)) } => {
-            let fee_sat = u128::from(value_sat) * u128::from(*fee_bp) / 10_000;
-            let fee_sat = u64::try_from(fee_sat).unwrap_or(u64::MAX).min(value_sat);
-            vec![output(script, value_sat - fee_sat), output(operator, fee_sat)]
-        }
-    }
 }

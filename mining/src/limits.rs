@@ -6,8 +6,10 @@ use std::time::Duration;
 /// `mining.authorize`.
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection has this long from there to its first channel (SV2 5.3.2).
-pub const FIRST_CHANNEL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection has this long from there to its first channel (SV2 5.3.2). Long: a proxy and the
+/// reference client connect when they start, and open a channel when their first miner comes; once
+/// cut off, the latter does not come back.
+pub const FIRST_CHANNEL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Bytes of a full extranonce at most (SV2 5.1.2.1).
 pub const EXTRANONCE_BYTES_MAX: usize = 32;
@@ -29,9 +31,13 @@ pub const POOL_TAG_BYTES_MAX: usize = 48;
 /// Bytes of a user identity (STR0_255).
 pub const USER_IDENTITY_BYTES_MAX: usize = 255;
 
-/// Jobs that a channel keeps, stale ones included. A client that sets one job for each of its
-/// miners has as many at a time.
-pub const JOBS_PER_CHANNEL_MAX: usize = 128;
+/// Jobs of the pool that a channel keeps, stale ones included: shares that are late come within a few
+/// seconds, and a server has many channels.
+pub const POOL_JOBS_PER_CHANNEL_MAX: usize = 8;
+
+/// Jobs that a miner chose and a channel keeps, stale ones included. A client that sets one job for
+/// each of its miners has as many at a time.
+pub const CUSTOM_JOBS_PER_CHANNEL_MAX: usize = 128;
 
 /// Bytes of coinbases that the jobs of a channel may hold.
 pub const JOB_BYTES_PER_CHANNEL_MAX: usize = 1 << 20;
@@ -63,3 +69,22 @@ pub const CUSTOM_JOBS_PENDING_MAX: usize = 64;
 
 /// Time between two looks at a channel's rate of shares.
 pub const VARDIFF_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Worker names of one connection that are kept ready (extension 0x0002).
+pub const WORKERS_PER_CONNECTION_MAX: usize = 256;
+
+/// Names that one Stratum V1 connection may authorize.
+pub const SV1_WORKERS_MAX: usize = 256;
+
+/// Bytes of the extranonce that a Stratum V1 miner rolls. Hardware and proxies know 4 to 8.
+pub const SV1_EXTRANONCE2_BYTES: usize = 8;
+
+/// Requests without use (unknown methods, wrong fields, refused names) that a Stratum V1 client may
+/// send in [`SV1_FAULTS_WINDOW`]. Refused shares do not count.
+pub const SV1_FAULTS_MAX: u32 = 64;
+
+/// See [`SV1_FAULTS_MAX`].
+pub const SV1_FAULTS_WINDOW: Duration = Duration::from_secs(60);
+
+/// A Stratum V1 miner may suggest another difficulty after this long.
+pub const SV1_SUGGEST_INTERVAL: Duration = Duration::from_secs(60);

@@ -48,7 +48,7 @@ pub struct FoundShare {
 pub struct NegotiatedJob {
     /// User, printable.
     pub user: Arc<str>,
-    /// The channel.
+    /// The channel, or the group whose channels it was set on.
     pub channel_id: u32,
     /// The job.
     pub job_id: u32,

@@ -153,8 +153,11 @@ impl Judge {
                 ERROR_CODE_SUBMIT_SHARES_INVALID_NON_ROLLABLE_VERSION_BIT
             }));
         }
-        let difficulty = if meets_network || slot.target.is_met_by(hash) {
+        let difficulty = if slot.target.is_met_by(hash) {
             slot.difficulty
+        } else if meets_network {
+            // A target harder than the network's must not make a block worth more than its work.
+            job.demanded(share.ntime).1.difficulty_float()
         } else if self.target.is_met_by(hash) {
             self.difficulty
         } else {

@@ -1,5 +1,6 @@
 //! What there is to mine on: the pool's own templates, and the miners' jobs.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,13 +12,17 @@ use validation::tip::ChainTip;
 
 /// Holds the transactions of some work. The server has one for each of its templates and for each
 /// accepted job.
-pub trait Source: fmt::Debug + Send + Sync {
+pub trait Source: Any + fmt::Debug + Send + Sync {
     /// The block of a header and a whole coinbase, with its witness if it has one. Cheap enough to
     /// be done while a found block waits: the transactions are only copied.
-    fn block(&self, header: &Header, coinbase: &[u8]) -> FoundBlock;
+    ///
+    /// None when the transactions are not kept any more. What peers declare is kept within bounds
+    /// that channels know nothing of, and a channel that holds on to a job must not break them;
+    /// [`Self::withdrawn`] says so then, too.
+    fn block(&self, header: &Header, coinbase: &[u8]) -> Option<FoundBlock>;
 
     /// Why nothing may be mined on it any more, though the tip is the same: a node found it
-    /// invalid.
+    /// invalid, or its transactions are not kept any more.
     fn withdrawn(&self) -> Option<Arc<str>> {
         None
     }

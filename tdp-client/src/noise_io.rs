@@ -100,12 +100,13 @@ async fn read_message<S: AsyncRead + Unpin>(
 pub struct FrameReader<R> {
     stream: R,
     decoder: FrameDecoder,
+    bytes: u64,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Over the receiving half of a finished handshake.
     pub fn new(stream: R, decoder: FrameDecoder) -> Self {
-        Self { stream, decoder }
+        Self { stream, decoder, bytes: 0 }
     }
 
     /// The next frame, or what is kept of one that is read past; `admit` decides when its header is
@@ -177,6 +178,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.decoder.is_idle()
     }
 
+    /// Bytes that came so far, as on the wire.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Memory held for the frame that is arriving, bytes.
     pub fn held_bytes(&self) -> usize {
         self.decoder.held_bytes()
@@ -189,6 +195,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             return Err(if between_frames { IoError::Closed } else { IoError::ClosedEarly });
         }
         self.decoder.filled(bytes);
+        self.bytes += bytes as u64;
         Ok(())
     }
 }
@@ -201,12 +208,13 @@ pub struct FrameWriter<W> {
     /// Encrypted and not yet written: from `written` on.
     pending: Vec<u8>,
     written: usize,
+    bytes: u64,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Over the sending half of a finished handshake.
     pub fn new(stream: W, encoder: FrameEncoder) -> Self {
-        Self { stream, encoder, pending: Vec::new(), written: 0 }
+        Self { stream, encoder, pending: Vec::new(), written: 0, bytes: 0 }
     }
 
     /// Writes one message. Cancelled, the message is still queued: the next send or flush writes it
@@ -263,10 +271,16 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
                 return Err(IoError::Write(io::ErrorKind::WriteZero.into()));
             }
             self.written += bytes;
+            self.bytes += bytes as u64;
         }
         self.pending = Vec::new();
         self.written = 0;
         self.stream.flush().await.map_err(IoError::Write)
+    }
+
+    /// Bytes that left so far, as on the wire.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Bytes queued and not yet written.

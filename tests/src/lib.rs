@@ -11,6 +11,7 @@
 
 #![expect(clippy::expect_used, reason = "a failure of the harness is a failure of the test")]
 
+pub mod bench;
 pub mod http;
 pub mod kept;
 mod miner;

@@ -48,6 +48,16 @@ pub const MINING_DEVICE: Program = Program {
     variable: "MINING_DEVICE_EXE",
 };
 
+/// A CPU miner of Stratum V2 at `address`, whose server has this key.
+pub fn mining_device(address: SocketAddr, key: &str, user: &str) -> Running {
+    let args = ["--address-pool", &address.to_string(), "--pubkey-pool", key, "--id-user", user];
+    let more = ["--id-device", "device", "--cores", "1"];
+    Running::with_args(
+        MINING_DEVICE,
+        &args.iter().chain(&more).map(|arg| (*arg).to_owned()).collect::<Vec<_>>(),
+    )
+}
+
 impl Program {
     /// Where it is: as the variable says, or on the PATH, or in the cache, into which it is built
     /// when it is nowhere (that takes minutes, and the network).

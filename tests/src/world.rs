@@ -95,6 +95,25 @@ impl Setup {
         self.table("api", &format!("listen = \"127.0.0.1:0\"\n{lines}"))
     }
 
+    /// With miners' ports of their own, shares for a miner on a processor, and these lines in the
+    /// table. Which of the defaults they replace is found by the key before ` =`.
+    #[must_use]
+    pub fn mining(self, lines: &str) -> Self {
+        let defaults = [
+            ("listen", "\"127.0.0.1:0\""),
+            ("sv1_listen", "\"127.0.0.1:0\""),
+            ("shares_per_minute", "60.0"),
+            ("share_batch_size", "1"),
+            ("min_hashrate_ths", "0.000000001"),
+            ("sv1_start_hashrate_ths", "0.000001"),
+            ("min_interval_ms", "1000"),
+        ];
+        let own = |key: &str| lines.lines().any(|line| line.split(" =").next() == Some(key));
+        let kept = defaults.iter().filter(|(key, _)| !own(key));
+        let kept: String = kept.map(|(key, value)| format!("{key} = {value}\n")).collect();
+        self.table("mining", &format!("{kept}{lines}"))
+    }
+
     /// With the data directory there, instead of beside the configuration.
     #[must_use]
     pub fn data_dir(mut self, dir: &Path) -> Self {
@@ -199,6 +218,18 @@ impl World {
     #[track_caller]
     pub fn api(&self) -> SocketAddr {
         self.server.api_addr().expect("a server that was set up with an API")
+    }
+
+    /// Where its Stratum V2 miners connect.
+    #[track_caller]
+    pub fn mining(&self) -> SocketAddr {
+        self.server.mining_addr().expect("a server that was set up for miners")
+    }
+
+    /// Where its Stratum V1 miners connect.
+    #[track_caller]
+    pub fn mining_v1(&self) -> SocketAddr {
+        self.server.mining_v1_addr().expect("a server that was set up for Stratum V1 miners")
     }
 
     /// The server's configuration file, its key file beside it.

@@ -16,6 +16,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("jds-store", &["jds-validation"]),
     ("jds-api", &["jds-store", "jds-validation"]),
     ("jds-signet", &["jds-config"]),
+    ("jds-mining", &["jds-wire", "jds-validation"]),
     ("jds", BELOW_THE_SERVER),
     ("jds-tests", EVERYTHING),
 ];
@@ -23,6 +24,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 /// Only the server knows everyone.
 const BELOW_THE_SERVER: &[&str] = &[
     "jds-wire",
+    "jds-mining",
     "jds-config",
     "jds-tdp-client",
     "jds-store",
@@ -34,6 +36,7 @@ const BELOW_THE_SERVER: &[&str] = &[
 const EVERYTHING: &[&str] = &[
     "jds",
     "jds-wire",
+    "jds-mining",
     "jds-config",
     "jds-tdp-client",
     "jds-store",
@@ -43,7 +46,7 @@ const EVERYTHING: &[&str] = &[
 ];
 
 /// Crates that must work without a runtime: nothing they depend on may bring one in.
-const WITHOUT_RUNTIME: &[&str] = &["jds-validation", "jds-wire", "jds-config"];
+const WITHOUT_RUNTIME: &[&str] = &["jds-validation", "jds-wire", "jds-config", "jds-mining"];
 
 struct Graph {
     names: BTreeMap<String, String>,

@@ -184,8 +184,13 @@ impl CoinbaseParts {
     /// The outputs in consensus encoding, without their count.
     pub fn outputs_bytes(&self) -> &[u8] {
         let count_bytes = crate::bytes::compact_size_bytes(self.outputs.len() as u64) as usize;
+        self.counted_outputs_bytes().get(count_bytes..).unwrap_or_default()
+    }
+
+    /// The outputs in consensus encoding, their count in front.
+    pub fn counted_outputs_bytes(&self) -> &[u8] {
         let [outputs, _] = self.stripped_suffix();
-        outputs.get(4 + count_bytes..).unwrap_or_default()
+        outputs.get(4..).unwrap_or_default()
     }
 
     /// Sum of the outputs.

@@ -1,6 +1,6 @@
 //! Who the coinbase pays, and whether it takes more than there is.
 
-use bitcoin::{Amount, Script};
+use bitcoin::{Amount, Script, ScriptBuf, TxOut};
 
 use crate::coinbase::CoinbaseParts;
 use crate::job::Fees;
@@ -113,6 +113,25 @@ fn check_shares(
     }
 }
 
+/// What a coinbase of the pool's own work pays of `value_sat`, in this order: all of it, to the
+/// satoshi, so that the rules above hold. In solo mode an operator's fee is rounded down, and its
+/// output is there even if that leaves nothing, as tokens state it.
+pub fn split(payout: &Payout, value_sat: u64) -> Vec<TxOut> {
+    let output = |script: &ScriptBuf, sat| TxOut {
+        value: Amount::from_sat(sat),
+        script_pubkey: script.clone(),
+    };
+    match payout {
+        Payout::Solo { script, operator: Some((operator, fee_bp)) } if script != operator => {
+            let fee_sat = share(value_sat, *fee_bp).rounded_down;
+            vec![output(script, value_sat.saturating_sub(fee_sat)), output(operator, fee_sat)]
+        }
+        Payout::Pool { script, .. } | Payout::Solo { script, .. } => {
+            vec![output(script, value_sat)]
+        }
+    }
+}
+
 struct Share {
     rounded_down: u64,
     rounded_up: u64,
@@ -123,4 +142,78 @@ fn share(value_sat: u64, bp: u16) -> Share {
     let product = u128::from(value_sat) * u128::from(bp).min(u128::from(BP_WHOLE));
     let whole = u128::from(BP_WHOLE);
     Share { rounded_down: (product / whole) as u64, rounded_up: product.div_ceil(whole) as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::{Network, consensus::serialize};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A coinbase for block 1 that pays these outputs.
+    fn coinbase(outputs: &[TxOut]) -> CoinbaseParts {
+        let prefix = [&[2, 0, 0, 0, 1][..], &[0; 32], &[0xff; 4], &[5, 0x51]].concat();
+        let suffix = [&[0xff; 4][..], &serialize(&outputs.to_vec()), &[0; 4]].concat();
+        CoinbaseParts::parse(&prefix, &suffix).unwrap()
+    }
+
+    fn payout() -> impl Strategy<Value = Payout> {
+        let script = |byte| ScriptBuf::from_bytes(vec![byte; 22]);
+        prop_oneof![
+            (0..=10_000_u16)
+                .prop_map(move |min_share_bp| Payout::Pool { script: script(1), min_share_bp }),
+            Just(Payout::Solo { script: script(1), operator: None }),
+            (0..=10_000_u16, 1..3_u8).prop_map(move |(fee_bp, operator)| Payout::Solo {
+                script: script(1),
+                operator: Some((script(operator), fee_bp)),
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_split_sums_up_and_keeps_the_rules(
+            payout in payout(),
+            fees_sat in prop_oneof![0..3_u64, 0..100_000_000_000_u64],
+        ) {
+            let imposed = split(&payout, 0);
+            let rules = Rules { network: Network::Regtest, payout, imposed_outputs: imposed };
+            let subsidy_sat = subsidy(rules.network, 1).to_sat();
+            let value_sat = subsidy_sat + fees_sat;
+            let outputs = split(&rules.payout, value_sat);
+            let sum_sat: u64 = outputs.iter().map(|output| output.value.to_sat()).sum();
+            prop_assert_eq!(sum_sat, value_sat);
+            let coinbase = coinbase(&outputs);
+            check_outputs(&coinbase, &rules).unwrap();
+            let known = Fees { total_sat: Some(fees_sat), known_sat: fees_sat };
+            let paid = check_values(&coinbase, &rules, known).unwrap();
+            prop_assert_eq!(paid.claimable_sat, value_sat);
+            let unknown = Fees { total_sat: None, known_sat: 0 };
+            check_values(&coinbase, &rules, unknown).unwrap();
+        }
+
+        /// One satoshi of a split in any other pocket breaks a rule, except where one may go
+        /// either way.
+        #[test]
+        fn a_split_leaves_no_satoshi_to_take_away(
+            fee_bp in 0..=10_000_u16, fees_sat in 0..100_000_000_000_u64,
+        ) {
+            let script = |byte| ScriptBuf::from_bytes(vec![byte; 22]);
+            let payout = Payout::Solo { script: script(1), operator: Some((script(2), fee_bp)) };
+            let rules = Rules { network: Network::Regtest, payout, imposed_outputs: Vec::new() };
+            let value_sat = subsidy(rules.network, 1).to_sat() + fees_sat;
+            let known = Fees { total_sat: Some(fees_sat), known_sat: fees_sat };
+            let divides = u128::from(value_sat) * u128::from(fee_bp) % 10_000 == 0;
+            for (index, may) in [(0, !divides), (1, false)] {
+                let mut outputs = split(&rules.payout, value_sat);
+                let Some(less) = outputs[index].value.checked_sub(Amount::ONE_SAT) else {
+                    continue;
+                };
+                outputs[index].value = less;
+                let result = check_values(&coinbase(&outputs), &rules, known);
+                prop_assert_eq!(result.is_ok(), may, "output {}: {:?}", index, result);
+            }
+        }
+    }
 }

@@ -51,6 +51,7 @@ pub struct Outline {
 pub struct Prechecked {
     pub(crate) outline: Outline,
     template_hash: TemplateHash,
+    root: WitnessRoot,
 }
 
 impl Outline {
@@ -85,7 +86,7 @@ impl Outline {
             wtxids: &self.wtxids,
         };
         let template_hash = TemplateHash::with_root(&declared, &root);
-        Ok(Prechecked { outline: self, template_hash })
+        Ok(Prechecked { outline: self, template_hash, root })
     }
 }
 
@@ -93,6 +94,11 @@ impl Prechecked {
     /// Height of the block that the job is for.
     pub fn height(&self) -> u32 {
         self.outline.coinbase.height()
+    }
+
+    /// Root over its wtxids, the coinbase's counted as zero.
+    pub fn witness_root(&self) -> WitnessRoot {
+        self.root
     }
 
     /// nVersion of the block header, as declared.
@@ -220,6 +226,19 @@ fn check_duplicates(wtxids: &[Wtxid]) -> Result<(), Rejection> {
 /// the header of BIP 141.
 const COMMITMENT_HEADER: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
+/// Position and hash of the last output that looks like a commitment: the one that counts.
+fn committed(coinbase: &CoinbaseParts) -> Option<(usize, [u8; 32])> {
+    coinbase.outputs().iter().enumerate().rev().find_map(|(index, output)| {
+        let rest = output.script_pubkey.as_bytes().strip_prefix(&COMMITMENT_HEADER)?;
+        rest.first_chunk::<32>().map(|hash| (index, *hash))
+    })
+}
+
+/// True when the coinbase has an output that commits to witnesses.
+pub(crate) fn has_commitment(coinbase: &CoinbaseParts) -> bool {
+    committed(coinbase).is_some()
+}
+
 /// What a coinbase commits to: Bitcoin Core's `CheckWitnessMalleation`, as far as the coinbase alone
 /// decides it. Nothing here depends on the extranonce, because the coinbase counts as zero in the
 /// witness root.
@@ -235,13 +254,7 @@ struct Commitment {
 impl Commitment {
     /// None means that nothing in the block may have a witness.
     fn of(coinbase: &CoinbaseParts) -> Result<Option<Self>, Rejection> {
-        // The last output that looks like a commitment is the one that counts.
-        let Some((index, hash)) =
-            coinbase.outputs().iter().enumerate().rev().find_map(|(index, output)| {
-                let rest = output.script_pubkey.as_bytes().strip_prefix(&COMMITMENT_HEADER)?;
-                rest.first_chunk::<32>().map(|hash| (index, *hash))
-            })
-        else {
+        let Some((index, hash)) = committed(coinbase) else {
             return match coinbase.witness() {
                 CoinbaseWitness::Absent => Ok(None),
                 _ => Err(Rejection::new(Reason::WitnessWithoutCommitment)

@@ -1,6 +1,6 @@
 //! Every key of every table.
 
-use super::kept::{API, EVENTS, STORE};
+use super::kept::{API, EVENTS, RECEIPTS, STORE};
 use super::mining::MINING;
 use super::{Key, Kind, MEGABYTES, Need, PROVIDERS, Table, key};
 
@@ -53,6 +53,14 @@ pub(crate) static TABLES: &[Table] = &[
                   and coinbase-only declarations can be served: a provider takes no blocks but those \
                   of its own templates.",
         keys: TEMPLATE_PROVIDER,
+    },
+    Table {
+        name: "receipts",
+        array: false,
+        optional: None,
+        meaning: "How verdicts are signed: the receipt of an accepted template is its mining job \
+                  token, and a rejection carries a proof.",
+        keys: RECEIPTS,
     },
     Table {
         name: "store",

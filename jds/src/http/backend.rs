@@ -5,12 +5,14 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use api::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue};
+use api::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
 use tdp_client::{Followed, Node, Template};
 
 use super::standing::{Standing, State};
 use crate::clock;
-use crate::counts::{JOB_DECLARATION, Listener, TEMPLATE_DISTRIBUTION};
+use crate::counts::{
+    JOB_DECLARATION, Listener, MINING, MINING_V1, MiningCounts, TEMPLATE_DISTRIBUTION,
+};
 use crate::limits::{CHECKS_QUEUED_MAX, EVENTS_OVERFLOW_MAX};
 use crate::server::Shared;
 
@@ -46,6 +48,15 @@ impl ServerView {
             let all = nodes.all().iter().cloned().filter_map(with_template);
             all.max_by_key(|(_, template)| template.fetched_at)
         })
+    }
+
+    /// The ports for miners, and whether they are configured.
+    fn mining_ports(&self) -> [(&'static str, &MiningCounts, bool); 2] {
+        let (counts, mining) = (&self.shared.counts, self.shared.mining.as_ref());
+        [
+            (MINING, &counts.mining, mining.is_some_and(|mining| mining.listens)),
+            (MINING_V1, &counts.mining_v1, mining.is_some_and(|mining| mining.listens_v1)),
+        ]
     }
 
     fn nodes_part(&self) -> Part {
@@ -116,6 +127,14 @@ impl Backend for ServerView {
             by_protocol.push((TEMPLATE_DISTRIBUTION, templates));
             places += counts.template_listener.places();
         }
+        let mut open = handshakes + connections + templates;
+        for (protocol, counts, there) in self.mining_ports() {
+            if there {
+                by_protocol.push((protocol, counts.connections.get()));
+                open += counts.connections.get();
+                places += counts.listener.places();
+            }
+        }
         let queue = |name, depth: usize, capacity: usize| Queue {
             name,
             depth: depth as u64,
@@ -125,7 +144,7 @@ impl Backend for ServerView {
             tokens: session_deps.mint.unused().get(),
             connections: by_protocol,
             queues: vec![
-                queue("connections", (handshakes + connections + templates) as usize, places),
+                queue("connections", open as usize, places),
                 queue("validations", judging, self.cores),
                 queue("consensus_checks", checks, CHECKS_QUEUED_MAX),
                 // Of each connection one at a time.
@@ -137,11 +156,21 @@ impl Backend for ServerView {
         }
     }
 
+    fn receipt_keys(&self) -> Option<ReceiptKeys> {
+        let receipts = &self.shared.validator.receipts;
+        Some(ReceiptKeys { server: receipts.server(), keys: receipts.published().to_vec() })
+    }
+
     fn readiness(&self) -> Vec<Part> {
         let counts = &self.shared.counts;
         let mut parts = vec![self.nodes_part(), listener_part(JOB_DECLARATION, &counts.listener)];
         if self.shared.templates.is_some() {
             parts.push(listener_part(TEMPLATE_DISTRIBUTION, &counts.template_listener));
+        }
+        for (protocol, counts, there) in self.mining_ports() {
+            if there {
+                parts.push(listener_part(protocol, &counts.listener));
+            }
         }
         parts
     }

@@ -8,7 +8,8 @@ use bitcoin::consensus::{Encodable, deserialize, serialize};
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::script::Builder;
 use bitcoin::{
-    Amount, CompactTarget, ScriptBuf, Target, Transaction, TxMerkleNode, TxOut, VarInt, Witness,
+    Amount, CompactTarget, ScriptBuf, Target, Transaction, TxMerkleNode, TxOut, Txid, VarInt,
+    Witness,
 };
 use jds_wire::message::EncodeError;
 use jds_wire::message::template::{
@@ -134,11 +135,11 @@ impl Built {
     }
 
     /// What the provider that gave the template is to be handed, if one did: the solution with the
-    /// coinbase of [`Self::header`].
+    /// coinbase that its header stands for.
     pub fn handover(
         &self,
         header: &Header,
-        coinbase: &Transaction,
+        coinbase: &[u8],
     ) -> Option<(Provider, ProviderSolution)> {
         let Origin { provider, template } = self.facts.origin.as_ref()?;
         let solution = ProviderSolution {
@@ -146,7 +147,7 @@ impl Built {
             version: header.version.to_consensus() as u32,
             ntime: header.time,
             nonce: header.nonce,
-            coinbase: serialize(coinbase).into(),
+            coinbase: coinbase.into(),
         };
         Some((provider.clone(), solution))
     }
@@ -156,12 +157,18 @@ impl Built {
         Arc::clone(if future { &self.future } else { &self.present })
     }
 
+    /// nTime to begin with at `now_unix_s`, both Unix seconds.
+    pub fn first_ntime(&self, now_unix_s: u32) -> u32 {
+        let tip = &self.facts.tip;
+        now_unix_s
+            .max(tip.median_time_past.saturating_add(1))
+            .max(tip.time.saturating_sub(BORDER_LEEWAY_S))
+    }
+
     /// SetNewPrevHash (SV2 7.3) that makes it the work of now, Unix seconds.
     pub fn set_new_prev_hash(&self, now_unix_s: u32) -> SetNewPrevHash {
         let tip = &self.facts.tip;
-        let header_timestamp = now_unix_s
-            .max(tip.median_time_past.saturating_add(1))
-            .max(tip.time.saturating_sub(BORDER_LEEWAY_S));
+        let header_timestamp = self.first_ntime(now_unix_s);
         let bits = tip.next_bits.at(header_timestamp);
         SetNewPrevHash {
             template_id: self.facts.id,
@@ -232,17 +239,28 @@ impl Built {
         if !Target::from_compact(header.bits).is_met_by(hash) {
             return Err(NoBlock::AboveTarget);
         }
+        let raw = serialize(coinbase);
+        Ok(self.with_coinbase(&header, &raw, coinbase.compute_txid()))
+    }
+
+    /// The block of a header and the bytes of a whole coinbase, whatever its hash.
+    pub fn with_coinbase(
+        &self,
+        header: &Header,
+        coinbase: &[u8],
+        coinbase_txid: Txid,
+    ) -> FoundBlock {
         let tx_count = self.txs().len() + 1;
         let bytes: usize = self.txs().iter().map(|tx| tx.raw().len()).sum();
-        let mut raw = Vec::with_capacity(Header::SIZE + 9 + coinbase.total_size() + bytes);
+        let mut raw = Vec::with_capacity(Header::SIZE + 9 + coinbase.len() + bytes);
         // Writing to memory does not fail.
         let _ = header.consensus_encode(&mut raw);
         let _ = VarInt(tx_count as u64).consensus_encode(&mut raw);
-        let _ = coinbase.consensus_encode(&mut raw);
+        raw.extend_from_slice(coinbase);
         for tx in self.txs() {
             raw.extend_from_slice(tx.raw());
         }
-        Ok(FoundBlock { hash, header, raw, tx_count, coinbase_txid: coinbase.compute_txid() })
+        FoundBlock { hash: header.block_hash(), header: *header, raw, tx_count, coinbase_txid }
     }
 }
 

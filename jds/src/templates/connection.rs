@@ -18,9 +18,8 @@ use super::outgoing::SharedFrameWriter;
 use super::session::{Action, Input, TemplateSession};
 use super::{Built, Room, RoomGuard, Templates, View};
 use crate::clock;
-use crate::connection::{Ended, Incoming};
-use crate::limits::{FRAME_BYTES_PER_SECOND_MIN, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT, WRITE_TIMEOUT};
-use crate::noise_io::accept_handshake;
+use crate::limits::{FRAME_BYTES_PER_SECOND_MIN, FRAME_TIMEOUT, WRITE_TIMEOUT};
+use crate::peer::{self, Ended, Incoming};
 use crate::server::Shared;
 use crate::session::{CloseReason, Violation};
 use crate::solve::{SolutionTurns, Solvers};
@@ -38,15 +37,7 @@ pub(crate) async fn serve<S>(
 {
     let span = info_span!("templates", id = number, %remote);
     async move {
-        let counted = shared.counts.handshakes.part(1);
-        let handshake =
-            accept_handshake(&mut stream, &shared.authority, shared.cert_validity, clock::unix_s);
-        let transport = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(transport)) => transport,
-            Ok(Err(error)) => return debug!(reason = %error, "no handshake"),
-            Err(_) => return debug!(reason = %Ended::HandshakeTimeout, "no handshake"),
-        };
-        drop(counted);
+        let Some(transport) = peer::handshake(&mut stream, &shared).await else { return };
         let _counted = shared.counts.template_connections.part(1);
         let (read, write) = tokio::io::split(stream);
         let mut connection = Connection {
@@ -269,10 +260,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             matches!(reason, CloseReason::Violation(Violation::RequestsUnread(_)))
         };
         // A peer that has shown that it does not read keeps its place no longer for it.
-        match ended {
-            Ended::Io(_) | Ended::WriteTimeout => return,
-            Ended::Session(reason) if unread(reason) => return,
-            _ => {}
+        if !ended.peer_may_read() || matches!(ended, Ended::Session(reason) if unread(reason)) {
+            return;
         }
         let last = async {
             self.writer.flush().await?;

@@ -133,6 +133,9 @@ payloads! {
         actual: Option<String>,
         /// Time that the verdict took, milliseconds.
         validation_ms: f64,
+        /// Signature of the server over code and facts, hex: see the guide on receipts. Absent where no
+        /// template was judged, and before servers signed.
+        proof: Option<String>,
     }
 
     /// An accepted template was withdrawn, because a node found it invalid.

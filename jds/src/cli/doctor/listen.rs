@@ -16,8 +16,9 @@ pub(super) fn check(config: &Checked, server: Option<&Process>, report: &mut Rep
         address("template_distribution.listen", templates.listen, server, report);
     }
     if let Some(mining) = &config.mining {
-        let listens = [("mining.listen", mining.listen), ("mining.sv1_listen", mining.sv1_listen)];
-        for (setting, listen) in listens {
+        for (setting, listen) in
+            [("mining.listen", mining.listen), ("mining.sv1_listen", mining.sv1_listen)]
+        {
             if let Some(listen) = listen {
                 address(setting, listen, server, report);
             }

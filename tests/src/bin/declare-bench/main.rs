@@ -28,11 +28,11 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use bitcoin::Network;
 use clap::Parser;
+use jds_tests::bench::{Login, Material, Reference, Target};
 use jds_wire::Secp256k1PublicKey;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use player::{NodeTemplate, Target};
 use rate::Rate;
 use rounds::{Course, Summary};
 
@@ -119,8 +119,8 @@ fn store_cost(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     });
     let servers = servers.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     let targets: Vec<_> = servers.iter().map(|(target, _)| target.clone()).collect();
-    let template =
-        NodeTemplate::of(node.rpc_url(), node.cookie_file(), Network::Regtest, args.transactions);
+    let login = login(&node);
+    let template = Material::of(&login, args.transactions);
     let rate = Rate { per_second: args.rate, turns: args.turns };
     println!("{} declarations a second:", args.rate);
     let summaries =
@@ -141,13 +141,19 @@ fn store_cost(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn login(node: &signet::Node) -> Login {
+    let (rpc_url, cookie) = (node.rpc_url(), node.cookie_file());
+    Login { rpc_url, cookie, network: Network::Regtest }
+}
+
 /// Against a server that runs already.
 fn attached(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let address = args.address.context("--address")?;
     let rpc_url = args.rpc_url.clone().context("--rpc-url")?;
     let cookie = args.cookie.clone().context("--cookie")?;
     let target = Target { name: "server".into(), address, key: args.key };
-    let node = NodeTemplate::of(rpc_url, cookie, args.network, args.transactions);
+    let login = Login { rpc_url, cookie, network: args.network };
+    let node = Material::of(&login, args.transactions);
     runtime.block_on(async { run(args, &[target], &node.await?).await })
 }
 
@@ -156,19 +162,19 @@ fn contained(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let node = stage::node(args.transactions, args.reference.is_some())?;
     let ours = stage::Ours::start(&node, args.transactions, true)?;
     let reference =
-        args.reference.as_deref().map(|exe| stage::Reference::start(exe, &node)).transpose()?;
+        args.reference.as_deref().map(|exe| Reference::start(exe, &node)).transpose()?;
     let targets: Vec<_> =
         std::iter::once(ours.target()).chain(reference.as_ref().map(|r| r.target())).collect();
-    let template =
-        NodeTemplate::of(node.rpc_url(), node.cookie_file(), Network::Regtest, args.transactions);
+    let login = login(&node);
+    let template = Material::of(&login, args.transactions);
     let ran = runtime.block_on(async { run(args, &targets, &template.await?).await });
     // What the reference has to say about it is in its log, which is about to be removed.
-    let log = || reference.as_ref().map(stage::Reference::log_end).unwrap_or_default();
+    let log = || reference.as_ref().map(Reference::log_end).unwrap_or_default();
     ran.with_context(|| format!("end of the reference's log: {}", log()))
 }
 
 /// Runs every course and tells what came out.
-async fn run(args: &Args, targets: &[Target], node: &NodeTemplate) -> anyhow::Result<()> {
+async fn run(args: &Args, targets: &[Target], node: &Material) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     for course in courses(args) {
         println!("{course}");

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use jds_tests::bench::{Material, Target};
 use tokio::time::{Instant, sleep_until};
 
-use crate::player::{Declared, NodeTemplate, Player, Target};
+use crate::player::{Declared, Player};
 use crate::rounds::Summary;
 
 /// Clients that share the rate.
@@ -29,7 +30,7 @@ impl Rate {
     pub(crate) async fn run(
         self,
         targets: &[Target],
-        node: &NodeTemplate,
+        node: &Material,
         user: &str,
     ) -> anyhow::Result<Vec<Summary>> {
         ensure!(self.per_second >= CLIENTS, "--rate is {CLIENTS} a second at least");
@@ -52,7 +53,7 @@ impl Rate {
             }
         }
         let summary = |(target, declared): (&Target, Vec<Declared>)| {
-            Summary::new(target.name.clone(), node.len(), &declared)
+            Summary::new(target.name.clone(), node.txs.len(), &declared)
         };
         Ok(targets.iter().zip(declared).map(summary).collect())
     }

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use anyhow::Context;
+use jds_tests::bench::{Material, Target};
 use serde_json::{Value, json};
 
-use crate::player::{Declared, NodeTemplate, Player, Target};
+use crate::player::{Declared, Player};
 
 /// What is run.
 #[derive(Debug, Clone)]
@@ -36,7 +37,7 @@ impl Course {
     pub(crate) async fn run(
         &self,
         targets: &[Target],
-        node: &NodeTemplate,
+        node: &Material,
     ) -> anyhow::Result<Vec<Summary>> {
         let mut teams = Vec::new();
         for target in targets {
@@ -56,12 +57,12 @@ impl Course {
             }
         }
         let summary = |(target, declared): (&Target, Vec<Declared>)| {
-            Summary::new(target.name.clone(), node.len(), &declared)
+            Summary::new(target.name.clone(), node.txs.len(), &declared)
         };
         Ok(targets.iter().zip(declared).map(summary).collect())
     }
 
-    async fn team(&self, target: &Target, node: &NodeTemplate) -> anyhow::Result<Vec<Player>> {
+    async fn team(&self, target: &Target, node: &Material) -> anyhow::Result<Vec<Player>> {
         let mut team = Vec::with_capacity(self.clients);
         for number in 0..self.clients {
             let user = match self.clients {

@@ -1,0 +1,282 @@
+//! One miner's connection, of either protocol: owns the socket, drives the session, and carries
+//! out what the session asks for.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mining::{Action, CustomJobVerdict, Input, PoolWork};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+use tracing::{Instrument, debug, error, info, info_span};
+use validation::tip::ChainTip;
+
+use super::durable::WhenDurable;
+use super::link::{Leave, Outgoing, Receive, Received, Session};
+use super::records::Records;
+use super::{Mining, now};
+use crate::limits::{
+    CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX, FRAME_TIMEOUT, MINING_UNREAD_BYTES_MAX,
+    SHARE_COMMITS_PENDING_PER_CONNECTION_MAX, WRITE_TIMEOUT,
+};
+use crate::peer::{self, Ended, Incoming, Outbox, Unread};
+use crate::server::Shared;
+use crate::solve::{FoundTurns, Solvers};
+
+/// Serves one accepted socket of a Stratum V2 miner until it ends.
+pub(crate) async fn serve_v2<S>(
+    mut stream: S,
+    remote: SocketAddr,
+    number: u64,
+    shared: Arc<Shared>,
+    mining: Arc<Mining>,
+    shutdown: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let span = info_span!("mining", id = number, %remote);
+    async move {
+        let Some(transport) = peer::handshake(&mut stream, &shared).await else { return };
+        let _counted = shared.counts.mining.connections.part(1);
+        let (read, write) = tokio::io::split(stream);
+        let reader = Incoming::new(read, transport.decoder, shared.peer_bytes.clone());
+        let unread_max = Unread::Bytes(MINING_UNREAD_BYTES_MAX);
+        let writer = Outbox::new(write, transport.encoder, unread_max);
+        let session = mining::sv2::Session::new(Arc::clone(&mining.deps), now());
+        let records = Records::v2(Arc::clone(&shared), remote, number);
+        Connection::new(reader, writer, session, records, shared, &mining).serve(shutdown).await;
+    }
+    .instrument(span)
+    .await;
+}
+
+/// A connection, and what it waits for.
+struct Connection<R, W, S> {
+    reader: R,
+    writer: W,
+    session: S,
+    records: Records,
+    durable: WhenDurable<Outgoing>,
+    tips: watch::Receiver<Option<ChainTip>>,
+    work: watch::Receiver<Option<Arc<PoolWork>>>,
+    /// Checks of custom jobs under way.
+    checks: JoinSet<Checked>,
+    found: FoundTurns,
+    shared: Arc<Shared>,
+}
+
+/// What came of a check of a custom job.
+struct Checked {
+    request_id: u32,
+    channel_id: u32,
+    verdict: CustomJobVerdict,
+}
+
+enum Wake {
+    Received(Received),
+    Durable(Option<Outgoing>),
+    Checked(Option<Checked>),
+    Tip,
+    Work,
+    Flushed,
+    Tick,
+    Shutdown,
+}
+
+impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
+    fn new(
+        reader: R,
+        writer: W,
+        session: S,
+        records: Records,
+        shared: Arc<Shared>,
+        mining: &Mining,
+    ) -> Self {
+        let (mut tips, mut work) = (shared.nodes.watch_tip(), mining.feed.clone());
+        // What there is now counts as news.
+        tips.mark_changed();
+        work.mark_changed();
+        let (durable, checks) = (WhenDurable::default(), JoinSet::new());
+        let found = FoundTurns::default();
+        Self { reader, writer, session, records, durable, tips, work, checks, found, shared }
+    }
+
+    async fn serve(mut self, mut shutdown: watch::Receiver<bool>) {
+        let ended = self.run(&mut shutdown).await;
+        self.finish(&ended).await;
+        info!(reason = %ended, "connection ended");
+    }
+
+    async fn run(&mut self, shutdown: &mut watch::Receiver<bool>) -> Ended {
+        loop {
+            if let Err(ended) = self.act().await {
+                return ended;
+            }
+            let wake = match self.wait(shutdown).await {
+                Ok(wake) => wake,
+                Err(ended) => return ended,
+            };
+            match wake {
+                Wake::Received(received) => self.on_received(&received),
+                Wake::Durable(None) | Wake::Flushed | Wake::Checked(None) => {}
+                Wake::Durable(Some(message)) => {
+                    if let Err(ended) = self.writer.queue(&message) {
+                        return ended;
+                    }
+                }
+                Wake::Checked(Some(Checked { request_id, channel_id, verdict })) => {
+                    let input = Input::CustomJob { request_id, channel_id, verdict };
+                    self.session.handle(input, now());
+                }
+                Wake::Tip => {
+                    let tip = *self.tips.borrow_and_update();
+                    if let Some(tip) = tip {
+                        self.session.handle(Input::Tip(tip), now());
+                    }
+                }
+                Wake::Work => {
+                    let work = self.work.borrow_and_update().clone();
+                    if let Some(work) = work {
+                        self.session.handle(Input::Work(work), now());
+                    }
+                }
+                Wake::Tick => self.session.handle(Input::Tick, now()),
+                Wake::Shutdown => {
+                    self.session.handle(Input::Shutdown, now());
+                    return self.act().await.err().unwrap_or(Ended::Shutdown);
+                }
+            }
+        }
+    }
+
+    fn on_received(&mut self, received: &Received) {
+        match received {
+            Received::Frame(frame) => {
+                let (msg_type, bytes) = (frame.header.msg_type, frame.payload.len());
+                debug!(msg_type, bytes, "received");
+                self.session.handle(Input::Frame(frame), now());
+            }
+            Received::Line(line) => self.session.handle(Input::Line(line), now()),
+            Received::Nothing => {}
+        }
+    }
+
+    async fn wait(&mut self, shutdown: &mut watch::Receiver<bool>) -> Result<Wake, Ended> {
+        let is_set_up = self.session.is_set_up();
+        let deadline = self.session.poll_timeout();
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
+        // A peer that we can not keep up with is not read.
+        let reads = self.durable.commits() < SHARE_COMMITS_PENDING_PER_CONNECTION_MAX
+            && self.checks.len() < CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX;
+        // One that reads slowly skips work that is not the newest any more.
+        let idle = self.writer.is_idle();
+        tokio::select! {
+            biased;
+            _ = shutdown.wait_for(|down| *down) => Ok(Wake::Shutdown),
+            changed = self.tips.changed() => {
+                changed.map_err(|_| Ended::Shutdown).map(|()| Wake::Tip)
+            }
+            flushed = self.writer.flush(), if !idle => flushed.map(|()| Wake::Flushed),
+            changed = self.work.changed(), if idle => {
+                changed.map_err(|_| Ended::Shutdown).map(|()| Wake::Work)
+            }
+            message = self.durable.next(), if !self.durable.is_empty() => {
+                Ok(Wake::Durable(message?))
+            }
+            Some(checked) = self.checks.join_next(), if !self.checks.is_empty() => {
+                Ok(Wake::Checked(checked.ok()))
+            }
+            received = self.reader.next(is_set_up), if reads => received.map(Wake::Received),
+            () = sleep_until(deadline.into()) => Ok(Wake::Tick),
+        }
+    }
+
+    /// Carries out everything that the session wants done.
+    async fn act(&mut self) -> Result<(), Ended> {
+        // A block is on its way before anything else is done.
+        let mut actions = VecDeque::new();
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Found(share) => {
+                    Solvers::found(&self.shared, &self.found, share, Instant::now()).await;
+                }
+                other => actions.push_back(other),
+            }
+        }
+        let mut close = None;
+        for action in actions {
+            match action {
+                Action::Found(_) => {}
+                Action::Send(message) => self.writer.queue(&Outgoing::Frame(message))?,
+                Action::Line(line) => self.writer.queue(&Outgoing::Line(line))?,
+                Action::SendWhenDurable(message) => self.when_durable(Outgoing::Frame(message))?,
+                Action::LineWhenDurable(line) => self.when_durable(Outgoing::Line(line))?,
+                Action::Share(share) => self.records.share(*share),
+                Action::Negotiated(job) => self.records.negotiated(&job),
+                Action::Opened(channel) => self.records.opened(&channel),
+                Action::Closed(channel) => self.records.closed(&channel),
+                Action::CheckCustomJob(request) => self.check(*request),
+                Action::Close(reason) => close = Some(reason),
+            }
+        }
+        self.commit();
+        close.map_or(Ok(()), |reason| Err(Ended::Mining(reason)))
+    }
+
+    /// Begins to make durable what is recorded so far.
+    fn commit(&mut self) {
+        if let Some(commit) = self.records.commit() {
+            self.durable.after(commit);
+        }
+    }
+
+    fn when_durable(&mut self, message: Outgoing) -> Result<(), Ended> {
+        self.commit();
+        if self.durable.is_empty() {
+            return self.writer.queue(&message);
+        }
+        self.durable.message(message);
+        Ok(())
+    }
+
+    fn check(&mut self, request: mining::CustomJobRequest) {
+        let (request_id, channel_id) = (request.job.request_id, request.job.channel_id);
+        let _ = &request;
+        self.checks.spawn(
+            async move {
+                error!(request_id, "custom jobs are not served");
+                let error_code =
+                    mining_sv2::ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_MINING_JOB_TOKEN;
+                let detail = String::new();
+                let verdict = CustomJobVerdict::Refused { error_code, detail };
+                Checked { request_id, channel_id, verdict }
+            }
+            .in_current_span(),
+        );
+    }
+
+    /// Lets what was answered become durable and reach the peer before the socket closes.
+    async fn finish(&mut self, ended: &Ended) {
+        self.session.handle(Input::Disconnected, now());
+        // What it still says is for the records alone.
+        let _ = self.act().await;
+        let rest = async {
+            while !self.durable.is_empty() {
+                if let Some(message) = self.durable.next().await?
+                    && ended.peer_may_read()
+                {
+                    self.writer.queue(&message)?;
+                }
+            }
+            Ok::<_, Ended>(())
+        };
+        if !matches!(timeout(WRITE_TIMEOUT, rest).await, Ok(Ok(()))) {
+            debug!("not everything that was done became durable in time");
+        }
+        self.records.ended(&ended.to_string());
+        self.writer.finish(ended).await;
+    }
+}

@@ -1,0 +1,209 @@
+//! What is written of a miner's connection: its users, their shares, the jobs they negotiate.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mining::{ChannelClosed, ChannelOpened, JobSource, NegotiatedJob, ShareRecord};
+use store::{
+    Commit, JobNegotiated, MinerConnected, MinerDisconnected, Protocol, Role, ShareSubmitted,
+    TemplateSource,
+};
+use tracing::{debug, info};
+
+use crate::counts::Part;
+use crate::server::Shared;
+
+/// The records of one connection.
+pub(super) struct Records {
+    shared: Arc<Shared>,
+    protocol: Protocol,
+    remote: SocketAddr,
+    /// Whom bounds count it for, [`api::PeerKey`].
+    peer: String,
+    connection_id: u64,
+    /// Accepted shares that no commit was begun for.
+    accepted: Vec<ShareSubmitted>,
+    /// Open channels of each user.
+    users: HashMap<Arc<str>, usize>,
+    channels: HashMap<u32, Channel>,
+    counted: Part,
+}
+
+/// An open channel.
+struct Channel {
+    user: Arc<str>,
+    work_selection: bool,
+}
+
+impl Records {
+    /// Of a Stratum V2 connection with nobody on it yet.
+    pub(super) fn v2(shared: Arc<Shared>, remote: SocketAddr, connection_id: u64) -> Self {
+        Self::new(shared, Protocol::StratumV2, remote, connection_id)
+    }
+
+    fn new(
+        shared: Arc<Shared>,
+        protocol: Protocol,
+        remote: SocketAddr,
+        connection_id: u64,
+    ) -> Self {
+        let counts = match protocol {
+            Protocol::StratumV2 => &shared.counts.mining,
+            Protocol::StratumV1 => &shared.counts.mining_v1,
+        };
+        Self {
+            protocol,
+            remote,
+            peer: api::peer_key(remote.ip()).to_string(),
+            connection_id,
+            accepted: Vec::new(),
+            users: HashMap::new(),
+            channels: HashMap::new(),
+            counted: counts.channels.part(0),
+            shared,
+        }
+    }
+
+    /// A share came. An accepted one is durable when the next [`Self::commit`] is.
+    pub(super) fn share(&mut self, share: ShareRecord) {
+        let source = match share.source {
+            Some(JobSource::Miner(_)) => TemplateSource::Miner,
+            Some(JobSource::Pool(_)) => TemplateSource::Pool,
+            None => self.source_of(share.channel_id),
+        };
+        let result = share.error_code.unwrap_or("accepted");
+        self.shared.counts.metrics.share(source.as_str(), result);
+        let event = submitted(&share, source);
+        if share.error_code.is_none() {
+            debug!(channel = share.channel_id, job = share.job_id, "share accepted");
+            self.accepted.push(event);
+        } else {
+            debug!(channel = share.channel_id, job = share.job_id, result, "share refused");
+            self.shared.journal.share_refused(&self.peer, self.protocol, event);
+        }
+    }
+
+    /// Begins to record the accepted shares so far; what acknowledges them waits for it.
+    pub(super) fn commit(&mut self) -> Option<Commit> {
+        if self.accepted.is_empty() {
+            return None;
+        }
+        self.shared.journal.shares(self.protocol, std::mem::take(&mut self.accepted))
+    }
+
+    /// A custom job was set.
+    pub(super) fn negotiated(&self, negotiated: &NegotiatedJob) {
+        let declared = negotiated.job.declared.as_ref();
+        let validation_result = if declared.is_some() { "accepted" } else { "coinbase-only" };
+        let event = JobNegotiated {
+            user: negotiated.user.to_string(),
+            template_hash: declared.map(|declared| declared.template_hash.to_string()),
+            tx_count: declared.map(|declared| declared.tx_count),
+            total_fees_sat: declared.map(|declared| declared.fees_sat),
+            block_weight: declared.map(|declared| declared.weight_wu),
+            validation_result: validation_result.to_owned(),
+            channel_id: negotiated.channel_id,
+            job_id: negotiated.job_id,
+        };
+        info!(
+            user = &*negotiated.user,
+            channel = negotiated.channel_id,
+            job = negotiated.job_id,
+            template = event.template_hash,
+            "job negotiated"
+        );
+        self.shared.journal.of_peer(&self.peer, event);
+    }
+
+    /// A channel was opened. With a user's first, the user is there.
+    pub(super) fn opened(&mut self, channel: &ChannelOpened) {
+        let ChannelOpened { user, worker, channel_id, work_selection } = channel;
+        info!(user = &**user, worker = &**worker, channel = channel_id, "channel opened");
+        let (user, work_selection) = (Arc::clone(user), *work_selection);
+        self.channels.insert(*channel_id, Channel { user: Arc::clone(&user), work_selection });
+        self.counted.set(self.channels.len() as u64);
+        let channels = self.users.entry(Arc::clone(&user)).or_default();
+        *channels += 1;
+        if *channels == 1 {
+            let event = MinerConnected {
+                user: Some(user.to_string()),
+                connection_id: self.connection_id,
+                remote: self.remote.to_string(),
+                role: Role::Mining,
+                flags: 0,
+                job_negotiation: work_selection,
+                reason: None,
+            };
+            self.shared.journal.of_miner(&self.peer, self.protocol, event);
+        }
+    }
+
+    /// A channel was closed. With a user's last, the user is gone.
+    pub(super) fn closed(&mut self, channel: &ChannelClosed) {
+        self.close(channel.channel_id, "its last channel was closed");
+    }
+
+    /// The connection ended.
+    pub(super) fn ended(&mut self, reason: &str) {
+        let open: Vec<u32> = self.channels.keys().copied().collect();
+        for channel_id in open {
+            self.close(channel_id, reason);
+        }
+    }
+
+    fn close(&mut self, channel_id: u32, reason: &str) {
+        let Some(Channel { user, work_selection }) = self.channels.remove(&channel_id) else {
+            return;
+        };
+        self.counted.set(self.channels.len() as u64);
+        let Some(channels) = self.users.get_mut(&user) else { return };
+        *channels -= 1;
+        if *channels > 0 {
+            return;
+        }
+        self.users.remove(&user);
+        let event = MinerDisconnected {
+            user: Some(user.to_string()),
+            connection_id: self.connection_id,
+            remote: self.remote.to_string(),
+            role: Role::Mining,
+            flags: 0,
+            job_negotiation: work_selection,
+            reason: Some(reason.to_owned()),
+        };
+        self.shared.journal.of_miner(&self.peer, self.protocol, event);
+    }
+
+    /// Whose templates a channel is mined on, for a share of no known job.
+    fn source_of(&self, channel_id: u32) -> TemplateSource {
+        match self.channels.get(&channel_id) {
+            Some(channel) if channel.work_selection => TemplateSource::Miner,
+            _ => TemplateSource::Pool,
+        }
+    }
+}
+
+fn submitted(share: &ShareRecord, template_source: TemplateSource) -> ShareSubmitted {
+    let declared = match &share.source {
+        Some(JobSource::Miner(job)) => job.declared.as_ref(),
+        _ => None,
+    };
+    ShareSubmitted {
+        user: share.user.to_string(),
+        worker: share.worker.to_string(),
+        channel_id: share.channel_id,
+        job_id: share.job_id,
+        accepted: share.error_code.is_none(),
+        error_code: share.error_code.map(str::to_owned),
+        difficulty: share.difficulty,
+        share_hash: share.share_hash.map(|hash| hash.to_string()).unwrap_or_default(),
+        template_source,
+        miner_template_hash: declared.map(|declared| declared.template_hash.to_string()),
+        miner_tx_count: declared.map(|declared| declared.tx_count),
+        miner_template_fees_sat: declared.map(|declared| declared.fees_sat),
+        pool_payout_sat: declared.map(|declared| declared.pool_payout_sat),
+        claimable_sat: declared.map(|declared| declared.claimable_sat),
+        first_for_user: None,
+    }
+}

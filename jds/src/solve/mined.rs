@@ -1,0 +1,105 @@
+//! Blocks that shares make: the work is checked already, only the block is to be put together.
+#![deny(clippy::indexing_slicing)]
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bitcoin::Transaction;
+use bitcoin::consensus::deserialize;
+use mining::{FoundShare, JobSource};
+use store::{NewBlock, TemplateSource};
+use tokio::sync::{Semaphore, oneshot};
+use tracing::{Span, error, warn};
+
+use super::{End, Request, Solvers, Task, Tried};
+use crate::limits::FOUND_SHARES_PENDING_PER_CONNECTION_MAX;
+use crate::server::Shared;
+use crate::submit::Handover;
+use crate::templates::Built;
+
+/// How many blocks of one connection's shares are put together at a time. There is a proof of
+/// work behind each, so nothing else holds them up.
+#[derive(Debug)]
+pub(crate) struct FoundTurns(Arc<Semaphore>);
+
+impl Default for FoundTurns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(FOUND_SHARES_PENDING_PER_CONNECTION_MAX)))
+    }
+}
+
+impl Solvers {
+    /// Takes a share in that makes a block, and returns when it is in line.
+    pub(crate) async fn found(
+        shared: &Arc<Shared>,
+        turns: &FoundTurns,
+        share: Box<FoundShare>,
+        received: Instant,
+    ) {
+        // The semaphore is never closed.
+        let turn = Arc::clone(&turns.0).acquire_owned().await.ok();
+        let (answer, _nobody_waits) = oneshot::channel();
+        let task = Task {
+            request: Request::Mined(share),
+            received,
+            shared: Arc::clone(shared),
+            span: Span::current(),
+            _solving: shared.submitter.solving(),
+            _turn: turn,
+            answer,
+        };
+        if shared.solvers.queue.send(task).is_err() {
+            error!("the threads that look at solutions have ended");
+        }
+    }
+}
+
+/// The block of a share.
+pub(super) fn block(shared: &Shared, share: &FoundShare) -> End {
+    let hash = share.header.block_hash();
+    if shared.submitter.knows(&hash) {
+        return End::Known(hash);
+    }
+    let (source, template_hash, template_source) = match &share.source {
+        JobSource::Pool(work) => (&work.source, None, TemplateSource::Pool),
+        JobSource::Miner(job) => match &job.declared {
+            Some(declared) => {
+                (&declared.source, Some(declared.template_hash), TemplateSource::Miner)
+            }
+            None => {
+                warn!(
+                    block = %hash, height = share.height, user = &*share.user,
+                    "BLOCK FOUND in coinbase-only mode: only the miner's own node has its \
+                     transactions and can submit it"
+                );
+                return End::None(Tried::default());
+            }
+        },
+    };
+    let Some(block) = source.block(&share.header, &share.coinbase) else {
+        error!(block = %hash, "BLOCK FOUND on a job whose transactions are gone");
+        return End::None(Tried::default());
+    };
+    let handover = match &share.source {
+        JobSource::Pool(work) => (&*work.source as &dyn Any).downcast_ref::<Built>(),
+        JobSource::Miner(_) => None,
+    };
+    let handover = handover.and_then(|built| built.handover(&share.header, &share.coinbase));
+    let block = NewBlock {
+        user: Arc::clone(&share.user),
+        height: share.height,
+        template_source,
+        template_hash,
+        reward_sat: reward_sat(&share.coinbase),
+        block: Arc::new(block),
+    };
+    End::Block(block, handover.map(Handover::from))
+}
+
+/// What a coinbase takes, satoshi.
+fn reward_sat(coinbase: &[u8]) -> u64 {
+    let outputs = deserialize::<Transaction>(coinbase).map(|coinbase| coinbase.output);
+    let outputs = outputs.unwrap_or_default();
+    outputs.iter().fold(0, |sum, output| sum.saturating_add(output.value.to_sat()))
+}

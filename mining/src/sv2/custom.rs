@@ -1,0 +1,134 @@
+//! Jobs that miners choose (SV2 5.3.18 to 5.3.20).
+#![deny(clippy::indexing_slicing)]
+
+use std::sync::Arc;
+
+use jds_wire::message::mining::{MiningServerMessage, SetCustomMiningJobSuccessOwned};
+use mining_sv2::{
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_CHANNEL_ID,
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX,
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED,
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP, SetCustomMiningJobOwned,
+};
+use tracing::debug;
+
+use super::send::When;
+use super::violation::Violation;
+use super::{Kind, Member, Session};
+use crate::input::CustomJobVerdict;
+use crate::job::Job;
+use crate::limits::CUSTOM_JOBS_PENDING_MAX;
+use crate::record::NegotiatedJob;
+use crate::work::CustomJob;
+use crate::{Action, CustomJobRequest, Now};
+
+impl Member {
+    fn takes_custom_jobs_of(&self, channel_id: u32) -> bool {
+        self.kind == Kind::Extended && (self.channel.id() == channel_id || self.group == channel_id)
+    }
+}
+
+impl Session {
+    pub(super) fn on_custom_job(&mut self, job: SetCustomMiningJobOwned) -> Result<(), Violation> {
+        let (channel_id, request_id) = (job.channel_id, job.request_id);
+        if !self.flags().work_selection {
+            let code = ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED;
+            self.refuse_custom_job(channel_id, request_id, code);
+            return Ok(());
+        }
+        if self.checking.len() >= CUSTOM_JOBS_PENDING_MAX {
+            return Err(Violation::CustomJobsPending);
+        }
+        self.checking.push((channel_id, request_id));
+        let mut members = self.members_of(channel_id);
+        let first = members.next();
+        // A group's job has one token, so all of its channels have to be of one user.
+        let one_user = first.filter(|first| members.all(|member| member.user() == first.user()));
+        let request = match one_user {
+            Some(member) => CustomJobRequest {
+                user_identity: member.user_identity.clone(),
+                channel_ok: true,
+                extranonce_len: member.channel.extranonce_len(),
+                extranonce_prefix: member.channel.extranonce_prefix().to_vec(),
+                job,
+            },
+            None => CustomJobRequest {
+                user_identity: String::new(),
+                channel_ok: false,
+                extranonce_len: 0,
+                extranonce_prefix: Vec::new(),
+                job,
+            },
+        };
+        drop(members);
+        self.actions.push_back(Action::CheckCustomJob(Box::new(request)));
+        Ok(())
+    }
+
+    /// The extended channels that a custom job is for: the one of that number, or those of the group.
+    fn members_of(&self, channel_id: u32) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(move |member| member.takes_custom_jobs_of(channel_id))
+    }
+
+    pub(super) fn on_verdict(
+        &mut self,
+        request_id: u32,
+        channel_id: u32,
+        verdict: CustomJobVerdict,
+        now: Now,
+    ) {
+        let asked = self.checking.iter().position(|asked| *asked == (channel_id, request_id));
+        let Some(index) = asked else { return };
+        self.checking.swap_remove(index);
+        let set = match verdict {
+            CustomJobVerdict::Accepted(custom) => self.set_custom_job(channel_id, custom, now),
+            CustomJobVerdict::Refused { error_code, detail } => {
+                debug!(channel_id, request_id, error_code, detail, "custom job refused");
+                Err(error_code)
+            }
+        };
+        match set {
+            Ok(job_id) => {
+                let success = SetCustomMiningJobSuccessOwned { channel_id, request_id, job_id };
+                let message = MiningServerMessage::SetCustomMiningJobSuccess(success);
+                self.send_when(When::Durable, &message);
+            }
+            Err(code) => self.refuse_custom_job(channel_id, request_id, code),
+        }
+    }
+
+    /// Sets an accepted job on its channel. The tip may have moved and the channel may have gone
+    /// while it was checked.
+    fn set_custom_job(
+        &mut self,
+        channel_id: u32,
+        custom: Arc<CustomJob>,
+        now: Now,
+    ) -> Result<u32, &'static str> {
+        let user = self.members_of(channel_id).next().map(|member| Arc::clone(member.user()));
+        let user = user.ok_or(ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_CHANNEL_ID)?;
+        if self.current.tip().is_some_and(|tip| tip != custom.tip.hash) {
+            return Err(ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP);
+        }
+        let job_id = self.last_job_id.wrapping_add(1);
+        let version_rolling = self.deps.settings.version_rolling;
+        let job = Job::of_custom(job_id, Arc::clone(&custom), version_rolling)
+            .map_err(|error| {
+                debug!(channel_id, %error, "custom job without a coinbase");
+                ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
+            })
+            .map(Arc::new)?;
+        for member in self.members.values_mut() {
+            if member.takes_custom_jobs_of(channel_id) {
+                member.channel.set_job(Arc::clone(&job), now).map_err(|error| {
+                    debug!(channel_id, %error, "custom job for another channel");
+                    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
+                })?;
+            }
+        }
+        self.last_job_id = job_id;
+        let negotiated = NegotiatedJob { user, channel_id, job_id, job: custom };
+        self.actions.push_back(Action::Negotiated(Box::new(negotiated)));
+        Ok(job_id)
+    }
+}

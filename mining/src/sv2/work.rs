@@ -1,0 +1,220 @@
+//! The pool's own jobs (SV2 5.3.15 to 5.3.17).
+#![deny(clippy::indexing_slicing)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bitcoin::BlockHash;
+use tracing::error;
+use validation::tip::ChainTip;
+
+use super::{Kind, Session};
+use crate::Now;
+use crate::job::Job;
+use crate::limits::JOB_AGE_MAX;
+use crate::work::PoolWork;
+
+/// What there is to mine now.
+#[derive(Debug, Default)]
+pub(super) struct Current {
+    work: Option<Work>,
+    /// Of the newest work there was.
+    number: Option<u64>,
+    /// The block to build on, as told last.
+    tip: Option<BlockHash>,
+    /// The one before. Work that was on its way when it was replaced comes too late.
+    replaced: Option<BlockHash>,
+}
+
+#[derive(Debug)]
+struct Work {
+    work: Arc<PoolWork>,
+    /// Rises while the tip stays.
+    min_ntime: u32,
+    /// Jobs are to be given anew then.
+    refresh_at: Instant,
+}
+
+impl Current {
+    /// When jobs are to be given anew.
+    pub(super) fn refresh_at(&self) -> Option<Instant> {
+        self.work.as_ref().map(|work| work.refresh_at)
+    }
+
+    /// The block to build on.
+    pub(super) fn tip(&self) -> Option<BlockHash> {
+        self.tip
+    }
+
+    /// False when it comes too late.
+    fn take(&mut self, work: Arc<PoolWork>, now: Now) -> bool {
+        let tip = work.tip.hash;
+        if self.replaced == Some(tip) || self.number.is_some_and(|number| work.number <= number) {
+            return false;
+        }
+        let same_tip = self.work.as_ref().filter(|_| self.tip == Some(tip));
+        let min_ntime = work.min_ntime.max(same_tip.map_or(0, |current| current.min_ntime));
+        let refresh_at = refresh_at(&work.tip, min_ntime, now);
+        self.tip = Some(tip);
+        self.replaced = None;
+        self.number = Some(work.number);
+        self.work = Some(Work { work, min_ntime, refresh_at });
+        true
+    }
+}
+
+/// Jobs are given anew when they get old, and when consensus comes to demand other nBits (test
+/// networks, 20 minutes after a block).
+fn refresh_at(tip: &ChainTip, min_ntime: u32, now: Now) -> Instant {
+    let other_bits = tip
+        .next_bits
+        .min_difficulty
+        .filter(|exception| min_ntime <= exception.after)
+        .map(|exception| exception.after.saturating_add(1).saturating_sub(now.unix_s));
+    let seconds = other_bits.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    now.instant + seconds.map_or(JOB_AGE_MAX, |seconds| seconds.min(JOB_AGE_MAX))
+}
+
+impl Session {
+    pub(super) fn on_work(&mut self, work: Arc<PoolWork>, now: Now) {
+        let tip = work.tip.hash;
+        if !self.current.take(work, now) {
+            return;
+        }
+        self.make_stale(tip, now);
+        self.give_work(now);
+    }
+
+    /// Work on any other tip counts no more, whether there is new work or not.
+    pub(super) fn on_tip(&mut self, tip: &ChainTip, now: Now) {
+        if self.current.tip != Some(tip.hash) {
+            self.current.replaced = self.current.tip;
+            self.current.tip = Some(tip.hash);
+            self.current.work = None;
+        }
+        self.make_stale(tip.hash, now);
+    }
+
+    fn make_stale(&mut self, tip: BlockHash, now: Now) {
+        for member in self.members.values_mut() {
+            member.channel.on_tip(tip, now);
+        }
+    }
+
+    /// Gives jobs anew if that is due.
+    pub(super) fn refresh(&mut self, now: Now) {
+        let Some(current) = &mut self.current.work else { return };
+        if now.instant < current.refresh_at {
+            return;
+        }
+        current.min_ntime = current.min_ntime.max(now.unix_s);
+        current.refresh_at = refresh_at(&current.work.tip, current.min_ntime, now);
+        self.give_work(now);
+    }
+
+    /// A job for every group. A connection that chooses its own gets none.
+    fn give_work(&mut self, now: Now) {
+        if self.flags().work_selection {
+            return;
+        }
+        for index in 0..self.groups.len() {
+            self.give_group(index, now);
+        }
+        self.set_next_tick(now);
+    }
+
+    fn give_group(&mut self, index: usize, now: Now) {
+        let Some(job) = self.make_job(index) else { return };
+        let Some(group) = self.groups.get_mut(index) else { return };
+        let (group_id, told) = (group.id, Some((job.tip().hash, job.bits())));
+        let future = group.told != told;
+        group.told = told;
+        group.job = Some(Arc::clone(&job));
+        let standard_jobs = self.flags().standard_jobs;
+        let mut roots = Vec::new();
+        for (channel_id, member) in &mut self.members {
+            if member.group != group_id {
+                continue;
+            }
+            match member.channel.set_job(Arc::clone(&job), now) {
+                Ok(Some(root)) if standard_jobs => roots.push((*channel_id, root)),
+                Ok(_) => {}
+                Err(error) => error!(%error, "a job for a group does not fit its channel"),
+            }
+        }
+        for (channel_id, root) in roots {
+            self.send_standard_job(channel_id, &job, root, future);
+            if future {
+                self.send_new_prev_hash(channel_id, &job);
+            }
+        }
+        if !standard_jobs {
+            self.send_extended_job(group_id, &job, future);
+            if future {
+                self.send_new_prev_hash(group_id, &job);
+            }
+        }
+    }
+
+    fn make_job(&mut self, group: usize) -> Option<Arc<Job>> {
+        let current = self.current.work.as_ref()?;
+        let group = self.groups.get(group)?;
+        self.last_job_id = self.last_job_id.wrapping_add(1);
+        Job::for_user(
+            self.last_job_id,
+            Arc::clone(&current.work),
+            &group.rules,
+            &self.deps.settings,
+            group.extranonce_len,
+            current.min_ntime,
+        )
+        .inspect_err(|error| error!(%error, "no job can be made of the pool's template"))
+        .ok()
+        .map(Arc::new)
+    }
+
+    /// The first job of a channel: a future one and the block that it builds on (SV2 5.3.15).
+    pub(super) fn send_first_job(&mut self, channel_id: u32, now: Now) {
+        if self.flags().work_selection || self.current.work.is_none() {
+            return;
+        }
+        let Some(member) = self.members.get(&channel_id) else { return };
+        let Some(index) = self.groups.iter().position(|group| group.id == member.group) else {
+            return;
+        };
+        let known = self.groups.get(index).and_then(|group| group.job.clone());
+        let Some(job) = known.or_else(|| self.make_job(index)) else { return };
+        if let Some(group) = self.groups.get_mut(index) {
+            group.told = Some((job.tip().hash, job.bits()));
+            group.job = Some(Arc::clone(&job));
+        }
+        self.send_job_to(channel_id, &job, true, now);
+    }
+
+    /// A job of its own for a channel whose extranonce changed.
+    pub(super) fn send_own_job(&mut self, channel_id: u32, now: Now) {
+        let Some(member) = self.members.get(&channel_id) else { return };
+        let index = self.groups.iter().position(|group| group.id == member.group);
+        if let Some(job) = index.and_then(|index| self.make_job(index)) {
+            self.send_job_to(channel_id, &job, false, now);
+        }
+    }
+
+    fn send_job_to(&mut self, channel_id: u32, job: &Arc<Job>, future: bool, now: Now) {
+        let Some(member) = self.members.get_mut(&channel_id) else { return };
+        let kind = member.kind;
+        match (member.channel.set_job(Arc::clone(job), now), kind) {
+            (Ok(Some(root)), Kind::Standard) => {
+                self.send_standard_job(channel_id, job, root, future);
+            }
+            (Ok(_), _) => self.send_extended_job(channel_id, job, future),
+            (Err(error), _) => {
+                error!(%error, "a job does not fit its channel");
+                return;
+            }
+        }
+        if future {
+            self.send_new_prev_hash(channel_id, job);
+        }
+    }
+}

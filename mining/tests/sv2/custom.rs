@@ -1,0 +1,262 @@
+//! Jobs that miners choose.
+
+use std::sync::Arc;
+
+use bitcoin::consensus::deserialize;
+use bitcoin::hashes::Hash;
+use jds_wire::message::mining::{MiningClientMessage, MiningServerMessage as M};
+use mining::limits::{CUSTOM_JOBS_PENDING_MAX, CUSTOM_JOBS_PER_CHANNEL_MAX};
+use mining::{Action, CustomJob, CustomJobVerdict, Input, JobSource};
+use mining_sv2::SetCustomMiningJobOwned;
+use validation::tip::ChainTip;
+
+use crate::support::{
+    EASY, HARD, Miner, MinerJob, MinerWork, Rig, START_S, WORK_SELECTION, custom_halves,
+    open_extended, settings, tip, work,
+};
+
+const PATH: [u8; 32] = [0x33; 32];
+
+fn set(channel_id: u32, request_id: u32, on: &ChainTip) -> MiningClientMessage<'static> {
+    MiningClientMessage::SetCustomMiningJob(SetCustomMiningJobOwned {
+        channel_id,
+        request_id,
+        token: b"token".to_vec().try_into().unwrap(),
+        version: 0x2000_0000,
+        prev_hash: on.hash.to_byte_array().into(),
+        min_ntime: START_S,
+        nbits: on.next_bits.regular.to_consensus(),
+        coinbase_tx_version: 2,
+        coinbase_prefix: vec![1, 2].try_into().unwrap(),
+        coinbase_tx_input_n_sequence: 0,
+        coinbase_tx_outputs: vec![0].try_into().unwrap(),
+        coinbase_tx_locktime: 0,
+        merkle_path: vec![PATH.into()].try_into().unwrap(),
+    })
+}
+
+/// What the server made of it. The reserved witness value is the miner's own.
+fn custom(on: &ChainTip, extranonce_len: usize) -> CustomJob {
+    let (prefix, suffix) = custom_halves(on, extranonce_len, 0x77);
+    CustomJob {
+        tip: *on,
+        version: 0x2000_0000,
+        min_ntime: START_S,
+        merkle_path: Arc::new([PATH]),
+        coinbase_prefix: prefix.into(),
+        coinbase_suffix: suffix.into(),
+        extranonce_len,
+        declared: None,
+    }
+}
+
+fn accepted(channel_id: u32, request_id: u32, job: CustomJob) -> Input<'static> {
+    let verdict = CustomJobVerdict::Accepted(Arc::new(job));
+    Input::CustomJob { request_id, channel_id, verdict }
+}
+
+/// The miner works on its own job, of which it knows all but the number.
+fn works_on(miner: &mut Miner, on: &ChainTip, job_id: u32) {
+    let (prefix, suffix) = custom_halves(on, miner.prefix.len() + miner.rolled_bytes, 0x77);
+    let stripped = validation::CoinbaseParts::parse(&prefix, &suffix).unwrap();
+    miner.job = Some(MinerJob {
+        job_id,
+        version: 0x2000_0000,
+        min_ntime: START_S,
+        work: MinerWork::Extended {
+            prefix: stripped.stripped_prefix().to_vec(),
+            suffix: stripped.stripped_suffix().concat(),
+            path: vec![PATH],
+        },
+    });
+    miner.prev_hash = Some((on.hash.to_byte_array(), on.next_bits.regular.to_consensus()));
+}
+
+fn connected() -> (Rig, Miner) {
+    let mut rig = Rig::set_up(settings(), WORK_SELECTION);
+    let miner = Miner::opened(&rig.send(&open_extended(1, "alice.jdc", 10)));
+    (rig, miner)
+}
+
+fn success(answer: &[M]) -> (u32, u32, u32) {
+    let [M::SetCustomMiningJobSuccess(success)] = answer else { panic!("{answer:?}") };
+    (success.channel_id, success.request_id, success.job_id)
+}
+
+fn refusal(answer: &[M]) -> (u32, u32, String) {
+    let [M::SetCustomMiningJobError(error)] = answer else { panic!("{answer:?}") };
+    (error.channel_id, error.request_id, error.error_code.as_utf8_or_hex())
+}
+
+fn share_code(answer: &[M]) -> Option<String> {
+    match answer {
+        [M::SubmitSharesError(error)] => Some(error.error_code.as_utf8_or_hex()),
+        [M::SubmitSharesSuccess(_)] => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_job_is_checked_set_mined_and_a_block_of_it_is_as_declared() {
+    let (mut rig, mut miner) = connected();
+    let on = tip(1, EASY);
+    assert!(rig.input(Input::Tip(on)).is_empty());
+    assert!(rig.send(&set(miner.channel_id, 77, &on)).is_empty());
+    let Some(Action::CheckCustomJob(request)) = rig.actions.last() else {
+        panic!("{:?}", rig.actions)
+    };
+    assert_eq!((&*request.user_identity, request.channel_ok), ("alice.jdc", true));
+    assert_eq!((request.extranonce_len, &request.extranonce_prefix), (24, &miner.prefix));
+    assert_eq!(request.job.token.as_bytes(), b"token");
+    rig.session.handle(accepted(miner.channel_id, 77, custom(&on, 24)), rig.now);
+    let answer = rig.drain();
+    assert!(matches!(&answer[..], [(_, true)]), "not before it is durable: {answer:?}");
+    let (channel_id, request_id, job_id) = success(&[answer[0].0.clone()]);
+    assert_eq!((channel_id, request_id), (miner.channel_id, 77));
+    let Some(Action::Negotiated(negotiated)) = rig.actions.last() else { panic!() };
+    assert_eq!((&*negotiated.user, negotiated.job_id), ("alice", job_id));
+    works_on(&mut miner, &on, job_id);
+    let share = miner.mine();
+    let header = miner.header(&share);
+    assert_eq!(share_code(&rig.send(&miner.message(share.clone()))), None);
+    let found = rig.found()[0].clone();
+    assert_eq!(found.header, header);
+    assert!(matches!(found.source, JobSource::Miner(_)));
+    let tx: bitcoin::Transaction = deserialize(&found.coinbase).expect("a transaction");
+    // Not a rebuilt one: with the witness that was declared.
+    assert_eq!(tx.input[0].witness.to_vec(), [[0x77; 32]]);
+    let record = rig.shares()[0];
+    assert!(matches!(record.source, Some(JobSource::Miner(_))) && record.error_code.is_none());
+}
+
+#[test]
+fn refusals_are_passed_on_and_ids_echoed() {
+    let (mut rig, miner) = connected();
+    let on = tip(1, HARD);
+    rig.send(&set(miner.channel_id, 5, &on));
+    rig.send(&set(miner.channel_id, 6, &on));
+    let verdict = || CustomJobVerdict::Refused {
+        error_code: "invalid-merkle-path",
+        detail: "two hashes, one expected".into(),
+    };
+    let channel_id = miner.channel_id;
+    let answer = rig.input(Input::CustomJob { request_id: 6, channel_id, verdict: verdict() });
+    assert_eq!(refusal(&answer), (channel_id, 6, "invalid-merkle-path".into()));
+    success(&rig.input(accepted(channel_id, 5, custom(&on, 24))));
+    // Answers to questions that nobody asked.
+    assert!(
+        rig.input(Input::CustomJob { request_id: 6, channel_id, verdict: verdict() }).is_empty()
+    );
+    assert!(rig.input(accepted(9, 5, custom(&on, 24))).is_empty());
+    assert_eq!(rig.close_reason(), None);
+}
+
+#[test]
+fn the_token_is_looked_at_before_the_channel() {
+    let (mut rig, _) = connected();
+    rig.send(&set(99, 5, &tip(1, HARD)));
+    let Some(Action::CheckCustomJob(request)) = rig.actions.last() else { panic!() };
+    assert!(!request.channel_ok);
+    // Accepted all the same: there is no channel to set it on.
+    let answer = rig.input(accepted(99, 5, custom(&tip(1, HARD), 24)));
+    assert_eq!(refusal(&answer), (99, 5, "invalid-channel-id".into()));
+}
+
+#[test]
+fn a_tip_that_moves_meanwhile_is_told_as_that() {
+    let (mut rig, mut miner) = connected();
+    let (old, new) = (tip(1, HARD), tip(2, HARD));
+    rig.input(Input::Tip(old));
+    rig.send(&set(miner.channel_id, 5, &old));
+    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, 24))));
+    works_on(&mut miner, &old, job_id);
+    rig.send(&set(miner.channel_id, 6, &old));
+    // The pool's work tells of the tip as well.
+    assert!(rig.input(Input::Work(work(1, new))).is_empty());
+    let answer = rig.input(accepted(miner.channel_id, 6, custom(&old, 24)));
+    assert_eq!(refusal(&answer), (miner.channel_id, 6, "stale-chain-tip".into()));
+    // And the job of before is stale at once.
+    let share = miner.mine();
+    assert_eq!(share_code(&rig.send(&miner.message(share))).as_deref(), Some("stale-share"));
+}
+
+#[test]
+fn several_jobs_on_a_tip_count_beside_each_other() {
+    let (mut rig, mut miner) = connected();
+    let on = tip(1, HARD);
+    let mut first = None;
+    for request_id in 0..CUSTOM_JOBS_PER_CHANNEL_MAX as u32 + 1 {
+        rig.send(&set(miner.channel_id, request_id, &on));
+        // Of another time each, as templates are.
+        let job = CustomJob { min_ntime: START_S - request_id, ..custom(&on, 24) };
+        let (.., job_id) = success(&rig.input(accepted(miner.channel_id, request_id, job)));
+        if request_id == 1 {
+            first = Some(job_id);
+        }
+        works_on(&mut miner, &on, job_id);
+    }
+    for job_id in [miner.job().job_id, first.expect("a second job")] {
+        works_on(&mut miner, &on, job_id);
+        let share = miner.mine();
+        assert_eq!(share_code(&rig.send(&miner.message(share))), None);
+    }
+    works_on(&mut miner, &on, first.expect("a second job") - 1);
+    let share = miner.mine();
+    assert_eq!(share_code(&rig.send(&miner.message(share))).as_deref(), Some("invalid-job-id"));
+    // One proof of work is paid for once, whichever job it names.
+    works_on(&mut miner, &on, first.expect("a second job"));
+    let mut share = miner.mine();
+    assert_eq!(share_code(&rig.send(&miner.message(share.clone()))), None);
+    share.job_id += 1;
+    assert_eq!(share_code(&rig.send(&miner.message(share))).as_deref(), Some("duplicate-share"));
+}
+
+#[test]
+fn a_job_for_a_group_is_set_on_its_channels() {
+    let (mut rig, mut one) = connected();
+    let mut two = Miner::opened(&rig.send(&open_extended(2, "alice.other", 10)));
+    assert_eq!(one.group_id, two.group_id);
+    let on = tip(1, HARD);
+    rig.send(&set(one.group_id, 5, &on));
+    let Some(Action::CheckCustomJob(request)) = rig.actions.last() else { panic!() };
+    assert!(request.channel_ok);
+    let (channel_id, _, job_id) = success(&rig.input(accepted(one.group_id, 5, custom(&on, 24))));
+    assert_eq!(channel_id, one.group_id);
+    for miner in [&mut one, &mut two] {
+        works_on(miner, &on, job_id);
+        let share = miner.mine();
+        assert_eq!(share_code(&rig.send(&miner.message(share))), None);
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_channel_is_refused_not_set() {
+    let (mut rig, miner) = connected();
+    let on = tip(1, HARD);
+    for job in [
+        custom(&on, 20),
+        CustomJob { coinbase_prefix: Arc::new([]), ..custom(&on, 24) },
+        CustomJob { coinbase_suffix: Arc::new([1, 2, 3]), ..custom(&on, 24) },
+    ] {
+        rig.send(&set(miner.channel_id, 5, &on));
+        let answer = rig.input(accepted(miner.channel_id, 5, job));
+        assert_eq!(refusal(&answer), (miner.channel_id, 5, "invalid-coinbase-tx".into()));
+    }
+    assert!(!rig.actions.iter().any(|action| matches!(action, Action::Negotiated(_))));
+}
+
+#[test]
+fn who_did_not_say_so_sets_no_jobs_and_too_many_at_once_end_it() {
+    let mut rig = Rig::set_up(settings(), 0);
+    let miner = Miner::opened(&rig.send(&open_extended(1, "alice", 10)));
+    let answer = rig.send(&set(miner.channel_id, 5, &tip(1, HARD)));
+    assert_eq!(refusal(&answer), (miner.channel_id, 5, "jd-not-supported".into()));
+
+    let (mut rig, miner) = connected();
+    for request_id in 0..CUSTOM_JOBS_PENDING_MAX as u32 {
+        assert!(rig.send(&set(miner.channel_id, request_id, &tip(1, HARD))).is_empty());
+    }
+    assert_eq!(rig.close_reason(), None);
+    rig.send(&set(miner.channel_id, 1_000, &tip(1, HARD)));
+    assert_eq!(rig.close_reason(), Some("64 custom jobs wait for their check"));
+}

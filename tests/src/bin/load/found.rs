@@ -1,0 +1,136 @@
+//! Blocks that a miner finds while others declare.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+use jds_wire::message::PushSolution;
+use rand::Rng;
+use signet::Node;
+use tokio::sync::watch;
+
+use crate::board::Board;
+use crate::chain::NodeLog;
+use crate::miner::{Answer, Miner, Scene};
+
+/// Longest wait for anything that should happen at once.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at something that is waited for.
+const POLL: Duration = Duration::from_millis(5);
+/// A block is found this long after its template was accepted, at the latest.
+const FOUND_AFTER_MAX: Duration = Duration::from_millis(500);
+
+/// A block that was handed in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    hash: BlockHash,
+    at: Instant,
+}
+
+/// Finds so many blocks of full templates. Each is taken back afterwards: the node forgets it, and has
+/// the same transactions to mine again. From a block until then the others are told to pause.
+pub(crate) async fn find(
+    scene: &Arc<Scene>,
+    node: &Arc<Node>,
+    miner: &mut Miner,
+    count: u32,
+    paused: &watch::Sender<bool>,
+) -> anyhow::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for number in 1..=count {
+        let block = find_one(scene, node, miner, paused).await;
+        found.push(block.with_context(|| format!("block {number} of {count}"))?);
+    }
+    paused.send_replace(false);
+    Ok(found)
+}
+
+async fn find_one(
+    scene: &Arc<Scene>,
+    node: &Arc<Node>,
+    miner: &mut Miner,
+    paused: &watch::Sender<bool>,
+) -> anyhow::Result<Found> {
+    // The server may still look at the block that was taken back.
+    accepted(miner).await?;
+    paused.send_replace(false);
+    let pause = miner.rng().gen_range(Duration::from_millis(100)..FOUND_AFTER_MAX);
+    tokio::time::sleep(pause).await;
+    accepted(miner).await?;
+    let pause = miner.rng().gen_range(Duration::ZERO..FOUND_AFTER_MAX);
+    tokio::time::sleep(pause).await;
+
+    let parent = scene.tips.borrow().hash;
+    let header = blocking(node, move |node| Ok(node.block(&parent)?.header)).await?;
+    // A chain that was mined in seconds is ahead of the clock.
+    let now = u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
+    let (time, bits) = (now.max(header.time + 1), header.bits);
+    let rng = &mut miner.rng().clone();
+    let solution = miner.proposal().context("a template")?.solve(parent, time, bits, rng)?;
+    // The clone would find the same extranonce again.
+    let _: u64 = miner.rng().r#gen();
+    let header = solution.header;
+    let found = Found { hash: header.block_hash(), at: Instant::now() };
+    let pushed = PushSolution {
+        extranonce: &solution.extranonce,
+        prev_hash: parent.to_byte_array(),
+        nonce: header.nonce,
+        ntime: header.time,
+        nbits: header.bits.to_consensus(),
+        version: header.version.to_consensus() as u32,
+    };
+    miner.client().context("a connection")?.push_solution(pushed).await?;
+
+    let deadline = Instant::now() + PATIENCE;
+    while blocking(node, |node| Ok(node.tip()?)).await? != found.hash {
+        if Instant::now() >= deadline {
+            bail!("waited for {} to be the node's tip", found.hash);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    paused.send_replace(true);
+    blocking(node, move |node| Ok(node.invalidate(&found.hash)?)).await?;
+    Ok(found)
+}
+
+/// Declares until it is accepted.
+async fn accepted(miner: &mut Miner) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        miner.prepare().await?;
+        let answer = miner.answer().await?;
+        if answer == Answer::Accepted {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!("waited for a template to be accepted, got {answer:?}");
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    node: &Arc<Node>,
+    ask: impl FnOnce(&Node) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let node = Arc::clone(node);
+    tokio::task::spawn_blocking(move || ask(&node)).await?
+}
+
+/// Writes down when the node was given each block, and when it was its tip.
+pub(crate) fn judge(found: &[Found], log: &NodeLog, board: &Board) {
+    for block in found {
+        let Some(tip) = log.tips.get(&block.hash) else {
+            board.error("solution: not in the node's log");
+            continue;
+        };
+        board.solution_to_tip.record(tip.saturating_duration_since(block.at));
+        // Over IPC there is none.
+        let given = log.submissions.iter().find(|given| (block.at..*tip).contains(given));
+        if let Some(given) = given {
+            board.solution_to_submission.record(given.saturating_duration_since(block.at));
+        }
+    }
+}
