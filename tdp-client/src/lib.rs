@@ -34,4 +34,4 @@ pub use rpc::{
     ChainFacts, ClockFacts, MempoolFacts, NetworkFacts, Probe, RPC_WAIT, RPCS_NEEDED, TemplateFacts,
 };
 pub use settings::{Auth, IpcSettings, NodeSettings};
-pub use source::{NodeState, ProviderTemplate, Template, TipState};
+pub use source::{NodeState, ProviderTemplate, Template, TimeLeft, TipState};

@@ -119,6 +119,7 @@ impl Backend for Busy {
             height: Some(1),
             tip_hash: Some(BlockHash::all_zeros()),
             tip_age_ms: Some(1),
+            download: None,
             detail: None,
         }]
     }
@@ -131,6 +132,7 @@ impl Backend for Busy {
         Live {
             tokens: 1,
             connections: vec![("job_declaration", 1)],
+            channels: vec![("mining", 1)],
             queues: vec![Queue { name: "events", depth: 1, capacity: 2 }],
             jobs: 1,
         }
@@ -156,6 +158,8 @@ fn count(metrics: &Metrics) {
     metrics.solution("block");
     metrics.submission("main", "accepted", Duration::from_millis(1));
     metrics.share("miner", "accepted");
+    metrics.template_message("new_template");
+    metrics.share_difficulty("miner", 1.0);
     metrics.traffic("job_declaration").sent(1);
 }
 

@@ -39,6 +39,7 @@ impl Backend for Server {
             height: Some(199),
             tip_hash: Some(BlockHash::all_zeros()),
             tip_age_ms: Some(1_500),
+            download: None,
             detail: None,
         }]
     }
@@ -51,6 +52,7 @@ impl Backend for Server {
         Live {
             tokens: 7,
             connections: vec![("job_declaration", 3)],
+            channels: vec![("mining", 4)],
             queues: vec![Queue { name: "validation", depth: 1, capacity: 64 }],
             jobs: 2,
         }

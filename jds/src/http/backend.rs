@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use api::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
-use tdp_client::{Followed, Node, Template};
+use api::{Backend, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
+use tdp_client::{Followed, Node, NodeState, Template};
 
 use super::standing::{Standing, State};
 use crate::clock;
@@ -92,6 +92,7 @@ impl Backend for ServerView {
                 height: tip.as_ref().map(|tip| tip.tip.height),
                 tip_hash: tip.as_ref().map(|tip| tip.tip.hash),
                 tip_age_ms: tip.as_ref().map(|tip| age_ms(tip.seen_at, now)),
+                download: download(node),
                 detail,
             }
         };
@@ -127,10 +128,12 @@ impl Backend for ServerView {
             by_protocol.push((TEMPLATE_DISTRIBUTION, templates));
             places += counts.template_listener.places();
         }
+        let mut channels = Vec::new();
         let mut open = handshakes + connections + templates;
         for (protocol, counts, there) in self.mining_ports() {
             if there {
                 by_protocol.push((protocol, counts.connections.get()));
+                channels.push((protocol, counts.channels.get()));
                 open += counts.connections.get();
                 places += counts.listener.places();
             }
@@ -143,6 +146,7 @@ impl Backend for ServerView {
         Live {
             tokens: session_deps.mint.unused().get(),
             connections: by_protocol,
+            channels,
             queues: vec![
                 queue("connections", open as usize, places),
                 queue("validations", judging, self.cores),
@@ -182,6 +186,21 @@ fn listener_part(protocol: &str, listener: &Listener) -> Part {
         None => Part::ready(name),
         Some(trouble) => Part::not_ready(name, trouble),
     }
+}
+
+/// How far a node is with its download.
+fn download(node: &Followed) -> Option<Download> {
+    let NodeState::Syncing { progress, blocks, headers, left } = *node.state().borrow() else {
+        return None;
+    };
+    // As precise as it is displayed.
+    let percent = (progress * 10_000.0).round() / 100.0;
+    Some(Download {
+        percent,
+        blocks,
+        headers,
+        left_s: left.map(|left| left.as_duration().as_secs()),
+    })
 }
 
 fn own_template(node: &str, template: &Template) -> OwnTemplate {

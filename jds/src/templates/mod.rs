@@ -9,6 +9,7 @@
 mod book;
 mod built;
 pub(crate) mod connection;
+mod news;
 mod outgoing;
 mod room;
 pub mod session;

@@ -168,6 +168,10 @@ impl Session {
     }
 
     fn on_line(&mut self, line: &[u8], now: Now) {
+        // Some clients end a line twice.
+        if line.trim_ascii().is_empty() {
+            return;
+        }
         match Incoming::parse(line) {
             Ok(Incoming::Answer) => {}
             Ok(Incoming::Request(request)) => self.on_request(&request, now),

@@ -165,6 +165,8 @@ fn small_requests() {
     let null = rig.input(Input::Line(br#"{"id":null,"method":"mining.ping","params":[]}"#));
     assert_eq!(null[0].value, json!({"id": null, "result": "pong", "error": null}));
     assert_eq!(rig.input(Input::Line(br#"{"id":1,"result":"cgminer/4","error":null}"#)), []);
+    assert_eq!(rig.input(Input::Line(b" \r")), []);
+    assert_eq!(rig.close_reason(), None);
 }
 
 #[test]

@@ -179,7 +179,8 @@ impl Follower {
                     (known.hash, known.next_bits) == (tip.hash, tip.next_bits)
                 });
                 if !same {
-                    self.shared.set_tip(tip);
+                    // The work of its chain it does not tell.
+                    self.shared.set_tip(tip, None);
                 }
                 backoff.reset();
                 self.shared.begin_session();
