@@ -16,6 +16,7 @@ pub mod http;
 pub mod kept;
 mod miner;
 pub mod reference;
+pub mod sv1;
 mod work;
 mod world;
 

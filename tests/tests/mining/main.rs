@@ -11,6 +11,8 @@
 mod pool_work;
 mod ports;
 mod solo;
+mod sv1_miners;
+mod sv1_trouble;
 
 use jds::client::SetupOptions;
 use jds::client::mining::{Channel, MiningClient};
