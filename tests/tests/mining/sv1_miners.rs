@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
+use bitcoin::hashes::Hash;
 use jds_tests::reference::{Running, miner, minerd};
-use jds_tests::sv1::{Sv1Client, is_block, is_share};
+use jds_tests::sv1::{Job, Sv1Client, is_block, is_share};
 use jds_tests::{PATIENCE, Setup, World};
 use serde_json::json;
 use signet::wait;
 use store::{EventData, EventKind, Protocol, Role, TemplateSource};
 
-use crate::{BLOCKS_BEFORE, events, shares, wait_event};
+use crate::{BLOCKS_BEFORE, events, extended, shares, wait_event};
 
 /// A node that has left its initial download, and a server.
 async fn world(mining: &str) -> World {
@@ -142,6 +143,37 @@ async fn a_new_tip_drops_the_old_work() {
     let id = client.submit("alice", &share).await;
     assert_eq!(client.answer(id).await.unwrap(), Ok(json!(true)));
     world.assert_mined(share.header.block_hash(), &[]);
+}
+
+/// Both protocols at once, and neither knows of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn miners_of_both_protocols_mine_one_chain_in_turns() {
+    let world = world(EACH_HASH).await;
+    let mut old = Sv1Client::mining(world.mining_v1(), "alice.rig1").await;
+    let (mut new, mut channel) = extended(&world, "bob.rig2").await;
+    for turn in 0..3 {
+        let tip = world.node().tip().unwrap();
+        let on_tip = |job: &Job| job.notify.prev_hash.as_ref() == tip.to_byte_array();
+        while !old.job.as_ref().is_some_and(on_tip) {
+            old.next_job().await.unwrap();
+        }
+        let share = old.mine(turn, is_block);
+        let id = old.submit("alice.rig1", &share).await;
+        assert_eq!(old.answer(id).await.unwrap(), Ok(json!(true)));
+        let hash = share.header.block_hash();
+        world.assert_mined(hash, &[]);
+        while channel.parent().map(|(hash, _)| hash) != Some(hash) {
+            channel.hear(&new.recv().await.unwrap());
+        }
+        let block = channel.mine_block().expect("a block");
+        assert_eq!(new.submit(&channel, &block).await.unwrap(), Ok(()));
+        world.assert_mined(block.hash(), &[]);
+    }
+    for event in events(&world, EventKind::ShareSubmitted) {
+        let v1 = event.data["user"] == "alice";
+        let expected = if v1 { Protocol::StratumV1 } else { Protocol::StratumV2 };
+        assert_eq!(event.protocol, expected, "{event:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
