@@ -24,7 +24,7 @@ async fn world(mining: &str) -> World {
 const EACH_HASH: &str = "shares_per_minute = 600.0\n";
 
 /// Two blocks of a miner that is a process of its own: the second shows that a new tip reached it.
-async fn mines_blocks(world: &World, user: &str, device: &Running) {
+fn mines_blocks(world: &World, user: &str, device: &Running) {
     let before = world.node().height().unwrap();
     for height in before + 1..=before + 2 {
         let what = format!("a block at height {height}");
@@ -51,10 +51,10 @@ async fn blocks_of_miners_on_a_processor_are_in_the_chain() {
     let world = world("").await;
     let args = [world.mining_v1().to_string(), "alice.rig1".to_owned()];
     let own = miner("sv1-miner", Path::new(env!("CARGO_BIN_EXE_sv1-miner")), &args);
-    mines_blocks(&world, "alice", &own).await;
+    mines_blocks(&world, "alice", &own);
     drop(own);
     if let Some(minerd) = minerd(world.mining_v1(), "bob.rig1") {
-        mines_blocks(&world, "bob", &minerd).await;
+        mines_blocks(&world, "bob", &minerd);
         let said = wait::until_true("cpuminer to say that a share was accepted", PATIENCE, || {
             minerd.has_said("(yay!!!)")
         });
