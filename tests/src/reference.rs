@@ -48,6 +48,51 @@ pub const MINING_DEVICE: Program = Program {
     variable: "MINING_DEVICE_EXE",
 };
 
+/// The proxy that takes Stratum V1 and speaks Stratum V2.
+pub const TRANSLATOR: Program = Program {
+    name: "translator_sv2",
+    crate_name: "translator_sv2",
+    version: "0.6.0",
+    variable: "TRANSLATOR_SV2_EXE",
+};
+
+/// A translator in front of `upstream`, whose server has this key, and where it listens for miners.
+/// `aggregate`: all of them share one channel, and shares name their workers.
+pub fn translator(
+    upstream: SocketAddr,
+    key: &str,
+    user: &str,
+    aggregate: bool,
+) -> (Running, SocketAddr) {
+    let address = free_address();
+    let config = format!(
+        "downstream_address = \"{}\"\n\
+         downstream_port = {}\n\
+         max_supported_version = 2\n\
+         min_supported_version = 2\n\
+         downstream_extranonce2_size = 4\n\
+         verify_payout = false\n\
+         aggregate_channels = {aggregate}\n\
+         supported_extensions = [2]\n\
+         required_extensions = [2]\n\
+         [downstream_difficulty_config]\n\
+         min_individual_miner_hashrate = 1000.0\n\
+         shares_per_minute = 60.0\n\
+         enable_vardiff = true\n\
+         job_keepalive_interval_secs = 60\n\
+         [[upstreams]]\n\
+         address = \"{}\"\n\
+         port = {}\n\
+         authority_pubkey = \"{key}\"\n\
+         user_identity = \"{user}\"\n",
+        address.ip(),
+        address.port(),
+        upstream.ip(),
+        upstream.port(),
+    );
+    (Running::with_config(TRANSLATOR, &config), address)
+}
+
 /// A CPU miner of Stratum V2 at `address`, whose server has this key.
 pub fn mining_device(address: SocketAddr, key: &str, user: &str) -> Running {
     let args = ["--address-pool", &address.to_string(), "--pubkey-pool", key, "--id-user", user];

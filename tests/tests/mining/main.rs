@@ -14,6 +14,7 @@ mod ports;
 mod solo;
 mod sv1_miners;
 mod sv1_trouble;
+mod translator;
 
 use jds::client::SetupOptions;
 use jds::client::mining::{Channel, MiningClient};
