@@ -94,6 +94,10 @@ pub const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// Spent tokens remembered until they expire; beyond that the oldest tokens expire early.
 pub const SPENT_TOKENS_MAX: usize = 1_000_000;
 
+/// Custom jobs on a block that our node does not have yet which wait for it, of all connections. Each
+/// holds its message, 75 kB at most; beyond that they are told to be stale.
+pub const CUSTOM_JOBS_WAITING_MAX: usize = 1_024;
+
 /// Tokens that custom jobs came with, remembered with their mining connections; beyond that the
 /// oldest are forgotten.
 pub const BOUND_TOKENS_MAX: usize = 100_000;
