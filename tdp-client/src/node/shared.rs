@@ -325,7 +325,8 @@ mod tests {
 
     #[test]
     fn the_log_hears_of_a_download_now_and_then() {
-        let shared = Shared::new("main".into(), "there".into(), Network::Signet);
+        let shared =
+            Shared::new("main".into(), SourceKind::BitcoinCore, "there".into(), Network::Signet);
         let syncing = |progress, seconds: Option<u64>| NodeState::Syncing {
             progress,
             blocks: 1,
