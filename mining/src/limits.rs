@@ -45,8 +45,8 @@ pub const JOB_BYTES_PER_CHANNEL_MAX: usize = 1 << 20;
 /// A stale job is kept this long: a block on it may still come in.
 pub const STALE_JOB_KEPT: Duration = Duration::from_secs(120);
 
-/// Hashes of accepted shares kept of a channel and a tip. Twenty times what a channel sends in an
-/// hour at the highest rate that can be set.
+/// Hashes of accepted shares kept of a channel and a tip. At six shares a minute they last for two
+/// weeks on one block.
 pub const SHARES_SEEN_MAX: usize = 1 << 17;
 
 /// Tips of which accepted shares are remembered: chains come back.
