@@ -270,6 +270,13 @@ pub const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(5_000);
 /// Addresses that the name of one node may stand for.
 pub const NODE_ADDRESSES_MAX: usize = 64;
 
+/// How long unknown transactions of a declaration are looked up at our nodes before the peer is asked
+/// for the rest: less than its answer would take over most lines.
+pub const TX_LOOKUP_WAIT: Duration = Duration::from_millis(250);
+
+/// How long a tip is kept whose only node is gone, until another node of ours has it.
+pub const TIP_ORPHANED_MAX: Duration = Duration::from_millis(10_000);
+
 /// A node is behind when another node of ours has had a higher tip for this long.
 pub const NODE_BEHIND_AFTER: Duration = Duration::from_millis(30_000);
 

@@ -107,8 +107,13 @@ impl Session {
     ) -> Result<u32, &'static str> {
         let user = self.members_of(channel_id).next().map(|member| Arc::clone(member.user()));
         let user = user.ok_or(ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_CHANNEL_ID)?;
-        if self.current.tip().is_some_and(|tip| tip != custom.tip.hash) {
-            return Err(ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP);
+        match self.current.tip() {
+            Some(tip) if tip.hash == custom.tip.hash => {}
+            Some(tip) if tip.height >= custom.tip.height => {
+                return Err(ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP);
+            }
+            // Our nodes told whoever checked it first.
+            _ => self.on_tip(&custom.tip, now),
         }
         let job_id = self.last_job_id.wrapping_add(1);
         let version_rolling = self.deps.settings.version_rolling;

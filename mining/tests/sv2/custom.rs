@@ -17,7 +17,7 @@ use crate::support::{
 
 const PATH: [u8; 32] = [0x33; 32];
 
-fn set(channel_id: u32, request_id: u32, on: &ChainTip) -> MiningClientMessage<'static> {
+pub(crate) fn set(channel_id: u32, request_id: u32, on: &ChainTip) -> MiningClientMessage<'static> {
     MiningClientMessage::SetCustomMiningJob(SetCustomMiningJobOwned {
         channel_id,
         request_id,
@@ -36,7 +36,7 @@ fn set(channel_id: u32, request_id: u32, on: &ChainTip) -> MiningClientMessage<'
 }
 
 /// What the server made of it. The reserved witness value is the miner's own.
-fn custom(on: &ChainTip, extranonce_len: usize) -> CustomJob {
+pub(crate) fn custom(on: &ChainTip, extranonce_len: usize) -> CustomJob {
     let (prefix, suffix) = custom_halves(on, extranonce_len, 0x77);
     CustomJob {
         tip: *on,
@@ -50,7 +50,7 @@ fn custom(on: &ChainTip, extranonce_len: usize) -> CustomJob {
     }
 }
 
-fn accepted(channel_id: u32, request_id: u32, job: CustomJob) -> Input<'static> {
+pub(crate) fn accepted(channel_id: u32, request_id: u32, job: CustomJob) -> Input<'static> {
     let verdict = CustomJobVerdict::Accepted(Arc::new(job));
     Input::CustomJob { request_id, channel_id, verdict }
 }
@@ -176,6 +176,25 @@ fn a_tip_that_moves_meanwhile_is_told_as_that() {
     let answer = rig.input(accepted(miner.channel_id, 6, custom(&old, 24)));
     assert_eq!(refusal(&answer), (miner.channel_id, 6, "stale-chain-tip".into()));
     // And the job of before is stale at once.
+    let share = miner.mine();
+    assert_eq!(share_code(&rig.send(&miner.message(share))).as_deref(), Some("stale-share"));
+}
+
+#[test]
+fn a_tip_that_a_job_is_the_first_to_tell_of_is_the_tip() {
+    let (mut rig, mut miner) = connected();
+    let (old, new) = (tip(1, HARD), tip(2, HARD));
+    rig.input(Input::Tip(old));
+    rig.send(&set(miner.channel_id, 5, &old));
+    let (.., old_job) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, 24))));
+    rig.send(&set(miner.channel_id, 6, &new));
+    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 6, custom(&new, 24))));
+    // It comes by its own way, too.
+    assert!(rig.input(Input::Tip(new)).is_empty());
+    works_on(&mut miner, &new, job_id);
+    let share = miner.mine();
+    assert_eq!(share_code(&rig.send(&miner.message(share))), None);
+    works_on(&mut miner, &old, old_job);
     let share = miner.mine();
     assert_eq!(share_code(&rig.send(&miner.message(share))).as_deref(), Some("stale-share"));
 }

@@ -8,6 +8,7 @@
     reason = "test code outside of test functions"
 )]
 
+mod custom;
 mod jdc;
 mod pool_work;
 mod ports;
