@@ -102,8 +102,12 @@ impl Session {
         }
         self.current.replaced = self.current.tip.replace(*tip).map(|tip| tip.hash);
         self.make_stale(tip.hash, now);
-        // The chain went back to where the newest work is.
-        if self.current.work().is_some() {
+        // The chain went back to where the newest work is. Its miners begin anew, so with another
+        // time: otherwise they would do the same work again.
+        if self.current.work().is_some()
+            && let Some(work) = &mut self.current.work
+        {
+            work.min_ntime = work.min_ntime.saturating_add(1).max(now.unix_s);
             self.give_work(now);
         }
     }
@@ -137,7 +141,7 @@ impl Session {
     }
 
     fn give_group(&mut self, index: usize, now: Now) {
-        let Some(job) = self.make_job(index) else { return };
+        let Some(job) = self.make_job(index, None) else { return };
         let Some(group) = self.groups.get_mut(index) else { return };
         let (group_id, told) = (group.id, Some((job.tip().hash, job.bits())));
         let future = group.told != told;
@@ -169,8 +173,10 @@ impl Session {
         }
     }
 
-    fn make_job(&mut self, group: usize) -> Option<Arc<Job>> {
+    fn make_job(&mut self, group: usize, ntime_after: Option<u32>) -> Option<Arc<Job>> {
         let current = self.current.work()?;
+        let min_ntime = ntime_after
+            .map_or(current.min_ntime, |after| after.saturating_add(1).max(current.min_ntime));
         let group = self.groups.get(group)?;
         self.last_job_id = self.last_job_id.wrapping_add(1);
         Job::for_user(
@@ -179,7 +185,7 @@ impl Session {
             &group.rules,
             &self.deps.settings,
             group.extranonce_len,
-            current.min_ntime,
+            min_ntime,
         )
         .inspect_err(|error| error!(%error, "no job can be made of the pool's template"))
         .ok()
@@ -202,7 +208,7 @@ impl Session {
         }
         let known = self.groups.get(index).and_then(|group| group.job.clone());
         let known = known.filter(|job| self.current.is_tip(job.tip().hash));
-        let Some(job) = known.or_else(|| self.make_job(index)) else { return };
+        let Some(job) = known.or_else(|| self.make_job(index, None)) else { return };
         if let Some(group) = self.groups.get_mut(index) {
             group.told = Some((job.tip().hash, job.bits()));
             group.job = Some(Arc::clone(&job));
@@ -219,11 +225,17 @@ impl Session {
         }
     }
 
-    /// A job of its own for a channel whose extranonce or target changed.
+    /// A job of its own for a channel whose extranonce or target changed. It begins at a later time
+    /// than the one before: a miner begins anew with each, and would do the same work again.
     pub(super) fn send_own_job(&mut self, channel_id: u32, now: Now) {
         let Some(member) = self.members.get(&channel_id) else { return };
+        let ntime = member.channel.job().map_or(0, |job| job.min_ntime());
         let index = self.groups.iter().position(|group| group.id == member.group);
-        if let Some(job) = index.and_then(|index| self.make_job(index)) {
+        let Some(index) = index else { return };
+        let told = self.groups.get(index).and_then(|group| group.told);
+        let job = self.make_job(index, Some(ntime.max(now.unix_s.saturating_sub(1))));
+        // Other nBits are due any moment; those are told to all.
+        if let Some(job) = job.filter(|job| told == Some((job.tip().hash, job.bits()))) {
             self.send_job_to(channel_id, &job, false, now);
         }
     }

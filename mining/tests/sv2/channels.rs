@@ -8,8 +8,8 @@ use jds_wire::message::mining::{
 use mining::{Action, Input, Settings};
 
 use crate::support::{
-    HARD, Miner, Rig, STANDARD_JOBS, WORK_SELECTION, open_extended, open_standard, settings, tip,
-    work,
+    HARD, Miner, Rig, STANDARD_JOBS, START_S, WORK_SELECTION, open_extended, open_standard,
+    settings, tip, work,
 };
 
 fn refusal(answer: &[M]) -> (u32, String) {
@@ -180,6 +180,14 @@ fn an_update_moves_the_target_and_says_so() {
     rig.input(Input::Work(work(1, tip(1, HARD))));
     let answer = rig.send(&update(miner.channel_id, 200.0, Target::MAX_ATTAINABLE_REGTEST));
     assert!(matches!(&answer[..], [M::SetTarget(_), M::NewMiningJob(_)]), "{answer:?}");
+    // From another time on: miners begin anew with each job.
+    let first = START_S - 60;
+    miner.hear(&answer);
+    let second = miner.job().min_ntime;
+    miner.hear(&rig.send(&update(miner.channel_id, 100.0, Target::MAX_ATTAINABLE_REGTEST)));
+    let third = miner.job().min_ntime;
+    assert!(first < second && second < third && third <= START_S + 7_200);
+    rig.send(&update(miner.channel_id, 200.0, Target::MAX_ATTAINABLE_REGTEST));
     // Told again, nothing is new.
     assert!(rig.send(&update(miner.channel_id, 200.0, Target::MAX_ATTAINABLE_REGTEST)).is_empty());
     let code = |answer: &[M]| {
