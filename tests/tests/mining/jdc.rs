@@ -33,6 +33,10 @@ async fn world() -> World {
     world
 }
 
+/// Shares, and here blocks, in a minute: with more of them the next comes before the node has put its
+/// transactions into a template.
+const SHARES: &str = "12.0";
+
 /// Starts a client for `user`, and a miner at it.
 fn run(world: &World, user: &str) -> Peer {
     let (secret, public) = config::keys::generate().unwrap();
@@ -43,7 +47,7 @@ fn run(world: &World, user: &str) -> Peer {
     let config = format!(
         "listening_address = \"{listen}\"\nmax_supported_version = 2\nmin_supported_version = 2\n\
          authority_public_key = \"{public}\"\nauthority_secret_key = \"{secret}\"\n\
-         cert_validity_sec = 3600\nuser_identity = \"{user}\"\nshares_per_minute = 60.0\n\
+         cert_validity_sec = 3600\nuser_identity = \"{user}\"\nshares_per_minute = {SHARES}\n\
          share_batch_size = 1\nmode = \"FULLTEMPLATE\"\njdc_signature = \"test\"\n\
          coinbase_reward_script = \"addr({reward})\"\nsupported_extensions = []\n\
          required_extensions = []\n\
