@@ -9,6 +9,7 @@
 )]
 
 mod custom;
+mod jdc;
 mod pool_work;
 mod ports;
 mod solo;

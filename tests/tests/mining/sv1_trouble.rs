@@ -54,8 +54,8 @@ async fn who_speaks_something_else_is_closed_and_the_others_mine_on() {
     }
     // And beside it, on the other port.
     let (mut client, mut channel) = extended(&world, "bob").await;
-    let share = channel.mine_share_only().expect("a share");
-    assert_eq!(client.submit(&channel, &share).await.unwrap(), Ok(()));
+    let block = channel.mine_block().expect("a block");
+    assert_eq!(client.submit(&channel, &block).await.unwrap(), Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
