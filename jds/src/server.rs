@@ -20,6 +20,7 @@ use crate::budget::ByteBudget;
 use crate::check::Checker;
 use crate::counts::Counts;
 use crate::follow::Follower;
+use crate::heads;
 use crate::http::{self, Api};
 use crate::jobs::Jobs;
 use crate::journal::Journal;
@@ -204,6 +205,10 @@ impl Server {
         let accepting = ports.serve(&shared, &down);
         tasks.spawn(follow_tip(Arc::clone(&shared)));
         tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());
+        if let Some(store) = shared.journal.store() {
+            let receipts = Arc::clone(&shared.validator.receipts);
+            tasks.spawn(heads::follow(Arc::clone(store), receipts));
+        }
         http::journal_states(&shared.nodes, &shared.journal, &mut tasks);
         Ok(Self { addresses, shared, shutdown, accepting, api, _tasks: tasks })
     }
@@ -258,12 +263,25 @@ impl Server {
         if let Some(api) = self.api {
             api.shutdown(SHUTDOWN_GRACE).await;
         }
+        self.sign_head().await;
         let written = self.shared.journal.finish(SHUTDOWN_GRACE).await;
         if !written {
             error!("not everything that was acknowledged could be written to the store");
         }
         info!("stopped");
         written
+    }
+}
+
+impl Server {
+    /// Of nearly all that happened: only what the end itself tells of comes after.
+    async fn sign_head(&self) {
+        if let Some(store) = self.shared.journal.store() {
+            let signing = heads::sign(store, &self.shared.validator.receipts);
+            if tokio::time::timeout(SHUTDOWN_GRACE, signing).await.is_err() {
+                warn!("the head of the event log could not be signed in time");
+            }
+        }
     }
 }
 
