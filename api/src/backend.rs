@@ -90,6 +90,8 @@ pub struct Live {
     pub tokens: u64,
     /// Open connections by role (`job_declaration`, `mining`, `handshake` …).
     pub connections: Vec<(&'static str, u64)>,
+    /// Open channels of miners by role; of Stratum V1 each worker is one.
+    pub channels: Vec<(&'static str, u64)>,
     /// Queues inside the server.
     pub queues: Vec<Queue>,
     /// Accepted jobs that are ready for solutions.

@@ -26,6 +26,7 @@ use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
 use crate::mining::Mining;
+use crate::mining::custom::CustomJobs;
 use crate::node_settings::Reach;
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
@@ -368,7 +369,8 @@ fn build(
     });
     let mining = match &config.mining {
         Some(settings) => {
-            let mining = Mining::start(config, settings, &nodes, tasks);
+            let custom_jobs = CustomJobs::new(&validator, &session_deps, config.network);
+            let mining = Mining::start(config, settings, custom_jobs, &nodes, tasks);
             Some(mining.ok_or(StartError::Payout)?)
         }
         None => None,

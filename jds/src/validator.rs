@@ -260,7 +260,7 @@ async fn check_before(checker: &Checker, job: &Arc<Job>) -> Checked {
 }
 
 /// Runs CPU work on the pool, as many at a time as there are permits.
-async fn on_cpu<T: Send + 'static>(
+pub(crate) async fn on_cpu<T: Send + 'static>(
     cpu: &Arc<Semaphore>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Rejection> {

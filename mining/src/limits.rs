@@ -45,8 +45,8 @@ pub const JOB_BYTES_PER_CHANNEL_MAX: usize = 1 << 20;
 /// A stale job is kept this long: a block on it may still come in.
 pub const STALE_JOB_KEPT: Duration = Duration::from_secs(120);
 
-/// Hashes of accepted shares kept of a channel and a tip. Twenty times what a channel sends in an
-/// hour at the highest rate that can be set.
+/// Hashes of accepted shares kept of a channel and a tip. At six shares a minute they last for two
+/// weeks on one block.
 pub const SHARES_SEEN_MAX: usize = 1 << 17;
 
 /// Tips of which accepted shares are remembered: chains come back.
@@ -72,9 +72,6 @@ pub const VARDIFF_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Worker names of one connection that are kept ready (extension 0x0002).
 pub const WORKERS_PER_CONNECTION_MAX: usize = 256;
-
-/// Bytes of a line of a Stratum V1 client, its end included. Real requests have less than 1,000.
-pub const SV1_LINE_BYTES_MAX: usize = 8_192;
 
 /// Names that one Stratum V1 connection may authorize.
 pub const SV1_WORKERS_MAX: usize = 256;

@@ -50,6 +50,7 @@ impl Backend for Server {
         Live {
             tokens: 7,
             connections: vec![("job_declaration", 3)],
+            channels: vec![("mining", 4)],
             queues: vec![Queue { name: "validation", depth: 1, capacity: 64 }],
             jobs: 2,
         }

@@ -125,10 +125,12 @@ impl Backend for ServerView {
             by_protocol.push((TEMPLATE_DISTRIBUTION, templates));
             places += counts.template_listener.places();
         }
+        let mut channels = Vec::new();
         let mut open = handshakes + connections + templates;
         for (protocol, counts, there) in self.mining_ports() {
             if there {
                 by_protocol.push((protocol, counts.connections.get()));
+                channels.push((protocol, counts.channels.get()));
                 open += counts.connections.get();
                 places += counts.listener.places();
             }
@@ -141,6 +143,7 @@ impl Backend for ServerView {
         Live {
             tokens: session_deps.mint.unused().get(),
             connections: by_protocol,
+            channels,
             queues: vec![
                 queue("connections", open as usize, places),
                 queue("validations", judging, self.cores),

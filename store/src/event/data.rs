@@ -17,6 +17,11 @@ pub enum Role {
     TemplateDistribution,
 }
 
+/// Blocks of which nothing else was said were assembled here.
+fn assembled() -> bool {
+    true
+}
+
 /// Declares payload structs without repeating their derives.
 macro_rules! payloads {
     ($($(#[$doc:meta])+ $name:ident { $($(#[$field_meta:meta])+ $field:ident: $type:ty,)+ })+) => {
@@ -187,7 +192,7 @@ payloads! {
         error_code: Option<String>,
         /// Difficulty that it is paid for.
         difficulty: f64,
-        /// Hash of the header, 64 hex digits as usually printed.
+        /// Hash of the header, 64 hex digits as usually printed; empty when the job is not known.
         share_hash: String,
         /// Whose template it was mined on.
         template_source: TemplateSource,
@@ -223,10 +228,13 @@ payloads! {
         template_source: TemplateSource,
         /// Names the miner's template, 64 hex digits.
         miner_template_hash: Option<String>,
-        /// Transactions in it, the coinbase included.
+        /// Transactions in it, the coinbase included; 0 when they are not known.
         tx_count: u32,
         /// What its coinbase takes, satoshi.
         reward_sat: u64,
+        /// True when the server knows its transactions and submits it. False in coinbase-only mode, where only the miner's own node can: the server watches for it in the chain.
+        #[serde(default = "assembled")]
+        assembled: bool,
     }
 
     /// A node answered to a block, or could not be asked.
