@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use crate::clock;
-use crate::limits::{HEAD_EVENTS, HEAD_INTERVAL};
+use crate::limits::{HEAD_EVENTS, HEAD_INTERVAL, SHUTDOWN_GRACE};
 use crate::receipts::Receipts;
 
 /// Pause after a head that could not be signed or written.
@@ -78,6 +78,13 @@ pub(crate) async fn sign(store: &Arc<dyn Store>, receipts: &Arc<Receipts>) -> Op
             warn!(%error, "a signed head of the event log could not be written");
             None
         }
+    }
+}
+
+/// At the end of a server: only what that end itself tells of comes after.
+pub(crate) async fn sign_last(store: &Arc<dyn Store>, receipts: &Arc<Receipts>) {
+    if timeout_at(Instant::now() + SHUTDOWN_GRACE, sign(store, receipts)).await.is_err() {
+        warn!("the head of the event log could not be signed in time");
     }
 }
 

@@ -264,25 +264,15 @@ impl Server {
         if let Some(api) = self.api {
             api.shutdown(SHUTDOWN_GRACE).await;
         }
-        self.sign_head().await;
+        if let Some(store) = self.shared.journal.store() {
+            heads::sign_last(store, &self.shared.validator.receipts).await;
+        }
         let written = self.shared.journal.finish(SHUTDOWN_GRACE).await;
         if !written {
             error!("not everything that was acknowledged could be written to the store");
         }
         info!("stopped");
         written
-    }
-}
-
-impl Server {
-    /// Of nearly all that happened: only what the end itself tells of comes after.
-    async fn sign_head(&self) {
-        if let Some(store) = self.shared.journal.store() {
-            let signing = heads::sign(store, &self.shared.validator.receipts);
-            if tokio::time::timeout(SHUTDOWN_GRACE, signing).await.is_err() {
-                warn!("the head of the event log could not be signed in time");
-            }
-        }
     }
 }
 
