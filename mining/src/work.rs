@@ -65,6 +65,20 @@ pub struct CustomJob {
     pub declared: Option<Declared>,
 }
 
+impl CustomJob {
+    /// True when both are the same to mine on. The reference client sets each of its jobs once for
+    /// every miner behind it.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let template = |job: &Self| job.declared.as_ref().map(|declared| declared.template_hash);
+        (self.tip, self.version, self.min_ntime) == (other.tip, other.version, other.min_ntime)
+            && self.merkle_path == other.merkle_path
+            && self.coinbase_prefix == other.coinbase_prefix
+            && self.coinbase_suffix == other.coinbase_suffix
+            && self.extranonce_len == other.extranonce_len
+            && template(self) == template(other)
+    }
+}
+
 /// What is known of the template of a custom job in full-template mode.
 #[derive(Debug, Clone)]
 pub struct Declared {

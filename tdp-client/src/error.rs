@@ -91,12 +91,12 @@ pub enum Fault {
     },
     /// The node's IPC is of a version that we do not speak.
     #[error(
-        "the node's IPC is older than Bitcoin Core 31's and can not be used; set source = \"rpc\" or update the node"
+        "the node's IPC is older than Bitcoin Core 30's and can not be used; set source = \"rpc\" or update the node"
     )]
     IpcTooOld,
     /// The node's IPC does not tell enough about the chain, and no RPC is configured beside it.
     #[error(
-        "the node's IPC tells nothing of block headers (Bitcoin Core 31 does not yet); set rpc_url and \
+        "the node's IPC tells nothing of block headers (that of Bitcoin Core 30 and 31 does not); set rpc_url and \
          rpc_cookie_file of this node too, so that RPC can be asked for them"
     )]
     IpcNeedsRpc,

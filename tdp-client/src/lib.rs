@@ -25,4 +25,4 @@ pub use rpc::{
     ChainFacts, ClockFacts, MempoolFacts, NetworkFacts, Probe, RPC_WAIT, RPCS_NEEDED, TemplateFacts,
 };
 pub use settings::{Auth, IpcSettings, NodeSettings};
-pub use source::{NodeState, Template, TipState};
+pub use source::{NodeState, Template, TimeLeft, TipState};

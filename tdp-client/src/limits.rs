@@ -19,6 +19,16 @@ pub const TIP_POLL_MS: u64 = 500;
 /// Pause between two looks at a node that still syncs, milliseconds.
 pub const SYNC_POLL_MS: u64 = 1_000;
 
+/// How often the pace of a download is noted down, milliseconds; before the second note there is
+/// no estimate.
+pub const SYNC_PACE_SAMPLE_MS: u64 = 10_000;
+
+/// Such notes that are kept, count: those of ten minutes.
+pub const SYNC_PACE_SAMPLES_MAX: usize = 60;
+
+/// How often the progress of a download is logged at least, milliseconds.
+pub const SYNC_LOG_MS: u64 = 300_000;
+
 /// Pause between two looks whether the mempool changed, milliseconds.
 pub const MEMPOOL_POLL_MS: u64 = 1_000;
 
@@ -87,6 +97,19 @@ pub const PROPOSAL_QUEUE_MAX: usize = 16;
 
 /// Questions about blocks that may wait, count.
 pub const ASK_QUEUE_MAX: usize = 64;
+
+/// Questions for transactions that may wait for the one that runs, count.
+pub const LOOKUP_QUEUE_MAX: usize = 4;
+
+/// Transactions that one such question asks for, count.
+pub const LOOKUP_TXS_MAX: usize = 1_024;
+
+/// Those that one call asks for, count: the answer stays below the 64 MB that the client of Cap'n Proto
+/// takes, however large they are.
+pub const LOOKUP_BATCH_TXS: usize = 15;
+
+/// Bytes after which no more are asked for: no block holds as much.
+pub const LOOKUP_BYTES_MAX: usize = 4_000_000;
 
 /// Head of an HTTP answer, bytes.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -118,6 +118,7 @@ impl Backend for Busy {
             height: Some(1),
             tip_hash: Some(BlockHash::all_zeros()),
             tip_age_ms: Some(1),
+            download: None,
             detail: None,
         }]
     }
@@ -156,6 +157,7 @@ fn count(metrics: &Metrics) {
     metrics.solution("block");
     metrics.submission("main", "accepted", Duration::from_millis(1));
     metrics.share("miner", "accepted");
+    metrics.template_message("new_template");
     metrics.share_difficulty("miner", 1.0);
     metrics.traffic("job_declaration").sent(1);
 }

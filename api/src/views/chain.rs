@@ -116,8 +116,31 @@ pub(crate) struct NodeView {
     pub(crate) tip_hash: Option<String>,
     /// How long ago its tip came, milliseconds.
     pub(crate) tip_age_ms: Option<u64>,
+    /// How far it is with the download of the chain, while that goes on.
+    pub(crate) download: Option<DownloadView>,
     /// What there is to say about it.
     pub(crate) detail: Option<String>,
+}
+
+/// A node's download of the chain.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Download)]
+pub(crate) struct DownloadView {
+    /// By the node's own estimate, 0 to 100.
+    pub(crate) percent: f64,
+    /// Blocks that it has.
+    pub(crate) blocks: u32,
+    /// Headers that it has.
+    pub(crate) headers: u32,
+    /// How long the rest takes at the pace of the last minutes, seconds, once that is known.
+    pub(crate) left_s: Option<u64>,
+}
+
+impl From<backend::Download> for DownloadView {
+    fn from(download: backend::Download) -> Self {
+        let backend::Download { percent, blocks, headers, left_s } = download;
+        Self { percent, blocks, headers, left_s }
+    }
 }
 
 impl From<backend::NodeView> for NodeView {
@@ -130,6 +153,7 @@ impl From<backend::NodeView> for NodeView {
             height: node.height,
             tip_hash: node.tip_hash.map(|hash| hash.to_string()),
             tip_age_ms: node.tip_age_ms,
+            download: node.download.map(DownloadView::from),
             detail: node.detail,
         }
     }

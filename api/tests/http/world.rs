@@ -38,6 +38,7 @@ impl Backend for Server {
             height: Some(199),
             tip_hash: Some(BlockHash::all_zeros()),
             tip_age_ms: Some(1_500),
+            download: None,
             detail: None,
         }]
     }

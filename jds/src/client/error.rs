@@ -62,6 +62,9 @@ pub enum ClientError {
     /// OpenMiningChannel.Error.
     #[error("the server refused a channel: {0}")]
     ChannelRefused(String),
+    /// A template that no job can be made of.
+    #[error("the template makes no job: {0}")]
+    Template(String),
     /// A text that does not fit its field.
     #[error("{0} is too long")]
     TooLong(&'static str),

@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use api::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
-use tdp_client::{Node, Template};
+use api::{Backend, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
+use tdp_client::{Node, NodeState, Template};
 
 use super::standing::{Standing, State};
 use crate::clock;
@@ -90,6 +90,7 @@ impl Backend for ServerView {
                 height: tip.as_ref().map(|tip| tip.tip.height),
                 tip_hash: tip.as_ref().map(|tip| tip.tip.hash),
                 tip_age_ms: tip.as_ref().map(|tip| age_ms(tip.seen_at, now)),
+                download: download(node),
                 detail,
             }
         };
@@ -183,6 +184,21 @@ fn listener_part(protocol: &str, listener: &Listener) -> Part {
         None => Part::ready(name),
         Some(trouble) => Part::not_ready(name, trouble),
     }
+}
+
+/// How far a node is with its download.
+fn download(node: &Node) -> Option<Download> {
+    let NodeState::Syncing { progress, blocks, headers, left } = *node.state().borrow() else {
+        return None;
+    };
+    // As precise as it is displayed.
+    let percent = (progress * 10_000.0).round() / 100.0;
+    Some(Download {
+        percent,
+        blocks,
+        headers,
+        left_s: left.map(|left| left.as_duration().as_secs()),
+    })
 }
 
 fn own_template(node: &str, template: &Template) -> OwnTemplate {

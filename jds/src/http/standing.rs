@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::journal::Journal;
 use crate::limits::{NODE_BEHIND_AFTER, NODE_LOOK_INTERVAL};
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, ready_tip};
 
 /// How a node stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +28,10 @@ pub(super) enum State {
     Connecting,
     Unreachable,
     Syncing,
-    /// Another node of ours has had a higher tip for a while.
+    /// It lacks blocks that another node of ours has had for a while.
     Behind,
+    /// Its tip has been on another branch than the one that counts for a while.
+    Stale,
     AtTip,
 }
 
@@ -40,6 +42,7 @@ impl State {
             Self::Unreachable => "unreachable",
             Self::Syncing => "syncing",
             Self::Behind => "behind",
+            Self::Stale => "stale",
             Self::AtTip => "at_tip",
         }
     }
@@ -55,34 +58,39 @@ impl Standing {
             NodeState::Connecting { error: Some(error) } => {
                 (State::Unreachable, Some(error.to_string()))
             }
-            NodeState::Syncing { progress, blocks, headers } => {
+            NodeState::Syncing { progress, blocks, headers, left } => {
                 let percent = progress * 100.0;
-                let detail = format!("{percent:.2} % of the chain, block {blocks} of {headers}");
+                let left = left.map(|left| format!(", {left} to go")).unwrap_or_default();
+                let detail =
+                    format!("{percent:.2} % of the chain, block {blocks} of {headers}{left}");
                 (State::Syncing, Some(detail))
             }
-            NodeState::Ready => {
-                let others = nodes.all().iter().filter_map(ready_tip);
-                match others.filter_map(|other| behind(tip.as_deref(), &other, now)).max() {
-                    Some(blocks) => {
-                        let text = format!("{blocks} below the highest tip of our nodes");
-                        (State::Behind, Some(text))
-                    }
-                    None => {
-                        let error = node.template_error();
-                        (State::AtTip, error.map(|error| format!("no template: {error}")))
-                    }
-                }
-            }
+            NodeState::Ready => Self::of_ready(node, nodes, tip.as_deref(), now),
         };
         Self { state, detail, tip }
     }
-}
 
-fn ready_tip(node: &Node) -> Option<TipState> {
-    if !node.state().borrow().is_ready() {
-        return None;
+    fn of_ready(
+        node: &Node,
+        nodes: &Nodes,
+        tip: Option<&TipState>,
+        now: Instant,
+    ) -> (State, Option<String>) {
+        let others = || nodes.all().iter().filter_map(ready_tip);
+        let below = others().filter_map(|other| behind(tip, &other, now)).max();
+        if tip.is_some_and(|tip| nodes.is_stale(node, &tip.tip.hash)) {
+            let text = match below {
+                Some(blocks) => format!("on another branch, {blocks} below the highest tip"),
+                None => "on another branch than the tip that counts".to_owned(),
+            };
+            return (State::Stale, Some(text));
+        }
+        if let Some(blocks) = below {
+            return (State::Behind, Some(format!("{blocks} below the highest tip of our nodes")));
+        }
+        let error = node.template_error();
+        (State::AtTip, error.map(|error| format!("no template: {error}")))
     }
-    node.tip().borrow().as_deref().copied()
 }
 
 /// How many blocks a tip is below another that has been there for a while.
@@ -140,7 +148,7 @@ mod tests {
             median_time_past: 0,
             next_bits: NextBits::fixed(CompactTarget::from_consensus(0x207f_ffff)),
         };
-        TipState { tip, seen_at }
+        TipState { tip, work: None, seen_at }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod book;
 mod built;
 pub(crate) mod connection;
+mod news;
 mod outgoing;
 mod room;
 pub mod session;

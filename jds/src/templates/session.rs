@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bitcoin::BlockHash;
 use jds_wire::Frame;
 use jds_wire::message::template::{
     CoinbaseOutputConstraints, RequestTransactionDataError, SubmitSolution, TemplateClientMessage,
@@ -137,6 +138,11 @@ impl TemplateSession {
     /// The flags of `SetupConnection` (SV2 3.6.1).
     pub fn flags(&self) -> u32 {
         self.flags
+    }
+
+    /// What the client works on, as far as we sent it.
+    pub fn tip(&self) -> Option<BlockHash> {
+        self.sent.as_ref().map(|sent| sent.tip.hash)
     }
 
     /// The next message for the client, to be called when the line is free: answers of the

@@ -212,7 +212,7 @@ impl Session {
         };
         let max_target = bitcoin::Target::from_le_bytes(update.maximum_target.to_array());
         match member.channel.update(update.nominal_hash_rate, max_target, now) {
-            Ok(Some(target)) => self.send_target(channel_id, target),
+            Ok(Some(target)) => self.retarget(channel_id, target, now),
             Ok(None) => {}
             Err(OpenError(code)) => self.refuse_update(channel_id, code),
         }
@@ -266,7 +266,7 @@ impl Session {
                 self.acknowledge(channel_id, acknowledgement);
             }
             if let Some(target) = target {
-                self.send_target(channel_id, target);
+                self.retarget(channel_id, target, now);
             }
         }
         self.set_next_tick(now);

@@ -2,7 +2,9 @@
 
 mod caller;
 mod lane;
+mod lookup;
 mod shared;
+mod sync_pace;
 mod template;
 mod tip_watch;
 
@@ -21,8 +23,8 @@ use self::lane::{Lane, Worth};
 use self::shared::Shared;
 use crate::error::{Fault, NodeError};
 use crate::limits::{
-    ASK_QUEUE_MAX, PROPOSAL_QUEUE_MAX, PROPOSAL_TIMEOUT_MS, SUBMIT_QUEUE_MAX, SUBMIT_THREADS,
-    SUBMIT_TIMEOUT_MS,
+    ASK_QUEUE_MAX, LOOKUP_QUEUE_MAX, PROPOSAL_QUEUE_MAX, PROPOSAL_TIMEOUT_MS, SUBMIT_QUEUE_MAX,
+    SUBMIT_THREADS, SUBMIT_TIMEOUT_MS,
 };
 use crate::outcome::{BlockStatus, Proposal, SubmitOutcome};
 use crate::rpc::RPC_INVALID_ADDRESS_OR_KEY;
@@ -48,6 +50,8 @@ struct Inner {
     submissions: Lane,
     proposals: Lane,
     questions: Lane,
+    /// Where the node may be able to look transactions up.
+    lookups: Option<Lane>,
 }
 
 impl Drop for Inner {
@@ -98,6 +102,10 @@ impl Node {
             submissions: lane("node-submit", SUBMIT_THREADS, SUBMIT_QUEUE_MAX)?,
             proposals: lane("node-propose", 1, PROPOSAL_QUEUE_MAX)?,
             questions: lane("node-ask", 1, ASK_QUEUE_MAX)?,
+            lookups: match way {
+                Way::Rpc(_) => None,
+                Way::Ipc { .. } => Some(lane("node-lookup", 1, LOOKUP_QUEUE_MAX)?),
+            },
         };
         let (tip_shared, caller) = (shared.clone(), way.caller("node-tip"));
         thread::Builder::new()
@@ -252,6 +260,7 @@ mod tests {
             submissions: lane(SUBMIT_THREADS),
             proposals: lane(1),
             questions: lane(1),
+            lookups: None,
             shared: Arc::new(Shared::new("main".into(), endpoint.url.clone(), settings.network)),
         };
         Node { inner: Arc::new(inner) }

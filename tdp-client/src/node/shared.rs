@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bitcoin::{BlockHash, CompactTarget, Network};
+use bitcoin::{BlockHash, CompactTarget, Network, Work};
 use tokio::sync::watch;
 use validation::tip::{ChainTip, MinDifficulty, NextBits};
 
 use crate::error::NodeError;
-use crate::limits::{BACKOFF_MAX_MS, BACKOFF_MIN_MS};
+use crate::limits::{BACKOFF_MAX_MS, BACKOFF_MIN_MS, SYNC_LOG_MS};
 use crate::source::{NodeState, Template, TipState};
 use crate::tips::RecentTips;
 
@@ -25,8 +25,12 @@ pub(super) struct Shared {
     pub(super) template: watch::Sender<Option<Arc<Template>>>,
     pub(super) signal: Signal,
     sessions: AtomicU64,
+    /// The last connection on which the node was found to look no transactions up; 0 for none.
+    lacks_lookup: AtomicU64,
     tips: Mutex<RecentTips>,
     template_error: Mutex<Option<NodeError>>,
+    /// When the log last heard of a download.
+    sync_told: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -40,8 +44,10 @@ impl Shared {
             template: watch::Sender::new(None),
             signal: Signal::default(),
             sessions: AtomicU64::new(0),
+            lacks_lookup: AtomicU64::new(0),
             tips: Mutex::default(),
             template_error: Mutex::default(),
+            sync_told: Mutex::default(),
         }
     }
 
@@ -69,10 +75,11 @@ impl Shared {
                     tracing::warn!(node, %error, "node is not usable; trying again until it is");
                 }
                 NodeState::Connecting { error: None } => {}
-                NodeState::Syncing { progress, blocks, headers } => {
-                    if twentieths(state) != twentieths(&new) {
-                        let percent = (progress * 100.0).floor();
-                        tracing::info!(node, percent, blocks, headers, "node syncs the chain");
+                NodeState::Syncing { progress, blocks, headers, left } => {
+                    if self.is_sync_news(state, &new) {
+                        let percent = format_args!("{:.1}", progress * 100.0);
+                        let left = left.map(tracing::field::display);
+                        tracing::info!(node, %percent, blocks, headers, left, "node syncs the chain");
                     }
                 }
                 NodeState::Ready => {
@@ -82,6 +89,19 @@ impl Shared {
             *state = new;
             true
         });
+    }
+
+    /// Whether the log is to hear of a download: at each twentieth, when there is a first estimate, and
+    /// every [`SYNC_LOG_MS`].
+    fn is_sync_news(&self, old: &NodeState, new: &NodeState) -> bool {
+        let mut told = lock(&self.sync_told);
+        let pause = Duration::from_millis(SYNC_LOG_MS);
+        let due = told.is_none_or(|told| told.elapsed() >= pause);
+        let is_news = due || twentieths(old) != twentieths(new);
+        if is_news {
+            *told = Some(Instant::now());
+        }
+        is_news
     }
 
     /// The tip is published and followed from here on: templates are wanted.
@@ -96,10 +116,20 @@ impl Shared {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// The node has no way to look transactions up. It may come back with another version.
+    pub(super) fn set_lacks_lookup(&self) {
+        self.lacks_lookup.store(self.session(), Ordering::Relaxed);
+    }
+
+    pub(super) fn lacks_lookup(&self) -> bool {
+        let found = self.lacks_lookup.load(Ordering::Relaxed);
+        found > 0 && found == self.session()
+    }
+
     /// Publishes a new tip.
-    pub(super) fn set_tip(&self, tip: ChainTip) {
+    pub(super) fn set_tip(&self, tip: ChainTip, work: Option<Work>) {
         lock(&self.tips).push(tip);
-        self.tip.send_replace(Some(Arc::new(TipState { tip, seen_at: Instant::now() })));
+        self.tip.send_replace(Some(Arc::new(TipState { tip, work, seen_at: Instant::now() })));
         let ChainTip { hash, height, .. } = tip;
         tracing::info!(node = &*self.node, %hash, height, "new tip");
     }
@@ -159,10 +189,13 @@ fn corrected(ours: NextBits, time: u32, bits: CompactTarget) -> Option<NextBits>
     })
 }
 
-/// Which twentieth of the synchronisation it is in, so that the log gets one line for each.
-fn twentieths(state: &NodeState) -> Option<u32> {
+/// Which twentieth of the synchronisation it is in, and whether an estimate is known, so that the log
+/// gets one line for each.
+fn twentieths(state: &NodeState) -> Option<(u32, bool)> {
     match state {
-        NodeState::Syncing { progress, .. } => Some((progress * 20.0) as u32),
+        NodeState::Syncing { progress, left, .. } => {
+            Some(((progress * 20.0) as u32, left.is_some()))
+        }
         _ => None,
     }
 }

@@ -8,6 +8,7 @@
     reason = "test code outside of test functions"
 )]
 
+mod custom;
 mod pool_work;
 mod ports;
 mod solo;
