@@ -41,11 +41,13 @@ pub struct ReceiptKeys {
 pub struct NodeView {
     /// Its name in the configuration.
     pub name: String,
+    /// What it is, in one word: `bitcoin_core` or `template_provider`.
+    pub kind: String,
     /// What it does, in one word: `at_tip`, `behind`, `stale`, `unreachable` …
     pub state: String,
     /// True when it can be relied on at the moment.
     pub ready: bool,
-    /// True for the one that tip and template come from.
+    /// True for the one that the tip comes from.
     pub active: bool,
     /// Height of its tip.
     pub height: Option<u32>,

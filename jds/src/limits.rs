@@ -332,3 +332,16 @@ pub const TEMPLATE_REQUESTS_QUEUED_MAX: usize = 16;
 /// Messages for one template client that are encrypted together, bytes beyond which no other is
 /// added.
 pub const TEMPLATE_WRITE_BATCH_BYTES: usize = 16 * 1024;
+
+/// How long a template provider is believed that knows a block which no node of ours has: a block
+/// takes seconds to come round.
+pub const PROVIDER_LEAD_MAX: Duration = Duration::from_millis(30_000);
+
+/// How long a provider that our nodes did not confirm is no longer believed before them.
+pub const PROVIDER_LEFT_FOR: Duration = Duration::from_millis(600_000);
+
+/// How long after a solution was handed in at a template provider its tip may become that block.
+pub const PROVIDER_VERDICT_MAX: Duration = Duration::from_millis(60_000);
+
+/// How long the end of the server waits for a solution to have left for a template provider.
+pub const PROVIDER_HANDOVER_MAX: Duration = Duration::from_millis(2_000);

@@ -156,6 +156,7 @@ fn written() -> (TempDir, PathBuf) {
         let event = NodeStatus {
             node: "main".to_owned(),
             state: "at_tip".to_owned(),
+            kind: None,
             height: Some(number),
             detail: None,
         };

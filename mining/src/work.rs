@@ -1,5 +1,6 @@
 //! What there is to mine on: the pool's own templates, and the miners' jobs.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use validation::tip::ChainTip;
 
 /// Holds the transactions of some work. The server has one for each of its templates and for each
 /// accepted job.
-pub trait Source: fmt::Debug + Send + Sync {
+pub trait Source: Any + fmt::Debug + Send + Sync {
     /// The block of a header and a whole coinbase, with its witness if it has one. Cheap enough to
     /// be done while a found block waits: the transactions are only copied.
     ///

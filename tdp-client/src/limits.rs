@@ -122,3 +122,56 @@ pub const COOKIE_BYTES_MAX: u64 = 4 * 1024;
 
 /// Error text from a node that we keep, bytes.
 pub const NODE_TEXT_BYTES_MAX: usize = 512;
+
+/// Future templates of a provider that wait for their block, count; the oldest goes.
+pub const PROVIDER_FUTURES_MAX: usize = 8;
+
+/// Hashes beside the coinbase's path in the tree of a block, count: 2^15 leaves are more than the
+/// 16,665 transactions that a block has room for.
+pub const PROVIDER_MERKLE_PATH_MAX: usize = 15;
+
+/// Outputs that a provider adds to the coinbase, count. Bitcoin Core adds one.
+pub const PROVIDER_OUTPUTS_MAX: usize = 64;
+
+/// How far a provider's clock may be ahead of ours, seconds: what consensus allows a block, and some
+/// minutes.
+pub const PROVIDER_CLOCK_AHEAD_SECS: u32 = 2 * 3_600 + 600;
+
+/// Room in the coinbase that a provider is asked for as long as nobody needs more, bytes: what the
+/// least reservation of Bitcoin Core has room for anyway.
+pub const PROVIDER_COINBASE_BYTES: u32 = 208;
+
+/// The same in sigop cost: a block has room for 80,000, which transactions that pay never fill.
+pub const PROVIDER_COINBASE_SIGOPS: u16 = 1_000;
+
+/// The most that a provider is asked to leave in the coinbase, bytes: about 300 outputs, a hundredth
+/// of the block. One client that wants more must not empty the templates of all.
+pub const PROVIDER_COINBASE_BYTES_MAX: u32 = 10_000;
+
+/// The same in sigop cost.
+pub const PROVIDER_COINBASE_SIGOPS_MAX: u16 = 4_000;
+
+/// Time-out of connecting to a provider, of the handshake, of set-up and of each write,
+/// milliseconds.
+pub const PROVIDER_ANSWER_TIMEOUT_MS: u64 = 5_000;
+
+/// A provider that has said nothing for so long is asked for a sign of life, milliseconds.
+pub const PROVIDER_SILENCE_MS: u64 = 10_000;
+
+/// How long the sign of life, or the next bytes of transactions that are on their way, may take,
+/// milliseconds.
+pub const PROVIDER_SIGN_OF_LIFE_MS: u64 = 10_000;
+
+/// How long the transactions of a template may take in all, milliseconds.
+pub const PROVIDER_DATA_TIMEOUT_MS: u64 = 60_000;
+
+/// How long a provider that is connected may have no template before that is called its state,
+/// milliseconds.
+pub const PROVIDER_FIRST_TEMPLATE_MS: u64 = 5_000;
+
+/// Solutions that may wait for the connection to a provider, count.
+pub const PROVIDER_SOLUTIONS_QUEUED_MAX: usize = 16;
+
+/// How long a solution is sent again on each new connection, milliseconds: nobody tells whether it
+/// arrived.
+pub const PROVIDER_SOLUTION_KEPT_MS: u64 = 120_000;

@@ -74,7 +74,8 @@ impl fmt::Display for TimeLeft {
     }
 }
 
-/// The tip, and when we saw it.
+/// The tip, and when we saw it. Of a template provider its `time`, `median_time_past` and
+/// `next_bits` are bounds that follow from what the provider tells, see [`crate::Provider`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TipState {
     /// The tip.
@@ -103,7 +104,7 @@ pub struct Template {
     /// The node's time for the block, Unix seconds.
     pub curtime: u32,
     /// Least time of the block, Unix seconds. The node applies BIP 94 to it on every network, so
-    /// it is no floor for what consensus allows.
+    /// it is no floor for what consensus allows. A template provider tells only where to begin.
     pub mintime: u32,
     /// `nBits` at `curtime`.
     pub bits: CompactTarget,
@@ -112,6 +113,19 @@ pub struct Template {
     pub witness_commitment: Option<ScriptBuf>,
     /// When our process got it.
     pub fetched_at: Instant,
+    /// What the template provider that gave it knows it by; `None` from a node.
+    pub provider: Option<ProviderTemplate>,
+}
+
+/// A template as its provider knows it. The block that it makes can be handed in there as a
+/// solution, as long as none of its transactions is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProviderTemplate {
+    /// Its id at the provider.
+    pub id: u64,
+    /// Sigop cost that the provider left for the outputs of the coinbase. That of its transactions
+    /// it does not tell.
+    pub sigops_left: u16,
 }
 
 #[cfg(test)]

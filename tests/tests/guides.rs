@@ -111,6 +111,7 @@ struct Busy;
 impl Backend for Busy {
     fn nodes(&self) -> Vec<NodeView> {
         vec![NodeView {
+            kind: "bitcoin_core".to_owned(),
             name: "main".to_owned(),
             state: "at_tip".to_owned(),
             ready: true,
@@ -171,7 +172,7 @@ async fn serve(dir: &TempDir) -> SocketAddr {
     settings.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
     let store = Arc::new(SqliteStore::open(store::Settings::new(dir.path())).unwrap());
     let (node, state) = ("main".to_owned(), "at_tip".to_owned());
-    let event = NodeStatus { node, state, height: None, detail: None };
+    let event = NodeStatus { kind: None, node, state, height: None, detail: None };
     store.commit(Batch::of_event(1, event)).await.unwrap();
     let metrics = Metrics::new();
     count(&metrics);

@@ -94,7 +94,7 @@ impl From<NodeSubmission> for SubmissionView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Nodes)]
 pub(crate) struct NodesView {
-    /// In the order of the configuration.
+    /// Nodes, then template providers, each in the order of the configuration.
     pub(crate) nodes: Vec<NodeView>,
 }
 
@@ -104,11 +104,13 @@ pub(crate) struct NodesView {
 pub(crate) struct NodeView {
     /// Its name in the configuration.
     pub(crate) name: String,
+    /// What it is, in one word: `bitcoin_core` or `template_provider`.
+    pub(crate) kind: String,
     /// What it does, in one word.
     pub(crate) state: String,
     /// True when it can be relied on at the moment.
     pub(crate) ready: bool,
-    /// True for the one that tip and template come from.
+    /// True for the one that the tip comes from.
     pub(crate) active: bool,
     /// Height of its tip.
     pub(crate) height: Option<u32>,
@@ -147,6 +149,7 @@ impl From<backend::NodeView> for NodeView {
     fn from(node: backend::NodeView) -> Self {
         Self {
             name: node.name,
+            kind: node.kind,
             state: node.state,
             ready: node.ready,
             active: node.active,

@@ -31,6 +31,7 @@ pub(crate) struct Server {
 impl Backend for Server {
     fn nodes(&self) -> Vec<NodeView> {
         vec![NodeView {
+            kind: "bitcoin_core".to_owned(),
             name: "local".into(),
             state: "at_tip".into(),
             ready: true,

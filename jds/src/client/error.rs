@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use jds_wire::{MessageError, ServerMessage, message::EncodeError};
+use tdp_client::LinkError;
 
 use super::INBOX_MESSAGES_MAX;
 use crate::noise_io::IoError;
@@ -71,6 +72,24 @@ pub enum ClientError {
     /// More messages than anybody asked for.
     #[error("{INBOX_MESSAGES_MAX} messages came that nobody waits for")]
     InboxFull,
+}
+
+impl From<LinkError> for ClientError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Connect { address, source } => Self::Connect { address, source },
+            LinkError::Timeout { waiting_for, after } => Self::Timeout { waiting_for, after },
+            LinkError::SetupRefused { error_code, flags } => {
+                Self::SetupRefused { error_code, flags }
+            }
+            LinkError::Unexpected { waiting_for, msg_type } => {
+                Self::UnexpectedType { waiting_for, msg_type }
+            }
+            LinkError::Io(error) => Self::Io(error),
+            LinkError::Message(error) => Self::Message(error),
+            LinkError::Encode(error) => Self::Encode(error),
+        }
+    }
 }
 
 impl ClientError {

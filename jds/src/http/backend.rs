@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use api::{Backend, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
-use tdp_client::{Node, NodeState, Template};
+use tdp_client::{Followed, Node, NodeState, Template};
 
 use super::standing::{Standing, State};
 use crate::clock;
@@ -36,7 +36,8 @@ impl ServerView {
         Self { shared, own_template: Mutex::default(), cores }
     }
 
-    /// The active node's template; without an active node the newest of any.
+    /// The active node's template; without an active node the newest of any. What miners declare
+    /// is compared with it, which a template provider, who tells no fees, is no measure for.
     fn newest_template(&self) -> Option<(Node, Arc<Template>)> {
         let with_template = |node: Node| {
             let template = node.template().borrow().clone()?;
@@ -60,7 +61,7 @@ impl ServerView {
 
     fn nodes_part(&self) -> Part {
         let (nodes, now) = (&self.shared.nodes, Instant::now());
-        let told = nodes.all().iter().filter_map(|node| {
+        let told = nodes.sources().iter().filter_map(|node| {
             let Standing { state, detail, .. } = Standing::of(node, nodes, now);
             if state == State::AtTip && detail.is_none() {
                 return None;
@@ -71,19 +72,20 @@ impl ServerView {
         let told: Vec<_> = told.collect();
         let detail = (!told.is_empty()).then(|| told.join("; "));
         // One that works is enough to serve miners.
-        Part { name: "nodes".to_owned(), ready: nodes.active().is_some(), detail }
+        Part { name: "nodes".to_owned(), ready: nodes.tip_source().is_some(), detail }
     }
 }
 
 impl Backend for ServerView {
     fn nodes(&self) -> Vec<NodeView> {
         let (nodes, now) = (&self.shared.nodes, Instant::now());
-        let active = nodes.active();
-        let active = active.as_ref().map(Node::name);
-        let view = |node: &Node| {
+        let active = nodes.tip_source();
+        let active = active.as_ref().map(Followed::name);
+        let view = |node: &Followed| {
             let Standing { state, detail, tip } = Standing::of(node, nodes, now);
             NodeView {
                 name: node.name().to_owned(),
+                kind: node.kind().as_str().to_owned(),
                 state: state.as_str().to_owned(),
                 ready: state == State::AtTip,
                 active: active == Some(node.name()),
@@ -94,7 +96,7 @@ impl Backend for ServerView {
                 detail,
             }
         };
-        nodes.all().iter().map(view).collect()
+        nodes.sources().iter().map(view).collect()
     }
 
     fn own_template(&self) -> Option<Arc<OwnTemplate>> {
@@ -187,7 +189,7 @@ fn listener_part(protocol: &str, listener: &Listener) -> Part {
 }
 
 /// How far a node is with its download.
-fn download(node: &Node) -> Option<Download> {
+fn download(node: &Followed) -> Option<Download> {
     let NodeState::Syncing { progress, blocks, headers, left } = *node.state().borrow() else {
         return None;
     };

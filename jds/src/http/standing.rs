@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use store::NodeStatus;
-use tdp_client::{Node, NodeState, TipState};
+use tdp_client::{Followed, NodeState, SourceKind, TipState};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -33,6 +33,8 @@ pub(super) enum State {
     /// Its tip has been on another branch than the one that counts for a while.
     Stale,
     AtTip,
+    /// A template provider that told of a block which no node of ours has.
+    Unconfirmed,
 }
 
 impl State {
@@ -44,13 +46,14 @@ impl State {
             Self::Behind => "behind",
             Self::Stale => "stale",
             Self::AtTip => "at_tip",
+            Self::Unconfirmed => "unconfirmed",
         }
     }
 }
 
 impl Standing {
     /// How `node` stands beside the others.
-    pub(super) fn of(node: &Node, nodes: &Nodes, now: Instant) -> Self {
+    pub(super) fn of(node: &Followed, nodes: &Nodes, now: Instant) -> Self {
         let tip = node.tip().borrow().clone();
         let state = node.state().borrow().clone();
         let (state, detail) = match state {
@@ -71,14 +74,21 @@ impl Standing {
     }
 
     fn of_ready(
-        node: &Node,
+        node: &Followed,
         nodes: &Nodes,
         tip: Option<&TipState>,
         now: Instant,
     ) -> (State, Option<String>) {
-        let others = || nodes.all().iter().filter_map(ready_tip);
+        let provider = node.kind() == SourceKind::TemplateProvider;
+        if provider && nodes.is_left(node.name()) {
+            let text = "what it told was confirmed by no node of ours".to_owned();
+            return (State::Unconfirmed, Some(text));
+        }
+        // A provider proves nothing: it is no measure for a node.
+        let measures = |other: &&Followed| provider || other.kind() == node.kind();
+        let others = || nodes.sources().iter().filter(measures).filter_map(ready_tip);
         let below = others().filter_map(|other| behind(tip, &other, now)).max();
-        if tip.is_some_and(|tip| nodes.is_stale(node, &tip.tip.hash)) {
+        if tip.is_some_and(|tip| nodes.is_stale(node.name(), &tip.tip.hash)) {
             let text = match below {
                 Some(blocks) => format!("on another branch, {blocks} below the highest tip"),
                 None => "on another branch than the tip that counts".to_owned(),
@@ -102,12 +112,12 @@ fn behind(tip: Option<&TipState>, other: &TipState, now: Instant) -> Option<u32>
 
 /// Writes an event for each change of a node's state, for as long as `tasks` live.
 pub fn journal_states(nodes: &Arc<Nodes>, journal: &Arc<Journal>, tasks: &mut JoinSet<()>) {
-    for node in nodes.all() {
+    for node in nodes.sources() {
         tasks.spawn(follow(node.clone(), Arc::clone(nodes), Arc::clone(journal)));
     }
 }
 
-async fn follow(node: Node, nodes: Arc<Nodes>, journal: Arc<Journal>) {
+async fn follow(node: Followed, nodes: Arc<Nodes>, journal: Arc<Journal>) {
     // A node that flaps counts as a peer that floods.
     let source = format!("node {}", node.name());
     let mut changes = node.state();
@@ -118,6 +128,7 @@ async fn follow(node: Node, nodes: Arc<Nodes>, journal: Arc<Journal>) {
         if state != told {
             told = state;
             let status = NodeStatus {
+                kind: Some(node.kind().as_str().to_owned()),
                 node: node.name().to_owned(),
                 state: state.as_str().to_owned(),
                 height: tip.map(|tip| tip.tip.height),

@@ -39,12 +39,13 @@ pub(super) async fn follow(nodes: Arc<Nodes>, index: usize) {
     loop {
         own.mark_unchanged();
         let best = *counts.borrow_and_update();
-        let own_tip = ready_tip(node);
+        let own_tip = ready_tip(&node.followed());
         let differs = own_tip.zip(best).filter(|(own, best)| own.tip.hash != best.hash);
         let mut look_at = Instant::now() + NODE_LOOK_INTERVAL;
         if let Some((own, _)) = differs {
             let active = nodes.active().filter(|active| active.name() != node.name());
-            let seen_at = active.as_ref().and_then(ready_tip).map(|tip| tip.seen_at);
+            let seen_at = active.as_ref().and_then(|active| ready_tip(&active.followed()));
+            let seen_at = seen_at.map(|tip| tip.seen_at);
             // A tip that has just come is on its way to the other nodes.
             let settled_at = seen_at.map_or(own.seen_at, |at| at.max(own.seen_at));
             let settled_at = Instant::from_std(settled_at) + NODE_BEHIND_AFTER;

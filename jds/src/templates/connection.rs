@@ -212,6 +212,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn look_at_view(&mut self) {
         let Some((room, _)) = self.room else { return };
         let Some(view) = self.views.borrow_and_update().clone() else { return };
+        if !view.serves(&room) {
+            return;
+        }
         match view.ready(&room) {
             Some(work) => self.session.handle(Input::Work(work), Instant::now()),
             None => {

@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use validation::tip::ChainTip;
 
 pub use super::outgoing::Outgoing;
-use super::{Built, Lookup, Room, TemplateSolution, Templates};
+use super::{Built, Lookup, Room, TemplateSolution, Templates, is_same_work};
 use crate::limits::{FIRST_REQUEST_TIMEOUT, SETUP_TIMEOUT, TEMPLATE_REQUESTS_QUEUED_MAX};
 use crate::session::{CloseReason, Violation};
 
@@ -156,7 +156,7 @@ impl TemplateSession {
             return None;
         }
         let work = self.work.clone()?;
-        let same_tip = self.sent.as_ref().is_some_and(|sent| sent.tip == *work.tip());
+        let same_tip = self.sent.as_ref().is_some_and(|sent| is_same_work(&sent.tip, work.tip()));
         if same_tip && self.sent.as_ref().is_some_and(|sent| sent.template_id == work.id()) {
             return None;
         }

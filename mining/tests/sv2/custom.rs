@@ -12,7 +12,7 @@ use validation::tip::ChainTip;
 
 use crate::support::{
     EASY, HARD, Miner, MinerJob, MinerWork, Rig, START_S, WORK_SELECTION, custom_halves,
-    open_extended, settings, tip, work,
+    open_extended, settings, share_code, tip, work,
 };
 
 const PATH: [u8; 32] = [0x33; 32];
@@ -86,14 +86,6 @@ fn success(answer: &[M]) -> (u32, u32, u32) {
 fn refusal(answer: &[M]) -> (u32, u32, String) {
     let [M::SetCustomMiningJobError(error)] = answer else { panic!("{answer:?}") };
     (error.channel_id, error.request_id, error.error_code.as_utf8_or_hex())
-}
-
-fn share_code(answer: &[M]) -> Option<String> {
-    match answer {
-        [M::SubmitSharesError(error)] => Some(error.error_code.as_utf8_or_hex()),
-        [M::SubmitSharesSuccess(_)] => None,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

@@ -20,8 +20,9 @@ use validation::tx::Tx;
 
 pub(crate) use self::caller::{Caller, Way};
 use self::lane::{Lane, Worth};
-use self::shared::Shared;
+pub(crate) use self::shared::{Backoff, Shared};
 use crate::error::{Fault, NodeError};
+use crate::followed::{Followed, SourceKind};
 use crate::limits::{
     ASK_QUEUE_MAX, LOOKUP_QUEUE_MAX, PROPOSAL_QUEUE_MAX, PROPOSAL_TIMEOUT_MS, SUBMIT_QUEUE_MAX,
     SUBMIT_THREADS, SUBMIT_TIMEOUT_MS,
@@ -91,7 +92,7 @@ impl Node {
         way: &Way,
         lookup: TxLookup,
     ) -> Result<Self, NodeError> {
-        let shared = Arc::new(Shared::new(node.clone(), place, network));
+        let shared = Arc::new(Shared::new(node.clone(), SourceKind::BitcoinCore, place, network));
         let no_threads = |error: std::io::Error| no_threads(&node, &error);
         let lane = |name: &'static str, threads, queue_max| {
             Lane::start(name, || way.caller(name), threads, queue_max).map_err(no_threads)
@@ -118,6 +119,11 @@ impl Node {
             .spawn(move || template::run(&shared, &lookup, caller))
             .map_err(no_threads)?;
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Its tip and template, in the shape that every source has.
+    pub fn followed(&self) -> Followed {
+        Followed(Arc::clone(&self.inner.shared))
     }
 
     /// The operator's name for the node.
@@ -261,7 +267,12 @@ mod tests {
             proposals: lane(1),
             questions: lane(1),
             lookups: None,
-            shared: Arc::new(Shared::new("main".into(), endpoint.url.clone(), settings.network)),
+            shared: Arc::new(Shared::new(
+                "main".into(),
+                SourceKind::BitcoinCore,
+                endpoint.url.clone(),
+                settings.network,
+            )),
         };
         Node { inner: Arc::new(inner) }
     }
