@@ -58,6 +58,31 @@ pub fn mining_device(address: SocketAddr, key: &str, user: &str) -> Running {
     )
 }
 
+/// A CPU miner of Stratum V1 at `address`: cpuminer (`minerd`) where `MINERD_EXE` or the PATH has it.
+/// It is in no package registry, and not built here.
+pub fn minerd(address: SocketAddr, user: &str) -> Option<Running> {
+    let exe = match std::env::var_os(MINERD_VARIABLE) {
+        Some(path) => PathBuf::from(path),
+        None => on_path("minerd")?,
+    };
+    let url = format!("stratum+tcp://{address}");
+    let args = ["-a", "sha256d", "-t", "1", "-o", &url, "-u", user, "-p", "x", "-r", "0", "-D"];
+    Some(Running::executable("minerd", &exe, &args.map(str::to_owned)))
+}
+
+/// Any other program that mines.
+pub fn miner(name: &'static str, exe: &Path, args: &[String]) -> Running {
+    Running::executable(name, exe, args)
+}
+
+/// Says where `minerd` is.
+const MINERD_VARIABLE: &str = "MINERD_EXE";
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let dirs = std::env::var_os("PATH")?;
+    std::env::split_paths(&dirs).map(|dir| dir.join(name)).find(|exe| exe.is_file())
+}
+
 impl Program {
     /// Where it is: as the variable says, or on the PATH, or in the cache, into which it is built
     /// when it is nowhere (that takes minutes, and the network).
@@ -72,10 +97,7 @@ impl Program {
             );
             return path;
         }
-        let on_path = std::env::var_os("PATH").and_then(|dirs| {
-            std::env::split_paths(&dirs).map(|dir| dir.join(self.name)).find(|exe| exe.is_file())
-        });
-        on_path.unwrap_or_else(|| self.install())
+        on_path(self.name).unwrap_or_else(|| self.install())
     }
 
     fn install(&self) -> PathBuf {
@@ -127,10 +149,19 @@ impl Running {
         Self::start(program, TempDir::with_prefix("jds-reference-").expect("a directory"), args)
     }
 
+    fn executable(name: &'static str, exe: &Path, args: &[String]) -> Self {
+        let files = TempDir::with_prefix("jds-reference-").expect("a temporary directory");
+        Self::run(name, exe, files, args)
+    }
+
     fn start(program: Program, files: TempDir, args: &[String]) -> Self {
+        Self::run(program.name, &program.find(), files, args)
+    }
+
+    fn run(name: &'static str, exe: &Path, files: TempDir, args: &[String]) -> Self {
         let log = files.path().join("log");
         let output = File::create(&log).expect("a log file");
-        let child = Command::new(program.find())
+        let child = Command::new(exe)
             .args(args)
             .current_dir(files.path())
             .stdin(Stdio::null())
@@ -138,7 +169,7 @@ impl Running {
             .stderr(output)
             .spawn()
             .expect("a program that starts");
-        Self { name: program.name, child, log, _files: files }
+        Self { name, child, log, _files: files }
     }
 
     /// Waits until something listens there.
