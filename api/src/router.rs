@@ -83,6 +83,7 @@ fn described() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(events::events))
         .routes(routes!(stream::event_stream))
+        .routes(routes!(receipts::event_heads))
         .routes(routes!(schemas::schemas))
         .routes(routes!(schemas::schema))
         .routes(routes!(templates::templates))

@@ -13,6 +13,7 @@ mod connection;
 pub mod counts;
 pub mod follow;
 pub mod found;
+mod heads;
 pub mod http;
 pub mod jobs;
 pub mod journal;

@@ -88,6 +88,12 @@ pub const USERS_PER_CONNECTION_MAX: usize = 16;
 /// Unused tokens of one user on one connection; the oldest is recycled.
 pub const TOKENS_PER_USER_MAX: usize = 64;
 
+/// So long after an event the head of the event log is signed.
+pub const HEAD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Events after which the head of the event log is signed at once.
+pub const HEAD_EVENTS: u64 = 1_000;
+
 /// A token is good for this long after it was allocated.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -20,6 +20,7 @@ use crate::budget::ByteBudget;
 use crate::check::Checker;
 use crate::counts::Counts;
 use crate::follow::Follower;
+use crate::heads;
 use crate::http::{self, Api};
 use crate::jobs::Jobs;
 use crate::journal::Journal;
@@ -205,6 +206,10 @@ impl Server {
         let accepting = ports.serve(&shared, &down);
         tasks.spawn(follow_tip(Arc::clone(&shared)));
         tasks.spawn(Arc::clone(&shared.journal).tell_of_floods());
+        if let Some(store) = shared.journal.store() {
+            let receipts = Arc::clone(&shared.validator.receipts);
+            tasks.spawn(heads::follow(Arc::clone(store), receipts));
+        }
         http::journal_states(&shared.nodes, &shared.journal, &mut tasks);
         Ok(Self { addresses, shared, shutdown, accepting, api, _tasks: tasks })
     }
@@ -258,6 +263,9 @@ impl Server {
         // Until here it tells of the end.
         if let Some(api) = self.api {
             api.shutdown(SHUTDOWN_GRACE).await;
+        }
+        if let Some(store) = self.shared.journal.store() {
+            heads::sign_last(store, &self.shared.validator.receipts).await;
         }
         let written = self.shared.journal.finish(SHUTDOWN_GRACE).await;
         if !written {

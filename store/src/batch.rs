@@ -8,6 +8,7 @@ use validation::block::FoundBlock;
 use validation::declared::TemplateHash;
 use validation::job::AcceptedJob;
 
+use crate::chain::SignedHead;
 use crate::event::{EventData, Protocol, ShareSubmitted, TemplateAccepted};
 use crate::types::{BlockState, Cursor, SubmissionState, TemplateSource, UserTag};
 
@@ -223,6 +224,8 @@ pub enum Change {
         /// When something was last delivered, Unix milliseconds.
         delivered_at: Option<u64>,
     },
+    /// The head of the event log was signed.
+    SignHead(SignedHead),
     /// Removes a webhook, if it is there.
     DeleteWebhook {
         /// Which one.

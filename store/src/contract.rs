@@ -3,6 +3,7 @@
 use tokio::sync::watch;
 
 use crate::batch::{Batch, Webhook};
+use crate::chain::{ChainEnds, SignedHead};
 use crate::commit::{Commit, Full};
 use crate::event::EventFilter;
 use crate::query::{
@@ -68,6 +69,18 @@ pub trait Store: Send + Sync + 'static {
         filter: &EventFilter,
         limit: usize,
     ) -> Result<EventPage, ReadError>;
+
+    /// Where the hash chain of the events that are kept begins and ends.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn chain_ends(&self) -> Result<ChainEnds, ReadError>;
+
+    /// Signed heads of the hash chain, newest first; of each event at most one.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn event_heads(&self, page: PageRequest) -> Result<Page<SignedHead>, ReadError>;
 
     /// Declarations, accepted or not, newest first.
     ///

@@ -8,6 +8,7 @@
 extern crate self as store;
 
 mod batch;
+pub mod chain;
 mod commit;
 mod contract;
 mod event;

@@ -230,6 +230,27 @@ fn a_proof_stands_at_the_end_of_the_details() {
     assert!(longest.details().len() < 2_500, "{}", longest.details().len());
 }
 
+/// Other programs are written from the guide.
+#[test]
+fn the_guide_has_the_vectors_and_the_layouts() {
+    let guide = include_str!("../../guides/src/receipts.md");
+    assert!(
+        guide.contains(VECTORS),
+        "guides/src/receipts.md does not hold the vectors as they are"
+    );
+    for (name, size) in [("Receipt", RECEIPT_BYTES), ("Proof of a rejection", PROOF_BYTES)] {
+        let (_, table) = guide.split_once(&format!("**{name}**, {size} bytes")).unwrap();
+        let (table, _) = table.split_once("\n\n**").unwrap();
+        let mut end = 0;
+        for row in table.lines().filter(|row| row.starts_with("| ")).skip(1) {
+            let mut cells = row.split('|').skip(1).map(|cell| cell.trim().parse::<usize>());
+            assert_eq!(cells.next().unwrap(), Ok(end), "{row}");
+            end += cells.next().unwrap().unwrap();
+        }
+        assert_eq!(end, size, "{name}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_signed_is_read_back(

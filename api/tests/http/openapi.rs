@@ -18,6 +18,7 @@ const PATHS: &[&str] = &[
     "/v1/declarations",
     "/v1/declarations/{id}",
     "/v1/events",
+    "/v1/events/heads",
     "/v1/events/stream",
     "/v1/miners/{user}",
     "/v1/nodes",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use store::chain::ChainReport;
 use store::{
     Cursor, EventFilter, EventKind, EventLog, EventLogError, EventPage, FilterError, Gone,
 };
@@ -64,6 +65,19 @@ pub(super) enum EventsCommand {
         )]
         count: usize,
     },
+    /// Check that nothing of the log was changed, removed or put in: its hash chain, and the signed
+    /// heads.
+    Verify {
+        /// The configuration of the server; its data_dir holds the log.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Whose signatures count; nothing for the keys of the configuration.
+        #[arg(long, value_name = "KEY", value_parser = super::receipt::public_key)]
+        authority: Option<config::PublicKey>,
+        /// Further keys, as GET /v1/receipts/keys gives them.
+        #[arg(long, value_name = "FILE", requires = "authority")]
+        keys: Option<PathBuf>,
+    },
     /// Print every event that is kept, oldest first, and end.
     #[command(after_help = AFTER_HELP)]
     Export {
@@ -99,11 +113,37 @@ pub(super) fn run(command: EventsCommand) -> anyhow::Result<()> {
             };
             tail(log, cursor, which.types)
         }
+        EventsCommand::Verify { config, authority, keys } => {
+            let keys = authority.map(|authority| super::receipt::Keys { authority, keys });
+            verify(&config, keys.as_ref())
+        }
         EventsCommand::Export { which } => {
             let log = open(&which)?;
             export(&log, which.after.unwrap_or(Cursor::START), &which.types)
         }
     }
+}
+
+fn verify(path: &Path, keys: Option<&super::receipt::Keys>) -> anyhow::Result<()> {
+    let config = super::load(path)?;
+    let keys = match keys {
+        Some(keys) => keys.read()?,
+        None => super::receipt::configured(&config)?,
+    };
+    let log = EventLog::open(&config.data_dir).map_err(explained)?;
+    let report = log.verify(&keys).map_err(explained)?;
+    let report = report.with_context(|| format!("{} is not whole", log.path().display()))?;
+    let ChainReport { unchained, events, heads, signed_to, last_id } = report;
+    println!("events     {events} chained, to {last_id}");
+    if unchained > 0 {
+        println!("unchained  {unchained}, from before there were hashes");
+    }
+    match signed_to {
+        Some(id) => println!("heads      {heads}, signed for up to event {id}"),
+        None => println!("heads      none: nothing is signed for"),
+    }
+    println!("ok: nothing was changed, removed or put in");
+    Ok(())
 }
 
 fn open(which: &Which) -> anyhow::Result<EventLog> {

@@ -59,14 +59,14 @@ pub(super) struct Verify {
 pub(super) struct Keys {
     /// The server's authority key, as miners pin it.
     #[arg(long, value_name = "KEY", value_parser = public_key)]
-    authority: PublicKey,
+    pub(super) authority: PublicKey,
     /// Further keys, as GET /v1/receipts/keys gives them; those count that the authority key vouches
     /// for.
     #[arg(long, value_name = "FILE")]
-    keys: Option<PathBuf>,
+    pub(super) keys: Option<PathBuf>,
 }
 
-fn public_key(text: &str) -> Result<PublicKey, String> {
+pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
     PublicKey::parse(text.trim()).map_err(|error| error.to_string())
 }
 
@@ -106,6 +106,14 @@ impl Keys {
         }
         Ok(keys)
     }
+}
+
+/// The keys of a server's configuration.
+pub(super) fn configured(config: &config::Checked) -> anyhow::Result<Vec<ReceiptKey>> {
+    let subkey = config.receipts.key.as_ref().map(|(_, key)| key.public_key());
+    let retired = config.receipts.retired_keys.iter().copied();
+    let keys = std::iter::once(config.authority.public_key).chain(subkey).chain(retired);
+    keys.map(receipt_key).collect()
 }
 
 fn receipt_key(key: PublicKey) -> anyhow::Result<ReceiptKey> {

@@ -62,6 +62,12 @@ impl Store for Moody {
     fn try_commit(&self, batch: Batch) -> Result<Commit, Full> {
         self.store.try_commit(batch)
     }
+    fn chain_ends(&self) -> Result<store::chain::ChainEnds, ReadError> {
+        self.store.chain_ends()
+    }
+    fn event_heads(&self, page: PageRequest) -> Result<Page<store::chain::SignedHead>, ReadError> {
+        self.store.event_heads(page)
+    }
     fn finish(&self) -> usize {
         self.store.finish()
     }

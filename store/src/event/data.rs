@@ -140,6 +140,7 @@ payloads! {
         validation_ms: f64,
         /// Signature of the server over code and facts, hex: see the guide on receipts. Absent where no
         /// template was judged, and before servers signed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         proof: Option<String>,
     }
 

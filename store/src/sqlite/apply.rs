@@ -8,8 +8,9 @@ use super::fault::Fault;
 use super::sizes::Table;
 use super::state::State;
 use super::tally::{Count, Tally, touch_user, users_full};
-use super::{write_block, write_template};
+use super::{read_chain, write_block, write_template};
 use crate::batch::{Batch, Change, NewEvent, Webhook};
+use crate::chain::StoredEvent;
 use crate::commit::Committed;
 use crate::event::{EventData, Protocol, SCHEMA_VERSION, ShareSubmitted};
 use crate::limits::WEBHOOKS_MAX;
@@ -119,6 +120,7 @@ impl Apply<'_> {
                 let hash = block_hash.to_string();
                 write_block::progress(self.connection, self.state, &hash, *state, *confirmations)?;
             }
+            Change::SignHead(head) => read_chain::put_head(self.connection, head)?,
             Change::PutWebhook(webhook) => self.put_webhook(webhook)?,
             Change::WebhookProgress { id, cursor, failures, last_error, delivered_at } => {
                 self.connection
@@ -302,24 +304,37 @@ impl Apply<'_> {
     }
 
     fn write_event(&mut self, protocol: Protocol, data: &EventData) -> Result<(), Fault> {
-        let json =
-            serde_json::to_string(data).map_err(|error| Fault::refused(error.to_string()))?;
+        // As readers get it, to the byte: that is what the hash is over.
+        let json = serde_json::to_value(data).map_err(|error| Fault::refused(error.to_string()))?;
+        let json = json.to_string();
+        let event = StoredEvent {
+            id: self.state.next_event_id,
+            timestamp: self.at_ms,
+            schema: SCHEMA_VERSION,
+            kind: data.kind().as_str(),
+            source: &self.state.source,
+            protocol: protocol.as_str(),
+            data: &json,
+        };
+        let hash = event.hash(&self.state.last_hash);
         self.connection
             .prepare_cached(
-                "INSERT INTO events (id, kind, timestamp, source, protocol, schema, data)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO events (id, kind, timestamp, source, protocol, schema, data, hash)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute(params![
-                self.state.next_event_id,
-                data.kind().as_str(),
-                self.at_ms,
-                self.state.source,
-                protocol.as_str(),
-                SCHEMA_VERSION,
-                json,
+                event.id,
+                event.kind,
+                event.timestamp,
+                event.source,
+                event.protocol,
+                event.schema,
+                event.data,
+                hash,
             ])?;
         self.state.sizes.added(Table::Events, json.len() as u64);
         self.state.next_event_id += 1;
+        self.state.last_hash = hash;
         Ok(())
     }
 }

@@ -18,11 +18,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use rusqlite::{Connection, ErrorCode};
+use validation::receipt::ReceiptKey;
 
 use super::migrate::{APPLICATION_ID, MIGRATIONS};
 use super::open::{DATABASE, EPOCH};
 use super::state::meta;
-use super::{connect, read_events};
+use super::{connect, read_chain, read_events};
+use crate::chain::{ChainError, ChainReport};
 use crate::event::EventFilter;
 use crate::limits::{EVENT_LOG_WAIT, RETRY_PAUSE};
 use crate::query::{EventPage, Gone, ReadError};
@@ -161,6 +163,21 @@ impl EventLog {
             }
             below = Some(back.id);
         }
+    }
+
+    /// Checks the hash chain of everything that is kept, and its heads against these keys. Blocks for
+    /// about a second per 100,000 events.
+    ///
+    /// # Errors
+    /// [`EventLogError`], when it can not be read; inside, where the chain is broken.
+    pub fn verify(
+        &self,
+        keys: &[ReceiptKey],
+    ) -> Result<Result<ChainReport, ChainError>, EventLogError> {
+        self.read(|snapshot, _| {
+            read_chain::verify(snapshot, keys)
+                .map_err(|error| self.read_error(error, Cursor::START))
+        })
     }
 
     /// Runs `query` on one snapshot. What only a change of the files in between can explain is tried

@@ -5,7 +5,10 @@ use rusqlite::Connection;
 /// Every migration in order; the version of a database is how many of them it has seen. Those
 /// that were published never change: a change is a new one, and comes with a fixture
 /// (`tests/upgrade`).
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_first.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_first.sql"),
+    include_str!("../../migrations/0002_chain.sql"),
+];
 
 /// Marks the file as ours ("JDSt").
 pub(super) const APPLICATION_ID: i32 = 0x4a44_5374;

@@ -13,6 +13,7 @@ mod migrate;
 mod open;
 mod packed;
 mod read;
+mod read_chain;
 mod read_events;
 mod read_rest;
 mod read_templates;
@@ -39,6 +40,7 @@ pub use event_log::{EventLog, EventLogError};
 pub use open::OpenError;
 
 use crate::batch::{Batch, Webhook};
+use crate::chain::{ChainEnds, SignedHead};
 use crate::commit::{Commit, Full, Request};
 use crate::contract::Store;
 use crate::event::EventFilter;
@@ -179,6 +181,14 @@ impl Store for SqliteStore {
         self.read(|connection| {
             read_events::after(connection, self.shared.epoch, cursor, filter, limit)
         })
+    }
+
+    fn chain_ends(&self) -> Result<ChainEnds, ReadError> {
+        self.read(read_chain::ends)
+    }
+
+    fn event_heads(&self, page: PageRequest) -> Result<Page<SignedHead>, ReadError> {
+        self.read(|connection| read_chain::heads(connection, page))
     }
 
     fn templates(

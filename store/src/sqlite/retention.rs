@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::group::Pen;
+use super::read_chain;
 use super::sizes::Table;
 use super::state::{State, raise_spent_floor};
 use crate::limits::{LIVE_DEPTH_BLOCKS, RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE, USERS_MAX};
@@ -121,6 +122,7 @@ fn events(
     let weights = weights(state, Table::Events);
     let excess = excess(connection, sql, [RETENTION_STEP_ROWS], keep, now_ms, weights)?;
     let Some((last, _, _)) = excess.last() else { return Ok(0) };
+    read_chain::drop_anchor(connection, *last)?;
     connection.prepare_cached("DELETE FROM events WHERE id <= ?1")?.execute([last])?;
     state.sizes.removed(Table::Events, excess.len() as u64, variable_bytes(&excess));
     Ok(excess.len())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::read_chain;
 use super::sizes::TableSizes;
 use super::tx_ids::TxIds;
 use crate::limits::{LIST_DELTAS_MAX, LISTS_CACHED_MAX, USERS_MAX};
@@ -15,6 +16,8 @@ use crate::types::UserTag;
 pub(super) struct State {
     /// Id of the next event.
     pub(super) next_event_id: u64,
+    /// Hash of the newest event.
+    pub(super) last_hash: [u8; 32],
     pub(super) sizes: TableSizes,
     pub(super) tx_ids: TxIds,
     pub(super) bases: Bases,
@@ -30,6 +33,7 @@ pub(super) struct State {
 #[derive(Debug, Clone)]
 pub(super) struct Mark {
     next_event_id: u64,
+    last_hash: [u8; 32],
     sizes: TableSizes,
     tx_ids: usize,
 }
@@ -42,6 +46,7 @@ impl State {
     ) -> rusqlite::Result<Self> {
         Ok(Self {
             next_event_id,
+            last_hash: read_chain::last(connection)?.hash,
             sizes: TableSizes::load(connection)?,
             tx_ids: TxIds::load(connection)?,
             bases: Bases::default(),
@@ -53,12 +58,18 @@ impl State {
 
     pub(super) fn mark(&self) -> Mark {
         let tx_ids = self.tx_ids.mark();
-        Mark { next_event_id: self.next_event_id, sizes: self.sizes.clone(), tx_ids }
+        Mark {
+            next_event_id: self.next_event_id,
+            last_hash: self.last_hash,
+            sizes: self.sizes.clone(),
+            tx_ids,
+        }
     }
 
     /// Goes back to a mark after a rollback: the caches may know rows that are no more.
     pub(super) fn reset(&mut self, mark: Mark) {
         self.next_event_id = mark.next_event_id;
+        self.last_hash = mark.last_hash;
         self.sizes = mark.sizes;
         self.tx_ids.undo(mark.tx_ids);
         self.bases.clear();

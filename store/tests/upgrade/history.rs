@@ -2,10 +2,13 @@
 //! and what a later version adds is written after it.
 
 use serde_json::{Value, json};
+use store::chain::{HEAD_TAG, SignedHead, head_bytes};
 use store::{
     Batch, BlockState, Change, Cursor, EventData, EventKind, Protocol, Store, SubmissionState,
     SubmissionStep, TemplateSource, Webhook,
 };
+
+use validation::receipt::{ServerId, SigningKey};
 
 use crate::common::{NOW_MS, block, commit, job, numbered, rejected, share, template, tx, txs};
 
@@ -34,6 +37,19 @@ pub fn write(store: &dyn Store) {
     }
     blocks(store);
     webhooks(store);
+    head(store);
+}
+
+/// A signature over all before.
+fn head(store: &dyn Store) {
+    let key = SigningKey::from_bytes(&[7; 32]).unwrap();
+    let (server, epoch) = (ServerId([1; 8]), store.epoch());
+    let link = store.chain_ends().unwrap().last;
+    let bytes = head_bytes(server, epoch, link, NOW_MS);
+    let signature = key.sign_tagged(HEAD_TAG, &[&bytes], &[0; 32]);
+    let key_id = key.public().id();
+    let head = SignedHead { link, epoch, signed_at_ms: NOW_MS, server, key_id, signature };
+    commit(store, Batch::new(NOW_MS).change(Change::SignHead(head)));
 }
 
 fn templates(store: &dyn Store) {

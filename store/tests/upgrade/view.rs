@@ -26,7 +26,9 @@ pub fn of(store: &dyn Store) -> View {
     };
     let events = all_events(store);
     for event in &events {
-        put(format!("event {}", event.id), &(event, event.typed().unwrap()));
+        // The bytes stay those of their time, without the fields that came later.
+        let envelope = store::Event { data: serde_json::Value::Null, ..event.clone() };
+        put(format!("event {}", event.id), &(envelope, event.typed().unwrap()));
     }
     put("events".to_owned(), &events.len());
     let templates = store.templates(&TemplateFilter::default(), ALL).unwrap();
@@ -72,7 +74,10 @@ pub fn of(store: &dyn Store) -> View {
         }
     }
     put("webhooks".to_owned(), &store.webhooks().unwrap());
-    put("sizes".to_owned(), &store.sizes().unwrap().tables);
+    // So is the size of the events; that it is counted right is a test of its own.
+    let mut sizes = store.sizes().unwrap().tables;
+    sizes.iter_mut().filter(|size| size.table == "events").for_each(|size| size.bytes = 0);
+    put("sizes".to_owned(), &sizes);
     let recovered = store.recover(&RECOVER).unwrap();
     assert_eq!(recovered.damaged, Vec::<String>::new());
     put("recovered tokens".to_owned(), &recovered.spent_tokens);
