@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bitcoin::{BlockHash, Txid, Wtxid};
+use validation::receipt::{PublishedKey, ServerId};
 
 /// The server, as the API sees it. Calls return at once: they read what is there, and never ask a
 /// node.
@@ -16,9 +17,23 @@ pub trait Backend: Send + Sync + 'static {
     /// Numbers of the moment.
     fn live(&self) -> Live;
 
+    /// The keys that its receipts are checked with; none of a server that signs nothing.
+    fn receipt_keys(&self) -> Option<ReceiptKeys> {
+        None
+    }
+
     /// Whether the parts of the server work: nodes, listeners and whatever else it has. The store
     /// is asked by the API itself.
     fn readiness(&self) -> Vec<Part>;
+}
+
+/// The keys of receipts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptKeys {
+    /// The server that signs.
+    pub server: ServerId,
+    /// Every key that somebody may need, the one that signs first.
+    pub keys: Vec<PublishedKey>,
 }
 
 /// One node.
@@ -75,6 +90,8 @@ pub struct Live {
     pub tokens: u64,
     /// Open connections by role (`job_declaration`, `mining`, `handshake` …).
     pub connections: Vec<(&'static str, u64)>,
+    /// Open channels of miners by role; of Stratum V1 each worker is one.
+    pub channels: Vec<(&'static str, u64)>,
     /// Queues inside the server.
     pub queues: Vec<Queue>,
     /// Accepted jobs that are ready for solutions.

@@ -89,6 +89,13 @@ impl Live {
             None,
             connections.map(|(role, count)| ([("role", *role)], *count as f64)),
         )?;
+        let channels = live.channels.iter();
+        writer.gauges(
+            "channels",
+            "Open channels of miners by role",
+            None,
+            channels.map(|(role, count)| ([("role", *role)], *count as f64)),
+        )?;
         let queues = |value: fn(&crate::Queue) -> u64| {
             live.queues.iter().map(move |queue| ([("queue", queue.name)], value(queue) as f64))
         };

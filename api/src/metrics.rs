@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -34,6 +35,7 @@ struct Inner {
     submissions: Family<Labels<2>, Counter>,
     submission_seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
     shares: Family<Labels<2>, Counter>,
+    share_difficulty: Family<Labels<1>, Counter<f64, AtomicU64>>,
     bytes: Family<Labels<2>, Counter>,
     requests: Family<Labels<3>, Counter>,
     request_seconds: Histogram,
@@ -117,6 +119,7 @@ impl Metrics {
             submissions: Family::default(),
             submission_seconds: Family::new_with_constructor(seconds),
             shares: Family::default(),
+            share_difficulty: Family::default(),
             bytes: Family::default(),
             requests: Family::default(),
             request_seconds: seconds(),
@@ -176,6 +179,12 @@ impl Metrics {
         let labels =
             [("template_source", template_source.to_owned()), ("result", result.to_owned())];
         self.inner.shares.get_or_create(&labels).inc();
+    }
+
+    /// Adds the difficulty of an accepted share: with 2^32 hashes for each, what was worked.
+    pub fn share_difficulty(&self, template_source: &'static str, difficulty: f64) {
+        let labels = [("template_source", template_source.to_owned())];
+        self.inner.share_difficulty.get_or_create(&labels).inc_by(difficulty);
     }
 
     /// The counters of bytes of a protocol (`job_declaration`, `http` …). Keep them.
@@ -269,6 +278,11 @@ impl Inner {
             self.submission_seconds.clone(),
         );
         registry.register("shares", "Shares by source of the template", self.shares.clone());
+        registry.register(
+            "share_difficulty",
+            "Difficulty of accepted shares by source of the template; 2^32 times its rate is a hashrate",
+            self.share_difficulty.clone(),
+        );
         registry.register_with_unit(
             "protocol",
             "Bytes on the wire by protocol and direction",

@@ -19,7 +19,9 @@ use crate::app::{App, State as AppState};
 use crate::guard::guard;
 use crate::limits;
 use crate::problem::{Kind, Problem};
-use crate::routes::{docs, events, health, page, reads, schemas, stream, templates, webhooks};
+use crate::routes::{
+    docs, events, health, page, reads, receipts, schemas, stream, templates, webhooks,
+};
 
 /// What the description says besides the routes.
 #[derive(OpenApi)]
@@ -93,6 +95,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(reads::shares_summary))
         .routes(routes!(reads::miner))
         .routes(routes!(reads::nodes))
+        .routes(routes!(receipts::receipt_keys))
         .routes(routes!(webhooks::webhooks, webhooks::create_webhook))
         .routes(routes!(webhooks::webhook, webhooks::change_webhook, webhooks::delete_webhook))
         .routes(routes!(health::healthz))

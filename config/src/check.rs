@@ -7,13 +7,14 @@ use std::time::Duration;
 use bitcoin::{Network, ScriptBuf};
 
 use crate::checked::{
-    Authority, Checked, ConsensusCheck, JobDeclaration, Log, Node, Payout, TemplateDistribution,
+    Authority, Checked, ConsensusCheck, JobDeclaration, Log, Node, Payout, Receipts,
+    TemplateDistribution,
 };
 use crate::document::Places;
 use crate::error::Problem;
 use crate::keys::{self, PublicKey, SecretKey};
 use crate::raw::{
-    Mode, NetworkName, PayoutMode, Raw, RawAuthority, RawJobDeclaration, RawPayout,
+    Mode, NetworkName, PayoutMode, Raw, RawAuthority, RawJobDeclaration, RawPayout, RawReceipts,
     RawTemplateDistribution,
 };
 use crate::{api, known, mining, node, payout, store};
@@ -128,6 +129,7 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         job_declaration,
         template_distribution,
         mining,
+        receipts: check_receipts(&context, &raw.receipts)?,
         store: store::check(&context, &raw.store, &mut warnings),
         events: store::check_events(&context, raw.events)?,
         api,
@@ -187,6 +189,26 @@ fn check_authority(context: &Context<'_>, raw: &RawAuthority) -> Result<Authorit
     }
     let cert_validity = Duration::from_secs(raw.cert_validity_secs.into());
     Ok(Authority { public_key: derived, secret_key, cert_validity })
+}
+
+fn check_receipts(context: &Context<'_>, raw: &RawReceipts) -> Result<Receipts, Problem> {
+    const FILE: &str = "receipts.key_file";
+    const RETIRED: &str = "receipts.retired_keys";
+    let key = match &raw.key_file {
+        Some(file) => {
+            let path = context.resolve(FILE, file)?;
+            let place = context.places.of(FILE);
+            let key = keys::read(&path).map_err(|source| Problem::KeyFile { place, source })?;
+            Some((path, key))
+        }
+        None => None,
+    };
+    let parse = |text: &String| {
+        let place = context.places.of(RETIRED);
+        PublicKey::parse(text.trim()).map_err(|source| Problem::Key { place, source })
+    };
+    let retired_keys = raw.retired_keys.iter().map(parse).collect::<Result<_, _>>()?;
+    Ok(Receipts { key, retired_keys })
 }
 
 const SCRIPT: &str = "payout.script";

@@ -30,6 +30,8 @@ pub struct Checked {
     pub template_distribution: Option<TemplateDistribution>,
     /// Where miners connect; `None` without them.
     pub mining: Option<Mining>,
+    /// How verdicts are signed.
+    pub receipts: Receipts,
     /// What is kept in `data_dir`, and for how long.
     pub store: StoreSettings,
     /// What events say of this server.
@@ -241,6 +243,15 @@ pub struct StoreSettings {
     pub shares_age: Duration,
     /// Shares that are kept, bytes.
     pub shares_bytes: u64,
+}
+
+/// How verdicts are signed.
+#[derive(Debug, Clone, Default)]
+pub struct Receipts {
+    /// The file and the key in it; `None`: the authority key signs.
+    pub key: Option<(PathBuf, SecretKey)>,
+    /// Keys that sign no more, or elsewhere: what they signed is honoured.
+    pub retired_keys: Vec<PublicKey>,
 }
 
 /// What events say of this server.

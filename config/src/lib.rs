@@ -26,7 +26,7 @@ mod store;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
-    Mining, Node, Payout, RpcAuth, RpcUrl, Source, StoreSettings, TemplateDistribution,
+    Mining, Node, Payout, Receipts, RpcAuth, RpcUrl, Source, StoreSettings, TemplateDistribution,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};

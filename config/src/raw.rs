@@ -17,6 +17,7 @@ pub(crate) struct Raw {
     pub(crate) node: Vec<RawNode>,
     pub(crate) job_declaration: RawJobDeclaration,
     pub(crate) template_distribution: Option<RawTemplateDistribution>,
+    pub(crate) receipts: RawReceipts,
     pub(crate) store: RawStore,
     pub(crate) mining: Option<RawMining>,
     pub(crate) events: RawEvents,
@@ -130,6 +131,14 @@ pub(crate) struct RawStore {
     pub(crate) transactions_mb: u32,
     pub(crate) shares_days: u32,
     pub(crate) shares_mb: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawReceipts {
+    pub(crate) key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) retired_keys: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

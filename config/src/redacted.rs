@@ -7,7 +7,7 @@ use toml::Value;
 
 use crate::check::{BYTES_PER_MB, WHOLE_BP, percent};
 use crate::checked::{
-    Api, Checked, JobDeclaration, Mining, Node, Payout, RpcAuth, StoreSettings,
+    Api, Checked, JobDeclaration, Mining, Node, Payout, Receipts, RpcAuth, StoreSettings,
     TemplateDistribution,
 };
 use crate::mining::terahashes;
@@ -39,6 +39,7 @@ impl Checked {
             write_template_distribution(settings, &mut out);
         }
 
+        write_receipts(&self.receipts, &mut out);
         write_store(&self.store, &mut out);
         if let Some(settings) = &self.mining {
             write_mining(settings, &mut out);
@@ -111,6 +112,15 @@ fn write_template_distribution(settings: &TemplateDistribution, out: &mut Writer
     out.integer("fee_threshold_sat", settings.fee_threshold_sat);
     out.integer("min_interval_ms", settings.min_interval.as_millis());
     out.integer("max_connections", settings.max_connections);
+}
+
+fn write_receipts(receipts: &Receipts, out: &mut Writer) {
+    out.header("[receipts]");
+    if let Some((path, _)) = &receipts.key {
+        out.path("key_file", path);
+    }
+    let keys = receipts.retired_keys.iter().map(|key| Value::from(key.to_string()));
+    out.value("retired_keys", &Value::Array(keys.collect()));
 }
 
 fn write_store(settings: &StoreSettings, out: &mut Writer) {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+mod setup;
+
 use config::keys::{self, KeyFileError, KeyTextError};
 use config::{PublicKey, SecretKey};
 
@@ -81,4 +83,26 @@ fn files_that_are_no_key_files_are_refused() {
     assert!(matches!(keys::read(&path), Err(KeyFileError::Text { .. })));
     fs::write(&path, format!("  {}\n\n", *secret.expose_text())).unwrap();
     assert_eq!(keys::read(&path).unwrap().expose_bytes(), secret.expose_bytes());
+}
+
+#[test]
+fn a_key_of_its_own_may_sign_receipts_and_old_ones_stay_known() {
+    let setup = setup::Setup::new();
+    assert!(setup.ok().receipts.key.is_none() && setup.ok().receipts.retired_keys.is_empty());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("receipts.key");
+    let (secret, public) = keys::generate().unwrap();
+    keys::write_new(&path, &secret).unwrap();
+    let with = |lines: &str| setup::Setup::new().plus(&format!("[receipts]\n{lines}\n"));
+    let lines = format!("key_file = {path:?}\nretired_keys = [\"{public}\"]");
+    let checked = with(&lines).ok();
+    let (from, key) = checked.receipts.key.as_ref().unwrap();
+    assert_eq!((from, key.public_key()), (&path, public));
+    assert_eq!(checked.receipts.retired_keys, [public]);
+    let printed = checked.to_redacted_toml();
+    assert!(printed.contains(&lines) && !printed.contains(secret.expose_text().as_str()));
+    with("key_file = \"absent.key\"").refused(&["receipts.key_file", "absent.key"]);
+    with("retired_keys = [\"9auq\"]").refused(&["receipts.retired_keys", "base58check"]);
+    let secret_there = format!("retired_keys = [\"{}\"]", secret.expose_text().as_str());
+    with(&secret_there).refused(&["receipts.retired_keys"]);
 }

@@ -31,6 +31,8 @@ pub(crate) enum Endpoint {
     TemplateDistribution(Arc<Templates>),
     /// Stratum V2 miners.
     Mining(Arc<Mining>),
+    /// Stratum V1 miners.
+    MiningV1(Arc<Mining>),
 }
 
 impl Endpoint {
@@ -39,6 +41,7 @@ impl Endpoint {
             Self::JobDeclaration => (&counts.listener, &counts.traffic),
             Self::TemplateDistribution(_) => (&counts.template_listener, &counts.template_traffic),
             Self::Mining(_) => (&counts.mining.listener, &counts.mining.traffic),
+            Self::MiningV1(_) => (&counts.mining_v1.listener, &counts.mining_v1.traffic),
         }
     }
 
@@ -47,7 +50,7 @@ impl Endpoint {
         match self {
             Self::JobDeclaration => "job_declaration",
             Self::TemplateDistribution(_) => "template_distribution",
-            Self::Mining(_) => "mining",
+            Self::Mining(_) | Self::MiningV1(_) => "mining",
         }
     }
 
@@ -69,6 +72,10 @@ impl Endpoint {
             }
             Self::Mining(mining) => {
                 let serve = mining::connection::serve_v2;
+                serve(stream, remote, number, shared, mining, shutdown).await;
+            }
+            Self::MiningV1(mining) => {
+                let serve = mining::connection::serve_v1;
                 serve(stream, remote, number, shared, mining, shutdown).await;
             }
         }

@@ -4,6 +4,7 @@
 //! [`JdClient::send_unencrypted`].
 
 mod error;
+pub mod mining;
 pub mod template;
 pub mod templates;
 mod types;

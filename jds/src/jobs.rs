@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use validation::block::BlockBody;
+use validation::declared::TemplateHash;
 use validation::job::AcceptedJob;
 use validation::tx::Tx;
 
@@ -213,6 +214,11 @@ impl Jobs {
     /// [`SOLUTION_JOBS_MAX`]: crate::limits::SOLUTION_JOBS_MAX
     pub fn of_user(&self, tag: &UserTag) -> Vec<Arc<Job>> {
         lock(&self.kept.registry).of_user(tag, None, crate::limits::SOLUTION_JOBS_MAX)
+    }
+
+    /// The newest job that the user was accepted with this template.
+    pub fn of_template(&self, tag: &UserTag, template: &TemplateHash) -> Option<Arc<Job>> {
+        lock(&self.kept.registry).of_template(tag, template)
     }
 
     /// How many jobs are kept.

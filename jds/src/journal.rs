@@ -131,6 +131,17 @@ impl Journal {
         }
     }
 
+    /// Records that a token was used up without a declaration (coinbase-only mode); returns when
+    /// that is durable.
+    ///
+    /// # Errors
+    /// It was used up before, or the store is closed.
+    pub async fn used_up(&self, token_sequence: u64, user: &User) -> Result<(), Rejection> {
+        let batch = spend(Batch::new(now_ms()), token_sequence, user);
+        let recording = self.store.as_ref().map(|store| store.commit(batch));
+        durable(user, recording).await
+    }
+
     /// Records a refusal that came before the rules were asked, and spent no token.
     pub fn refused(&self, peer: &str, user: Option<&User>, rejection: &Rejection) {
         let user = user.map_or("", |user| user.name.as_str());
@@ -235,6 +246,10 @@ async fn hand_over_late(
 /// The token was used up before, by another connection or before a restart; or the store is
 /// closed. Nothing is recorded then.
 pub async fn accepted(case: &Case, recording: Recording) -> Result<(), Rejection> {
+    durable(&case.user, recording).await
+}
+
+async fn durable(user: &User, recording: Recording) -> Result<(), Rejection> {
     let Some(commit) = recording else { return Ok(()) };
     match commit.await {
         Ok(_) => Ok(()),
@@ -242,7 +257,7 @@ pub async fn accepted(case: &Case, recording: Recording) -> Result<(), Rejection
             Err(Rejection::new(Reason::TokenSpent))
         }
         Err(CommitError::Refused(why)) => {
-            error!(user = case.user.name, %why, "the store refuses an accepted template");
+            error!(user = user.name, %why, "the store refuses what a token is used up by");
             Err(Rejection::new(Reason::Internal).actual(why))
         }
         Err(error @ CommitError::Closed) => Err(Rejection::new(Reason::Internal).actual(error)),
@@ -256,8 +271,12 @@ impl fmt::Debug for Journal {
 }
 
 fn spending(case: &Case) -> Batch {
-    let expires_at_ms = case.token_sequence / 1_000 + TOKEN_LIFETIME.as_millis() as u64;
-    Batch::new(now_ms()).spend_token(case.token_sequence, expires_at_ms, name(&case.user))
+    spend(Batch::new(now_ms()), case.token_sequence, &case.user)
+}
+
+fn spend(batch: Batch, token_sequence: u64, user: &User) -> Batch {
+    let expires_at_ms = token_sequence / 1_000 + TOKEN_LIFETIME.as_millis() as u64;
+    batch.spend_token(token_sequence, expires_at_ms, name(user))
 }
 
 fn proposed(case: &Case, named: Named, timing: Timing) -> TemplateProposed {
@@ -308,6 +327,7 @@ fn rejected_event(
         expected: rejection.expected.clone(),
         actual: rejection.actual.clone(),
         validation_ms: timing.verdict_ms(),
+        proof: rejection.proof.as_ref().map(|proof| proof.to_string()),
     }
 }
 

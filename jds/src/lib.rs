@@ -25,6 +25,7 @@ pub mod payout;
 mod peer;
 mod ports;
 mod presence;
+pub mod receipts;
 mod recover;
 mod report;
 pub mod server;

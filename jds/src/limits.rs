@@ -94,6 +94,10 @@ pub const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// Spent tokens remembered until they expire; beyond that the oldest tokens expire early.
 pub const SPENT_TOKENS_MAX: usize = 1_000_000;
 
+/// Tokens that custom jobs came with, remembered with their mining connections; beyond that the
+/// oldest are forgotten.
+pub const BOUND_TOKENS_MAX: usize = 100_000;
+
 /// Bytes of frames and pending declarations that one connection may make us hold whatever others
 /// do: more than the declaration of 4,000 transactions.
 pub const CONNECTION_BYTES_ALLOWED: usize = 160 * 1024;

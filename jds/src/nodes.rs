@@ -37,6 +37,24 @@ impl Nodes {
         nodes
     }
 
+    /// No nodes, and a tip that nobody follows: see [`Self::set_tip`].
+    #[cfg(test)]
+    pub(crate) fn none() -> Arc<Self> {
+        let tip = watch::Sender::new(None);
+        Arc::new(Self { all: Vec::new(), tip, active: Mutex::new(None), views: Vec::new() })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_tip(&self, tip: ChainTip) {
+        self.tip.send_replace(Some(tip));
+    }
+
+    /// How many wait for a tip.
+    #[cfg(test)]
+    pub(crate) fn followers(&self) -> usize {
+        self.tip.receiver_count()
+    }
+
     /// All nodes.
     pub fn all(&self) -> &[Node] {
         &self.all

@@ -94,6 +94,8 @@ impl Ports {
         if let Some(mining) = &shared.mining {
             let v2 = Endpoint::Mining(Arc::clone(mining));
             others.push((self.mining, v2, "mining server listening"));
+            let v1 = Endpoint::MiningV1(Arc::clone(mining));
+            others.push((self.mining_v1, v1, "mining server listening for Stratum V1"));
         }
         for (listening, endpoint, what) in others {
             let Some(listening) = listening else { continue };

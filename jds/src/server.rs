@@ -25,10 +25,12 @@ use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
 use crate::mining::Mining;
+use crate::mining::custom::CustomJobs;
 use crate::node_settings::Reach;
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
 use crate::ports::{Addresses, Ports};
+use crate::receipts::{self, Receipts, ServerIdError};
 use crate::recover;
 use crate::session::SessionDeps;
 use crate::solve::Solvers;
@@ -106,6 +108,9 @@ pub enum StartError {
     /// The store can not be read.
     #[error("data_dir: what an earlier run left can not be read: {0}")]
     Recover(store::ReadError),
+    /// The name of the server.
+    #[error("data_dir: {0}")]
+    ServerId(ServerIdError),
     /// The HTTP API.
     #[error(transparent)]
     Api(http::StartError),
@@ -289,6 +294,7 @@ fn build(
     tasks: &mut JoinSet<()>,
 ) -> Result<Shared, StartError> {
     let authority = authority_keys(&config.authority)?;
+    let receipts = Arc::new(receipts(config)?);
     let declaration = &config.job_declaration;
     let counts = Arc::new(Counts::default());
     let cache_bytes = usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX);
@@ -322,13 +328,15 @@ fn build(
         cache,
         jobs: Arc::clone(&jobs),
         journal: Arc::clone(&journal),
+        receipts: Arc::clone(&receipts),
         counts: Arc::clone(&counts),
         checker,
         tip_grace: declaration.tip_grace,
         cpu: Arc::new(Semaphore::new(cores)),
     });
     let session_deps = Arc::new(SessionDeps {
-        mint: TokenMint::new(config.authority.secret_key.expose_bytes(), TOKEN_LIFETIME),
+        mint: TokenMint::new(config.authority.secret_key.expose_bytes(), TOKEN_LIFETIME)
+            .signing(Arc::clone(&receipts)),
         spent: SpentTokens::new(SPENT_TOKENS_MAX, TOKEN_LIFETIME),
         payout: PayoutTerms::new(config.network, config.payout.clone()),
         jobs: Arc::clone(&jobs),
@@ -343,7 +351,8 @@ fn build(
     });
     let mining = match &config.mining {
         Some(settings) => {
-            let mining = Mining::start(config, settings, &nodes, tasks);
+            let custom_jobs = CustomJobs::new(&validator, &session_deps, config.network);
+            let mining = Mining::start(config, settings, custom_jobs, &nodes, tasks);
             Some(mining.ok_or(StartError::Payout)?)
         }
         None => None,
@@ -364,6 +373,16 @@ fn build(
         mining,
         connections: AtomicU64::new(0),
     })
+}
+
+fn receipts(config: &Checked) -> Result<Receipts, StartError> {
+    recover::make_private_dir(&config.data_dir)
+        .map_err(|source| StartError::DataDir { dir: config.data_dir.clone(), source })?;
+    let server = receipts::of_directory(&config.data_dir).map_err(StartError::ServerId)?;
+    let receipts = Receipts::new(config, server);
+    let receipts = receipts.map_err(|error| StartError::Authority(error.to_string()))?;
+    info!(key_id = %receipts.key().id(), keys = receipts.published().len(), "signs receipts");
+    Ok(receipts)
 }
 
 fn authority_keys(authority: &config::Authority) -> Result<AuthorityKeys, StartError> {

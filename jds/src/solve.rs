@@ -188,6 +188,10 @@ fn solve(shared: &Arc<Shared>, request: &Request, received: Instant) -> bool {
             true => BLOCK,
             false => KNOWN,
         },
+        End::Announced(block) => match shared.submitter.announce(block) {
+            true => ANNOUNCED,
+            false => KNOWN,
+        },
         End::Known(hash) => {
             info!(block = %hash, "block found again, it is under way already");
             KNOWN
@@ -201,12 +205,16 @@ fn solve(shared: &Arc<Shared>, request: &Request, received: Instant) -> bool {
 
 /// What is counted of solutions: one that made a block, and one of a block that was found before.
 const BLOCK: &str = "block";
+/// See [`BLOCK`]: one that only the miner can submit.
+const ANNOUNCED: &str = "announced";
 /// See [`BLOCK`].
 const KNOWN: &str = "known_block";
 
 /// What came of a solution.
 enum End {
     Block(NewBlock),
+    /// A block whose transactions only its miner has.
+    Announced(NewBlock),
     /// A block that was found before.
     Known(BlockHash),
     None(Tried),

@@ -180,6 +180,28 @@ impl Submitter {
         true
     }
 
+    /// Records a block of which nobody here has the transactions, and follows it: its miner's own
+    /// node has to submit it. False when it is known already.
+    pub fn announce(self: &Arc<Self>, block: NewBlock) -> bool {
+        let (hash, height) = (block.block.hash, block.height);
+        if !self.remember(hash) {
+            return false;
+        }
+        warn!(
+            block = %hash, height, user = &*block.user,
+            "BLOCK FOUND in coinbase-only mode: only its miner's own node has the transactions and \
+             can submit it"
+        );
+        let (submitter, recording) = (Arc::clone(self), UnderWay::begin(&self.keeping));
+        self.spawn(async move {
+            let found_at_ms = clock::unix_us() / 1_000;
+            submitter.journal.found(block, found_at_ms, Vec::new()).await;
+            submitter.follower.add(hash, height, 0);
+            drop(recording);
+        });
+        true
+    }
+
     /// Whether this block was found before, lately.
     pub(crate) fn knows(&self, hash: &BlockHash) -> bool {
         lock(&self.seen).contains(hash)

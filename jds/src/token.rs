@@ -1,23 +1,33 @@
 //! Tokens that carry their own proof: nothing is stored for a token that was not used.
 //!
 //! Layout, big endian: version (1 byte), kind (1), sequence (8, microseconds of Unix time, unique
-//! and rising), user tag (16), nonce (8), for a job token the template hash (32), MAC (32:
-//! HMAC-SHA-256 over all before it, under a key derived from the authority's secret key, so that
-//! tokens outlive a restart).
+//! and rising), user tag (16), the id of the server (8; in version 1 a nonce), for a job token the
+//! template hash (32), MAC (32: HMAC-SHA-256 over all before it, under a key derived from the
+//! authority's secret key, so that tokens outlive a restart). Servers that share the key share the
+//! MAC as well: a token is good at the server that it names, where it is remembered once spent.
+//!
+//! The token of an accepted job is its receipt ([`crate::receipts`]). Job tokens with a MAC are
+//! what an earlier version gave out: they stay good until they expire.
 
 #![deny(clippy::indexing_slicing)]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, cmp::fixed_time_eq, sha256};
 use rand::RngCore;
 use validation::declared::TemplateHash;
+use validation::receipt::{ServerId, UserHash, tagged_hash};
 use validation::rejection::Reason;
 
 use crate::counts::Gauge;
+use crate::receipts::Receipts;
 
-const VERSION: u8 = 1;
+/// With a nonce.
+const VERSION_UNNAMED: u8 = 1;
+/// With the id of the server in its place.
+const VERSION: u8 = 2;
 const MAC_BYTES: usize = 32;
 const ALLOCATED_BYTES: usize = 2 + 8 + 16 + 8 + MAC_BYTES;
 const JOB_BYTES: usize = ALLOCATED_BYTES + 32;
@@ -30,9 +40,7 @@ pub struct UserTag([u8; USER_TAG_BYTES]);
 impl UserTag {
     /// Tag of the identifier as the peer sent it (any bytes).
     pub fn of(user_identifier: &[u8]) -> Self {
-        let digest = tagged_hash("jds/user", &[user_identifier]);
-        // The digest is longer than the tag, so the tag is always there.
-        Self(digest.first_chunk().copied().unwrap_or_default())
+        Self(UserHash::of(user_identifier).0)
     }
 
     /// As it is stored.
@@ -117,6 +125,8 @@ pub struct TokenMint {
     mac_key: [u8; 32],
     last_sequence: AtomicU64,
     lifetime: Duration,
+    /// Signs and checks receipts; names the server.
+    receipts: Option<Arc<Receipts>>,
     unused: Gauge,
 }
 
@@ -128,14 +138,22 @@ enum Kind {
 }
 
 impl TokenMint {
-    /// A mint whose MAC key is derived from the authority's secret key.
+    /// A mint whose MAC key is derived from the authority's secret key. It names no server, and takes
+    /// what names any.
     pub fn new(authority_secret: &[u8; 32], lifetime: Duration) -> Self {
         Self {
             mac_key: tagged_hash("jds/token-mac", &[authority_secret]),
             last_sequence: AtomicU64::new(0),
             lifetime,
+            receipts: None,
             unused: Gauge::default(),
         }
+    }
+
+    /// The mint of the server that signs with `receipts`, and honours what they honour.
+    #[must_use]
+    pub fn signing(self, receipts: Arc<Receipts>) -> Self {
+        Self { receipts: Some(receipts), ..self }
     }
 
     /// Tokens that connections hold and have not used. Kept up to date by those who hold them.
@@ -149,7 +167,8 @@ impl TokenMint {
         (sequence, self.seal(Kind::Allocated, sequence, user, None))
     }
 
-    /// The token of an accepted job, for `DeclareMiningJob.Success`.
+    /// The token of an accepted job as an earlier version made it. Those of this version are receipts:
+    /// see [`Receipts::accept`].
     pub fn job(&self, user: UserTag, template: &TemplateHash, now_unix_us: u64) -> Vec<u8> {
         self.seal(Kind::Job, self.next_sequence(now_unix_us), user, Some(template))
     }
@@ -163,14 +182,23 @@ impl TokenMint {
         self.parse(token).ok_or(TokenError::Unknown)
     }
 
-    /// Checks a job token, that `DeclareMiningJob.Success` carried and `SetCustomMiningJob` brings
+    /// Checks a job token, a receipt of any server that is honoured here, that `DeclareMiningJob.Success` carried and `SetCustomMiningJob` brings
     /// back: that it is genuine, and not expired. It may be used more than once (SV2 5.3.18: one job
     /// for each channel).
     ///
     /// # Errors
     /// [`TokenError::Unknown`], [`TokenError::Expired`].
     pub fn open_job(&self, token: &[u8], now_unix_us: u64) -> Result<GenuineJob, TokenError> {
-        let job = self.parse_job(token).ok_or(TokenError::Unknown)?;
+        let receipt = self.receipts.as_ref().and_then(|receipts| receipts.open(token).ok());
+        let job = match receipt {
+            Some(facts) => GenuineJob {
+                template: facts.template_hash,
+                user: UserTag(facts.user.0),
+                issued_us: facts.accepted_at_us,
+                expires_us: facts.expires_us,
+            },
+            None => self.parse_job(token).ok_or(TokenError::Unknown)?,
+        };
         if now_unix_us > job.expires_us { Err(TokenError::Expired) } else { Ok(job) }
     }
 
@@ -193,13 +221,22 @@ impl TokenMint {
             return None;
         }
         let (head, rest) = body.split_first_chunk::<2>()?;
-        if *head != [VERSION, kind as u8] {
+        let [version, found] = *head;
+        if found != kind as u8 {
             return None;
         }
         let (sequence, rest) = rest.split_first_chunk()?;
         let (user, rest) = rest.split_first_chunk()?;
-        let (_nonce, rest) = rest.split_first_chunk::<8>()?;
-        Some((Genuine { sequence: u64::from_be_bytes(*sequence), user: UserTag(*user) }, rest))
+        let (name, rest) = rest.split_first_chunk()?;
+        let ours = match (version, self.server()) {
+            (VERSION_UNNAMED, _) | (VERSION, None) => true,
+            (VERSION, Some(server)) => ServerId(*name) == server,
+            _ => false,
+        };
+        ours.then_some((
+            Genuine { sequence: u64::from_be_bytes(*sequence), user: UserTag(*user) },
+            rest,
+        ))
     }
 
     /// Checks the age of a token that this connection did not give out, or gave out and saw used.
@@ -226,18 +263,31 @@ impl TokenMint {
         template: Option<&TemplateHash>,
     ) -> Vec<u8> {
         let mut token = Vec::with_capacity(JOB_BYTES);
-        token.extend_from_slice(&[VERSION, kind as u8]);
+        let mut name = [0; 8];
+        let version = match self.server() {
+            Some(server) => {
+                name = server.0;
+                VERSION
+            }
+            None => {
+                rand::thread_rng().fill_bytes(&mut name);
+                VERSION_UNNAMED
+            }
+        };
+        token.extend_from_slice(&[version, kind as u8]);
         token.extend_from_slice(&sequence.to_be_bytes());
         token.extend_from_slice(&user.0);
-        let mut nonce = [0; 8];
-        rand::thread_rng().fill_bytes(&mut nonce);
-        token.extend_from_slice(&nonce);
+        token.extend_from_slice(&name);
         if let Some(template) = template {
             token.extend_from_slice(template.as_bytes());
         }
         let mac = self.mac(&token);
         token.extend_from_slice(&mac);
         token
+    }
+
+    fn server(&self) -> Option<ServerId> {
+        self.receipts.as_ref().map(|receipts| receipts.server())
     }
 
     fn mac(&self, body: &[u8]) -> [u8; MAC_BYTES] {
@@ -253,19 +303,10 @@ impl std::fmt::Debug for TokenMint {
     }
 }
 
-/// SHA-256 under a tag, as BIP 340 defines tagged hashes.
-fn tagged_hash(tag: &str, parts: &[&[u8]]) -> [u8; 32] {
-    let tag = sha256::Hash::hash(tag.as_bytes());
-    let mut engine = sha256::Hash::engine();
-    engine.input(tag.as_byte_array());
-    engine.input(tag.as_byte_array());
-    parts.iter().for_each(|part| engine.input(part));
-    sha256::Hash::from_engine(engine).to_byte_array()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::tests::{HEIGHT, accepted};
 
     const NOW_US: u64 = 1_700_000_000_000_000;
 
@@ -322,6 +363,40 @@ mod tests {
         }
         let (_, allocated) = mint().allocate(user, NOW_US);
         assert_eq!(mint().open_job(&allocated, NOW_US), Err(TokenError::Unknown));
+    }
+
+    fn signing(server: u8) -> (TokenMint, Arc<Receipts>) {
+        let server = ServerId([server; 8]);
+        let receipts = Receipts::with_keys(&[7; 32], None, std::iter::empty(), server).unwrap();
+        let receipts = Arc::new(receipts);
+        (mint().signing(Arc::clone(&receipts)), receipts)
+    }
+
+    #[test]
+    fn servers_that_share_a_key_spend_their_own_tokens_and_honour_receipts_of_both() {
+        let ((one, receipts), (other, _)) = (signing(1), signing(2));
+        let (user, job) = (UserTag::of(b"alice"), accepted(HEIGHT, &[]));
+        let (sequence, token) = one.allocate(user, NOW_US);
+        assert_eq!(one.open(&token), Ok(Genuine { sequence, user }));
+        assert_eq!(other.open(&token), Err(TokenError::Unknown));
+        let receipt = receipts.accept(&job, user);
+        for mint in [&one, &other] {
+            let opened = mint.open_job(&receipt, NOW_US).unwrap();
+            assert_eq!((opened.template, opened.user), (job.template_hash(), user));
+            let late = mint.open_job(&receipt, opened.expires_us + 1);
+            assert_eq!(late, Err(TokenError::Expired));
+            assert_eq!(mint.open(&receipt), Err(TokenError::Unknown));
+        }
+    }
+
+    #[test]
+    fn tokens_of_an_earlier_version_stay_good() {
+        let (user, template) = (UserTag::of(b"alice"), TemplateHash::from_bytes([1; 32]));
+        let (_, token) = mint().allocate(user, NOW_US);
+        let job = mint().job(user, &template, NOW_US);
+        let (now, _) = signing(1);
+        assert_eq!(now.open(&token).map(|token| token.user), Ok(user));
+        assert_eq!(now.open_job(&job, NOW_US).map(|job| job.template), Ok(template));
     }
 
     #[test]

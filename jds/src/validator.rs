@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use validation::declared::TemplateHash;
 use validation::rejection::{Reason, Rejection};
 
 pub use declaration::{Declaration, Draft};
 #[cfg(test)]
 pub(crate) use pass::draft;
-use pass::{Pass, Rulings, Verdict};
+use pass::{Accepted, Pass, Rulings, Verdict};
 
 use crate::check::{Checked, Checker};
 use crate::counts::Counts;
@@ -22,6 +23,7 @@ use crate::jobs::{Job, Jobs};
 use crate::journal::{self, Case, Journal, Recording, Timing};
 use crate::limits::CHECK_WAIT_MAX;
 use crate::nodes::Nodes;
+use crate::receipts::Receipts;
 use crate::tx_cache::TxCache;
 
 /// How validation went on.
@@ -33,6 +35,8 @@ pub enum Outcome {
     Accepted {
         /// The job.
         job: Arc<Job>,
+        /// Its receipt: the token for the miner.
+        receipt: Vec<u8>,
         /// What was asked of the peer.
         missing: usize,
         /// What the consensus check said, where the answer waited for it.
@@ -53,6 +57,8 @@ pub struct Validator {
     pub jobs: Arc<Jobs>,
     /// Where verdicts become durable.
     pub journal: Arc<Journal>,
+    /// Signs verdicts.
+    pub receipts: Arc<Receipts>,
     /// Where verdicts are counted.
     pub counts: Arc<Counts>,
     /// Consensus checks, unless they are off.
@@ -158,11 +164,11 @@ impl Validator {
 
     /// Makes a verdict durable, after the node's word where the answer waits for that.
     async fn record(&self, case: &Case, verdict: Verdict) -> Outcome {
-        let Verdict { named, timing, result, recording } = verdict;
+        let Verdict { named, timing, result, template_hash, recording } = verdict;
         let (missing, mut checked) = (timing.missing, None);
         let refusal = match result {
             Err(rejection) => rejection,
-            Ok(job) => {
+            Ok(Accepted { job, receipt }) => {
                 let refusal = match &self.checker {
                     Some((checker, CheckMode::Before)) => {
                         let answer = check_before(checker, &job).await;
@@ -175,8 +181,9 @@ impl Validator {
                 match refusal {
                     Some(rejection) => rejection,
                     None => match self.accept(case, &job, timing, recording).await {
-                        Ok(()) => return Outcome::Accepted { job, missing, checked },
+                        Ok(()) => return Outcome::Accepted { job, receipt, missing, checked },
                         Err(rejection) => {
+                            let rejection = self.signed(case, template_hash, rejection).await;
                             job.withdraw(rejection.reason.as_str().to_owned());
                             self.journal.refused(&case.peer, Some(&case.user), &rejection);
                             return Outcome::Rejected(rejection);
@@ -185,8 +192,21 @@ impl Validator {
                 }
             }
         };
+        let refusal = self.signed(case, template_hash, refusal).await;
         self.journal.rejected(case, named, &refusal, timing).await;
         Outcome::Rejected(refusal)
+    }
+
+    /// The rejection with its proof.
+    async fn signed(
+        &self,
+        case: &Case,
+        template_hash: Option<TemplateHash>,
+        rejection: Rejection,
+    ) -> Rejection {
+        let (receipts, user) = (Arc::clone(&self.receipts), case.user.tag);
+        let work = move || receipts.reject(rejection, template_hash, user);
+        on_cpu(&self.cpu, work).await.unwrap_or_else(|failed| failed)
     }
 
     /// Makes an acceptance durable, and keeps the job if that was not done with the verdict.
@@ -222,6 +242,7 @@ impl Validator {
             cache: Arc::clone(&self.cache),
             cpu: Arc::clone(&self.cpu),
             journal: Arc::clone(&self.journal),
+            receipts: Arc::clone(&self.receipts),
             at_once: !matches!(self.checker, Some((_, CheckMode::Before))),
         }
     }
@@ -239,7 +260,7 @@ async fn check_before(checker: &Checker, job: &Arc<Job>) -> Checked {
 }
 
 /// Runs CPU work on the pool, as many at a time as there are permits.
-async fn on_cpu<T: Send + 'static>(
+pub(crate) async fn on_cpu<T: Send + 'static>(
     cpu: &Arc<Semaphore>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Rejection> {

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod record;
 mod seen;
 pub mod share;
+pub mod sv1;
 pub mod sv2;
 pub mod target;
 mod vardiff;

@@ -73,9 +73,6 @@ pub const VARDIFF_INTERVAL: Duration = Duration::from_secs(15);
 /// Worker names of one connection that are kept ready (extension 0x0002).
 pub const WORKERS_PER_CONNECTION_MAX: usize = 256;
 
-/// Bytes of a line of a Stratum V1 client, its end included. Real requests have less than 1,000.
-pub const SV1_LINE_BYTES_MAX: usize = 8_192;
-
 /// Names that one Stratum V1 connection may authorize.
 pub const SV1_WORKERS_MAX: usize = 256;
 

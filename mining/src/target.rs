@@ -3,8 +3,8 @@
 use bitcoin::Target;
 use channels_sv2::target::hash_rate_to_target;
 
-/// Hashes that a share of difficulty 1 takes, about.
-pub const HASHES_PER_DIFFICULTY: f64 = 4_294_967_296.0;
+/// Hashes that a share of difficulty 1 takes: 2^256 by its target, `ffff << 208`.
+pub const HASHES_PER_DIFFICULTY: f64 = 281_474_976_710_656.0 / 65_535.0;
 
 /// The target at which `hashrate` (hashes per second) finds `shares_per_minute`. Both are to be
 /// finite and above 0; the hardest target there is otherwise.

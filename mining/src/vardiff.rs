@@ -8,20 +8,17 @@ use crate::target::HASHES_PER_DIFFICULTY;
 const SHARES_AT_ONCE: f64 = 20.0;
 /// Too many by this factor is much too high.
 const MUCH: f64 = 3.0;
-/// A rate that is wrong by a factor is corrected after a window of this length: the longer we look,
-/// the surer we are. Factors are taken both ways.
-const STEPS: [(Duration, f64); 4] = [
-    (Duration::from_secs(60), 2.0),
-    (Duration::from_secs(120), 1.6),
-    (Duration::from_secs(240), 1.35),
-    (Duration::from_secs(480), 1.2),
-];
-/// A window ends after this long, whatever it says.
+/// So many standard deviations of luck make a rate wrong.
+const SIGMAS: f64 = 3.5;
+/// A window ends after this long. A rate that is wrong by [`WRONG`] then is corrected, though it
+/// may have been luck.
 const WINDOW_MAX: Duration = Duration::from_secs(600);
-/// Fewest shares that a window must have had to be, if the rate were right, to say that it is not.
-const SHARES_EXPECTED_MIN: f64 = 3.0;
-/// One step changes the rate at most by this factor downwards, and by its square upwards.
-const STEP_MAX: f64 = 8.0;
+/// See [`WINDOW_MAX`].
+const WRONG: f64 = 1.3;
+/// One step changes the rate at most by this factor downwards.
+const STEP_DOWN_MAX: f64 = 4.0;
+/// And by this upwards.
+const STEP_UP_MAX: f64 = 64.0;
 
 /// What is known of the rate of a channel.
 #[derive(Debug, Clone, Copy)]
@@ -72,22 +69,113 @@ impl Vardiff {
         let expected = elapsed / 60.0 * shares_per_minute;
         let measured = self.difficulty * HASHES_PER_DIFFICULTY / elapsed.max(1.0);
         let ratio = measured / self.hashrate;
-        let passed = STEPS.iter().rev().find(|(length, _)| elapsed >= length.as_secs_f64());
-        let wrong = passed.is_some_and(|(_, factor)| ratio >= *factor || ratio * factor <= 1.0)
-            && (expected >= SHARES_EXPECTED_MIN || ratio > 1.0);
-        if !wrong && !self.is_flooded(shares_per_minute, now) {
-            if elapsed >= WINDOW_MAX.as_secs_f64() {
+        // Shares come by luck, which has a standard deviation of the root of their number.
+        let unlikely = (self.shares - expected).abs() >= SIGMAS * expected.max(1.0).sqrt();
+        let over = elapsed >= WINDOW_MAX.as_secs_f64();
+        let wrong = ratio >= WRONG || ratio * WRONG <= 1.0;
+        if !(wrong && (unlikely || over)) && !self.is_flooded(shares_per_minute, now) {
+            if over {
                 self.restart(self.hashrate, now);
             }
             return false;
         }
         let before = self.hashrate;
-        let bounded = measured.clamp(before / STEP_MAX, before * STEP_MAX * STEP_MAX);
+        let bounded = measured.clamp(before / STEP_DOWN_MAX, before * STEP_UP_MAX);
         self.restart(bounded, now);
         self.hashrate != before
     }
 
     fn elapsed(&self, now: Instant) -> f64 {
         now.saturating_duration_since(self.window_start).as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::VARDIFF_INTERVAL;
+
+    const SHARES_PER_MINUTE: f64 = 6.0;
+    const FLOOR: f64 = 1e12;
+
+    /// Numbers that look random and are the same each time.
+    struct Dice(u64);
+
+    impl Dice {
+        /// Above 0, at most 1.
+        fn roll(&mut self) -> f64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            ((self.0 >> 11) as f64 + 1.0) / (1_u64 << 53) as f64
+        }
+    }
+
+    /// A miner of `actual` hashes per second that said `nominal`: how long until the rate is within
+    /// a third of the truth for good, and how often it changes in the day after.
+    fn simulate(actual: f64, nominal: f64, seed: u64) -> (Duration, u32) {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let start = Instant::now();
+        let mut vardiff = Vardiff::new(nominal, FLOOR, start);
+        let mut now = start;
+        let (mut settled, mut changes) = (start, 0);
+        let mut next_look = start + VARDIFF_INTERVAL;
+        let day = Duration::from_secs(24 * 3_600);
+        while now < start + day {
+            // Luck has no memory.
+            let difficulty = vardiff.hashrate() * 60.0 / SHARES_PER_MINUTE / HASHES_PER_DIFFICULTY;
+            let mean_s = difficulty * HASHES_PER_DIFFICULTY / actual;
+            let share = now + Duration::from_secs_f64((-dice.roll().ln() * mean_s).min(1e6));
+            let before = vardiff.hashrate();
+            if share < next_look {
+                now = share;
+                vardiff.accepted(difficulty);
+                if vardiff.is_flooded(SHARES_PER_MINUTE, now) {
+                    vardiff.look(SHARES_PER_MINUTE, now);
+                }
+            } else {
+                now = next_look;
+                next_look += VARDIFF_INTERVAL;
+                vardiff.look(SHARES_PER_MINUTE, now);
+            }
+            changes += u32::from(vardiff.hashrate() != before);
+            let ratio = vardiff.hashrate() / actual.max(FLOOR);
+            if !(0.6..=1.67).contains(&ratio) && now < start + Duration::from_secs(3_600) {
+                settled = now;
+            }
+        }
+        (settled - start, changes)
+    }
+
+    #[test]
+    fn it_comes_to_the_truth_soon_and_stays() {
+        for (actual, nominal) in
+            [(1e12, 1e12), (1e14, 0.0), (1e15, 1e12), (1e12, 1e15), (5e12, 1e14), (1e10, 1e12)]
+        {
+            for seed in 1..=5 {
+                let (settled, changes) = simulate(actual, nominal, seed);
+                let minutes = settled.as_secs() / 60;
+                assert!(minutes <= 40, "{actual:e} after {nominal:e}: {minutes} minutes");
+                assert!(changes <= 60, "{actual:e} after {nominal:e}: {changes} changes a day");
+            }
+        }
+    }
+
+    #[test]
+    fn the_floor_holds_and_a_flood_is_answered_at_once() {
+        let now = Instant::now();
+        let mut vardiff = Vardiff::new(0.0, FLOOR, now);
+        assert_eq!(vardiff.hashrate(), FLOOR);
+        assert!(!vardiff.look(SHARES_PER_MINUTE, now + Duration::from_secs(3_600)));
+        assert_eq!(vardiff.hashrate(), FLOOR);
+        for _ in 0..20 {
+            assert!(!vardiff.is_flooded(SHARES_PER_MINUTE, now));
+            vardiff.accepted(2_328.0);
+        }
+        let soon = now + Duration::from_secs(3_601);
+        let mut vardiff = Vardiff { window_start: soon, ..vardiff };
+        assert!(vardiff.is_flooded(SHARES_PER_MINUTE, soon));
+        assert!(vardiff.look(SHARES_PER_MINUTE, soon));
+        assert!(vardiff.hashrate() > 10.0 * FLOOR);
     }
 }

@@ -117,6 +117,14 @@ pub struct NewBlock {
     pub reward_sat: u64,
 }
 
+impl NewBlock {
+    /// The whole block is there. Of a block that was only announced its header and coinbase are
+    /// known, and [`validation::block::FoundBlock::raw`] is empty.
+    pub fn is_assembled(&self) -> bool {
+        !self.block.raw.is_empty()
+    }
+}
+
 /// A step of a block's saga at one node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubmissionStep {

@@ -78,7 +78,8 @@ fn payloads_have_the_promised_fields() {
         ),
         (
             "block_found",
-            "user block_hash height template_source miner_template_hash tx_count reward_sat",
+            "user block_hash height template_source miner_template_hash tx_count reward_sat \
+             assembled",
         ),
         ("block_submitted", "block_hash node result latency_ms"),
         ("block_confirmed", "block_hash confirmations"),

@@ -8,6 +8,7 @@ use jds::client::template::{MinerTemplate, Solved};
 use jds::client::{ClientError, Declaration, DeclareOutcome, JdClient, SetupOptions, Token};
 use jds_wire::message::{DeclareMiningJob, ProvideMissingTransactionsSuccess, PushSolution};
 use jds_wire::{ClientMessage, ServerMessage};
+use validation::receipt::split_details;
 
 use crate::{Work, World};
 
@@ -179,7 +180,7 @@ pub fn accepted(outcome: &DeclareOutcome) -> usize {
     }
 }
 
-/// Checks `error_code` and the reason in `error_details`; gives all of `error_details`.
+/// Checks `error_code` and the reason in `error_details`; gives the latter without its proof.
 #[track_caller]
 pub fn rejected<'a>(outcome: &'a DeclareOutcome, code: &str, reason: &str) -> &'a str {
     match outcome {
@@ -187,7 +188,7 @@ pub fn rejected<'a>(outcome: &'a DeclareOutcome, code: &str, reason: &str) -> &'
             let got_reason =
                 details.split(' ').next().and_then(|pair| pair.strip_prefix("reason="));
             assert_eq!((&**got, got_reason), (code, Some(reason)), "{details}");
-            details
+            split_details(details).map_or(details, |(words, _)| words)
         }
         accepted @ DeclareOutcome::Accepted { .. } => {
             panic!("expected {code} ({reason}), got {accepted:?}")

@@ -130,6 +130,7 @@ impl Backend for Busy {
         Live {
             tokens: 1,
             connections: vec![("job_declaration", 1)],
+            channels: vec![("mining", 1)],
             queues: vec![Queue { name: "events", depth: 1, capacity: 2 }],
             jobs: 1,
         }
@@ -155,6 +156,7 @@ fn count(metrics: &Metrics) {
     metrics.solution("block");
     metrics.submission("main", "accepted", Duration::from_millis(1));
     metrics.share("miner", "accepted");
+    metrics.share_difficulty("miner", 1.0);
     metrics.traffic("job_declaration").sent(1);
 }
 

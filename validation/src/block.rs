@@ -179,6 +179,25 @@ pub fn assemble(
     Ok(FoundBlock { hash, header, raw, tx_count: job.tx_count(), coinbase_txid })
 }
 
+/// The block of a header whose proof of work is known, with a coinbase that is put together
+/// already: the job's halves with some extranonce between them.
+pub fn with_coinbase(
+    job: &AcceptedJob,
+    body: &BlockBody,
+    header: &Header,
+    coinbase: &[u8],
+) -> FoundBlock {
+    let (start, len) = (job.coinbase.prefix().len(), job.coinbase.extranonce_len());
+    let extranonce = coinbase.get(start..start + len).unwrap_or_default();
+    FoundBlock {
+        hash: header.block_hash(),
+        header: *header,
+        raw: serialise_with(job, body, header, coinbase),
+        tx_count: job.tx_count(),
+        coinbase_txid: job.coinbase.txid_with(extranonce),
+    }
+}
+
 /// The job's block as hex for a BIP 23 proposal: an extranonce of zeros and no work, on the tip
 /// of the verdict, at time `ntime` (Unix seconds).
 pub fn proposal_block_hex(job: &AcceptedJob, body: &BlockBody, ntime: u32) -> String {
@@ -195,15 +214,26 @@ pub fn proposal_block_hex(job: &AcceptedJob, body: &BlockBody, ntime: u32) -> St
 }
 
 fn serialise(job: &AcceptedJob, body: &BlockBody, header: &Header, extranonce: &[u8]) -> Vec<u8> {
+    let mut coinbase = Vec::with_capacity(
+        job.coinbase.prefix().len() + extranonce.len() + job.coinbase.suffix().len(),
+    );
+    job.coinbase.write_with(extranonce, &mut coinbase);
+    serialise_with(job, body, header, &coinbase)
+}
+
+fn serialise_with(
+    job: &AcceptedJob,
+    body: &BlockBody,
+    header: &Header,
+    coinbase: &[u8],
+) -> Vec<u8> {
     let count = encode::VarInt(job.tx_count() as u64);
-    let coinbase_bytes =
-        job.coinbase.prefix().len() + extranonce.len() + job.coinbase.suffix().len();
     let rest_bytes = body.rest.as_ref().map_or_else(|| job.rest_bytes(), |rest| rest.len());
-    let mut raw = Vec::with_capacity(Header::SIZE + count.size() + coinbase_bytes + rest_bytes);
+    let mut raw = Vec::with_capacity(Header::SIZE + count.size() + coinbase.len() + rest_bytes);
     // Writing to memory does not fail.
     let _ = header.consensus_encode(&mut raw);
     let _ = count.consensus_encode(&mut raw);
-    job.coinbase.write_with(extranonce, &mut raw);
+    raw.extend_from_slice(coinbase);
     match &body.rest {
         Some(rest) => raw.extend_from_slice(rest),
         None => job.write_rest(&mut raw),

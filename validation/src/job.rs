@@ -6,6 +6,7 @@ use bitcoin::BlockHash;
 
 use crate::coinbase::CoinbaseParts;
 use crate::declared::TemplateHash;
+use crate::merkle::WitnessRoot;
 use crate::tip::ChainTip;
 use crate::tx::Tx;
 
@@ -23,6 +24,8 @@ pub struct Fees {
 #[derive(Debug, Clone)]
 pub struct AcceptedJob {
     pub(crate) template_hash: TemplateHash,
+    /// Unless it comes out of a store.
+    pub(crate) witness_root: Option<WitnessRoot>,
     pub(crate) version: u32,
     pub(crate) coinbase: CoinbaseParts,
     pub(crate) txs: Box<[Arc<Tx>]>,
@@ -68,6 +71,7 @@ impl AcceptedJob {
     pub fn restore(parts: JobParts) -> Self {
         Self {
             template_hash: parts.template_hash,
+            witness_root: None,
             version: parts.version,
             coinbase: parts.coinbase,
             txs: parts.txs.into(),
@@ -84,6 +88,14 @@ impl AcceptedJob {
     /// Names the template.
     pub fn template_hash(&self) -> TemplateHash {
         self.template_hash
+    }
+
+    /// Root over its wtxids. Known from the verdict; of a job out of a store it is computed here.
+    pub fn witness_root(&self) -> WitnessRoot {
+        self.witness_root.unwrap_or_else(|| {
+            let wtxids: Vec<_> = self.txs.iter().map(|tx| tx.wtxid()).collect();
+            WitnessRoot::of(&wtxids)
+        })
     }
 
     /// nVersion of the block header, as declared; miners may roll its BIP 323 bits.

@@ -16,7 +16,8 @@ impl WitnessRoot {
         Self(witness_root(wtxids))
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+    /// The 32 bytes, as they are hashed.
+    pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }

@@ -51,6 +51,7 @@ pub struct Outline {
 pub struct Prechecked {
     pub(crate) outline: Outline,
     template_hash: TemplateHash,
+    root: WitnessRoot,
 }
 
 impl Outline {
@@ -85,7 +86,7 @@ impl Outline {
             wtxids: &self.wtxids,
         };
         let template_hash = TemplateHash::with_root(&declared, &root);
-        Ok(Prechecked { outline: self, template_hash })
+        Ok(Prechecked { outline: self, template_hash, root })
     }
 }
 
@@ -93,6 +94,11 @@ impl Prechecked {
     /// Height of the block that the job is for.
     pub fn height(&self) -> u32 {
         self.outline.coinbase.height()
+    }
+
+    /// Root over its wtxids, the coinbase's counted as zero.
+    pub fn witness_root(&self) -> WitnessRoot {
+        self.root
     }
 
     /// nVersion of the block header, as declared.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::receipt::RejectionProof;
+
 /// The `error_code` strings of `DeclareMiningJob.Error` (SV2 6.4.5) that the ecosystem's clients know.
 ///
 /// After [`ErrorCode::StaleChainTip`] the reference client stays and declares again with its next
@@ -250,12 +252,14 @@ pub struct Rejection {
     pub expected: Option<String>,
     /// What was found.
     pub actual: Option<String>,
+    /// The signature of the server that refused it, over all of the above.
+    pub proof: Option<Box<RejectionProof>>,
 }
 
 impl Rejection {
     /// A refusal with the reason's own code and no facts yet.
     pub fn new(reason: Reason) -> Self {
-        Self { code: reason.code(), reason, index: None, expected: None, actual: None }
+        Self { code: reason.code(), reason, index: None, expected: None, actual: None, proof: None }
     }
 
     /// The refusal of a job that is for a later block than the next, once waiting for our node
@@ -285,9 +289,21 @@ impl Rejection {
         self
     }
 
-    /// `error_details` of the reply: `reason=… index=… expected=… actual=…` on one line, absent
-    /// facts left out, no space inside a value.
+    /// What a proof of it is over: the code, a space, and the details without a proof.
+    pub fn words(&self) -> String {
+        format!("{} {}", self.code, self.facts())
+    }
+
+    /// `error_details` of the reply: `reason=… index=… expected=… actual=… proof=…` on one line,
+    /// absent facts left out, no space inside a value.
     pub fn details(&self) -> String {
+        match &self.proof {
+            None => self.facts(),
+            Some(proof) => format!("{} proof={proof}", self.facts()),
+        }
+    }
+
+    fn facts(&self) -> String {
         let mut details = format!("reason={}", self.reason);
         if let Some(index) = self.index {
             details.push_str(&format!(" index={index}"));
@@ -304,7 +320,7 @@ impl Rejection {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.code, self.details())
+        f.write_str(&self.words())
     }
 }
 

@@ -156,6 +156,7 @@ impl Judged {
     fn accept(self, pre: Prechecked) -> AcceptedJob {
         AcceptedJob {
             template_hash: pre.template_hash(),
+            witness_root: Some(pre.witness_root()),
             version: pre.outline.version,
             coinbase: pre.outline.coinbase,
             txs: self.txs,

@@ -5,6 +5,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod page;
 pub(crate) mod reads;
+pub(crate) mod receipts;
 pub(crate) mod schemas;
 pub(crate) mod stream;
 pub(crate) mod templates;

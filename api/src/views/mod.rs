@@ -5,6 +5,7 @@ pub(crate) mod coinbase;
 pub(crate) mod difference;
 pub(crate) mod miner;
 pub(crate) mod names;
+pub(crate) mod receipt;
 pub(crate) mod template;
 
 use serde::Serialize;

@@ -22,6 +22,7 @@ const PATHS: &[&str] = &[
     "/v1/miners/{user}",
     "/v1/nodes",
     "/v1/openapi.json",
+    "/v1/receipts/keys",
     "/v1/schemas",
     "/v1/schemas/{event}",
     "/v1/shares/summary",

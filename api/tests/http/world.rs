@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use api::{Backend, Live, Metrics, NodeView, OwnTemplate, Part, Queue, Settings, Token};
+use api::{
+    Backend, Live, Metrics, NodeView, OwnTemplate, Part, Queue, ReceiptKeys, Settings, Token,
+};
 use bitcoin::{BlockHash, Network, hashes::Hash};
 use serde_json::Value;
 use store::{Batch, SqliteStore, Store};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use validation::receipt::{KeyState, PublishedKey, ServerId, SigningKey};
 
 use crate::client::{self, Answer, within};
 use crate::samples;
@@ -47,9 +50,20 @@ impl Backend for Server {
         Live {
             tokens: 7,
             connections: vec![("job_declaration", 3)],
+            channels: vec![("mining", 4)],
             queues: vec![Queue { name: "validation", depth: 1, capacity: 64 }],
             jobs: 2,
         }
+    }
+
+    fn receipt_keys(&self) -> Option<ReceiptKeys> {
+        let authority = SigningKey::from_bytes(&[1; 32]).unwrap();
+        let key = *SigningKey::from_bytes(&[2; 32]).unwrap().public();
+        let endorsement = Some(authority.endorse(&key));
+        let active = PublishedKey { key, state: KeyState::Active, endorsement };
+        let key = *authority.public();
+        let authority = PublishedKey { key, state: KeyState::Authority, endorsement: None };
+        Some(ReceiptKeys { server: ServerId([7; 8]), keys: vec![active, authority] })
     }
 
     fn readiness(&self) -> Vec<Part> {

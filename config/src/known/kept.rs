@@ -11,6 +11,9 @@ const WEBHOOK_ALLOW_MAX: usize = 64;
 /// Bound of `hosts`, entries.
 const HOSTS_MAX: usize = 16;
 
+/// Keys whose receipts are honoured beside those of the present one.
+const RETIRED_KEYS_MAX: usize = 16;
+
 /// Bound of what is kept of one table, megabytes.
 const KEPT_MB_MAX: i64 = 1_000_000;
 
@@ -89,6 +92,25 @@ pub(super) const STORE: &[Key] = &[
         "How many shares are kept one by one, about 4,000 to a megabyte.",
     )
     .unit(MEGABYTES),
+];
+
+pub(super) const RECEIPTS: &[Key] = &[
+    key(
+        "key_file",
+        Kind::Path,
+        Need::Optional("the authority key signs"),
+        "File with a secret key of its own for receipts, mode 600; `jds keygen --out FILE` makes \
+         one. The authority key vouches for it.",
+    )
+    .example("\"receipts.key\""),
+    key(
+        "retired_keys",
+        Kind::Texts { what: "public keys", max: RETIRED_KEYS_MAX },
+        Need::Optional("only what the present key signed is honoured"),
+        "Public keys, as `jds keygen` prints them, that signed before, or that other servers sign \
+         with: receipts of theirs are honoured, and the keys published.",
+    )
+    .example("[\"9auqWEzQDVyd2oe1JVGFLMLHZtCo2FFqZwtKA5gd9xbuEu7PH72\"]"),
 ];
 
 pub(super) const EVENTS: &[Key] = &[key(

@@ -1,6 +1,6 @@
 //! Every key of every table.
 
-use super::kept::{API, EVENTS, STORE};
+use super::kept::{API, EVENTS, RECEIPTS, STORE};
 use super::mining::MINING;
 use super::{Key, Kind, MEGABYTES, Need, Table, key};
 
@@ -42,6 +42,14 @@ pub(crate) static TABLES: &[Table] = &[
         optional: None,
         meaning: "The job declaration endpoint (SV2 6).",
         keys: JOB_DECLARATION,
+    },
+    Table {
+        name: "receipts",
+        array: false,
+        optional: None,
+        meaning: "How verdicts are signed: the receipt of an accepted template is its mining job \
+                  token, and a rejection carries a proof.",
+        keys: RECEIPTS,
     },
     Table {
         name: "store",

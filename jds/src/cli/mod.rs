@@ -6,6 +6,7 @@ mod doctor;
 mod events;
 mod logging;
 mod node;
+mod receipt;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ enum Command {
     /// Print the events that the server has written, as NDJSON.
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Check signed verdicts: the receipt of an accepted template, the proof of a rejection.
+    #[command(subcommand)]
+    Receipt(receipt::ReceiptCommand),
     /// Find or get a Bitcoin Core for private chains and tests.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -115,6 +119,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Events(command) => events::run(command),
+        Command::Receipt(command) => receipt::run(&command),
         Command::Node(NodeCommand::Install) => node::install(),
         Command::Node(NodeCommand::Path) => node::path(),
         Command::Demo(args) => demo::run(&args),

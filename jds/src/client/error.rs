@@ -59,6 +59,12 @@ pub enum ClientError {
         /// Type of what came.
         msg_type: u8,
     },
+    /// OpenMiningChannel.Error.
+    #[error("the server refused a channel: {0}")]
+    ChannelRefused(String),
+    /// A text that does not fit its field.
+    #[error("{0} is too long")]
+    TooLong(&'static str),
     /// More messages than anybody asked for.
     #[error("{INBOX_MESSAGES_MAX} messages came that nobody waits for")]
     InboxFull,

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use api::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue};
+use api::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
 use tdp_client::{Node, Template};
 
 use super::standing::{Standing, State};
@@ -125,10 +125,12 @@ impl Backend for ServerView {
             by_protocol.push((TEMPLATE_DISTRIBUTION, templates));
             places += counts.template_listener.places();
         }
+        let mut channels = Vec::new();
         let mut open = handshakes + connections + templates;
         for (protocol, counts, there) in self.mining_ports() {
             if there {
                 by_protocol.push((protocol, counts.connections.get()));
+                channels.push((protocol, counts.channels.get()));
                 open += counts.connections.get();
                 places += counts.listener.places();
             }
@@ -141,6 +143,7 @@ impl Backend for ServerView {
         Live {
             tokens: session_deps.mint.unused().get(),
             connections: by_protocol,
+            channels,
             queues: vec![
                 queue("connections", open as usize, places),
                 queue("validations", judging, self.cores),
@@ -152,6 +155,11 @@ impl Backend for ServerView {
             ],
             jobs: jobs.count() as u64,
         }
+    }
+
+    fn receipt_keys(&self) -> Option<ReceiptKeys> {
+        let receipts = &self.shared.validator.receipts;
+        Some(ReceiptKeys { server: receipts.server(), keys: receipts.published().to_vec() })
     }
 
     fn readiness(&self) -> Vec<Part> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use bitcoin::BlockHash;
+use validation::declared::TemplateHash;
 
 use super::{Job, Jobs, lock};
 use crate::limits::{
@@ -137,6 +138,15 @@ impl Registry {
             .collect();
         jobs.sort_unstable_by_key(|(depth, job)| (*depth, Reverse(job.number)));
         jobs.into_iter().take(max).map(|(_, job)| Arc::clone(job)).collect()
+    }
+
+    /// The newest job of a user with this template.
+    pub(super) fn of_template(&self, tag: &UserTag, template: &TemplateHash) -> Option<Arc<Job>> {
+        let groups = self.by_user.get(tag)?.iter().filter_map(|number| self.groups.get(number));
+        let jobs = groups.flat_map(|group| &group.jobs);
+        let named =
+            |job: &&Arc<Job>| job.user.tag == *tag && job.accepted.template_hash() == *template;
+        jobs.filter(named).max_by_key(|job| job.number).cloned()
     }
 
     /// Jobs of whomever, newest first, but for those with these numbers; at most `max`.

@@ -6,7 +6,6 @@ use bitcoin::{
     Txid, Witness, absolute::LockTime, transaction::Version,
 };
 use validation::coinbase::CoinbaseParts;
-use validation::declared::TemplateHash;
 use validation::job::{Fees, JobParts};
 use validation::tip::{ChainTip, NextBits};
 use validation::tx::NodeFacts;

@@ -49,6 +49,7 @@ impl Journal {
             miner_template_hash: found.template_hash.map(|hash| hash.to_string()),
             tx_count: found.block.tx_count as u32,
             reward_sat: found.reward_sat,
+            assembled: found.is_assembled(),
         };
         let mut batch = Batch::new(found_at_ms).change(Change::FindBlock(found));
         for node in nodes {

@@ -11,10 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
-use tracing::{Instrument, debug, error, info, info_span};
+use tracing::{Instrument, debug, info, info_span};
 use validation::tip::ChainTip;
 
+use super::custom::CustomJobs;
 use super::durable::WhenDurable;
+use super::lines::{LineReader, LineWriter};
 use super::link::{Leave, Outgoing, Receive, Received, Session};
 use super::records::Records;
 use super::{Mining, now};
@@ -53,6 +55,30 @@ pub(crate) async fn serve_v2<S>(
     .await;
 }
 
+/// Serves one accepted socket of a Stratum V1 miner until it ends.
+pub(crate) async fn serve_v1<S>(
+    stream: S,
+    remote: SocketAddr,
+    number: u64,
+    shared: Arc<Shared>,
+    mining: Arc<Mining>,
+    shutdown: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let span = info_span!("mining_v1", id = number, %remote);
+    async move {
+        let _counted = shared.counts.mining_v1.connections.part(1);
+        let (read, write) = tokio::io::split(stream);
+        let (reader, writer) = (LineReader::new(read), LineWriter::new(write));
+        let session = mining::sv1::Session::new(Arc::clone(&mining.deps), now());
+        let records = Records::v1(Arc::clone(&shared), remote, number);
+        Connection::new(reader, writer, session, records, shared, &mining).serve(shutdown).await;
+    }
+    .instrument(span)
+    .await;
+}
+
 /// A connection, and what it waits for.
 struct Connection<R, W, S> {
     reader: R,
@@ -64,6 +90,7 @@ struct Connection<R, W, S> {
     work: watch::Receiver<Option<Arc<PoolWork>>>,
     /// Checks of custom jobs under way.
     checks: JoinSet<Checked>,
+    custom_jobs: Arc<CustomJobs>,
     found: FoundTurns,
     shared: Arc<Shared>,
 }
@@ -100,8 +127,19 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         tips.mark_changed();
         work.mark_changed();
         let (durable, checks) = (WhenDurable::default(), JoinSet::new());
-        let found = FoundTurns::default();
-        Self { reader, writer, session, records, durable, tips, work, checks, found, shared }
+        Self {
+            reader,
+            writer,
+            session,
+            records,
+            durable,
+            tips,
+            work,
+            checks,
+            custom_jobs: Arc::clone(&mining.custom_jobs),
+            found: FoundTurns::default(),
+            shared,
+        }
     }
 
     async fn serve(mut self, mut shutdown: watch::Receiver<bool>) {
@@ -244,14 +282,10 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
 
     fn check(&mut self, request: mining::CustomJobRequest) {
         let (request_id, channel_id) = (request.job.request_id, request.job.channel_id);
-        let _ = &request;
+        let (custom_jobs, number) = (Arc::clone(&self.custom_jobs), self.records.connection_id());
         self.checks.spawn(
             async move {
-                error!(request_id, "custom jobs are not served");
-                let error_code =
-                    mining_sv2::ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_MINING_JOB_TOKEN;
-                let detail = String::new();
-                let verdict = CustomJobVerdict::Refused { error_code, detail };
+                let verdict = custom_jobs.check(number, request).await;
                 Checked { request_id, channel_id, verdict }
             }
             .in_current_span(),

@@ -21,23 +21,30 @@ pub(super) trait Session: Send {
     fn is_set_up(&self) -> bool;
 }
 
-impl Session for mining::sv2::Session {
-    fn handle(&mut self, input: Input<'_>, now: Now) {
-        Self::handle(self, input, now);
-    }
+macro_rules! session {
+    ($session:ty) => {
+        impl Session for $session {
+            fn handle(&mut self, input: Input<'_>, now: Now) {
+                Self::handle(self, input, now);
+            }
 
-    fn poll_action(&mut self) -> Option<Action> {
-        Self::poll_action(self)
-    }
+            fn poll_action(&mut self) -> Option<Action> {
+                Self::poll_action(self)
+            }
 
-    fn poll_timeout(&self) -> Option<Instant> {
-        Self::poll_timeout(self)
-    }
+            fn poll_timeout(&self) -> Option<Instant> {
+                Self::poll_timeout(self)
+            }
 
-    fn is_set_up(&self) -> bool {
-        Self::is_set_up(self)
-    }
+            fn is_set_up(&self) -> bool {
+                Self::is_set_up(self)
+            }
+        }
+    };
 }
+
+session!(mining::sv1::Session);
+session!(mining::sv2::Session);
 
 /// Something that came.
 #[derive(Debug)]
@@ -45,7 +52,6 @@ pub(super) enum Received {
     /// A frame.
     Frame(Frame),
     /// A line, without its end.
-    #[allow(dead_code, reason = "the listener of Stratum V1 follows")]
     Line(Vec<u8>),
     /// What was read past.
     Nothing,

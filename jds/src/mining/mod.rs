@@ -5,9 +5,9 @@
 //! on, what becomes of their shares, and their blocks' way to the nodes.
 
 pub(crate) mod connection;
+pub mod custom;
 mod durable;
 mod feed;
-#[allow(dead_code, reason = "the listener of Stratum V1 follows")]
 mod lines;
 mod link;
 mod records;
@@ -25,6 +25,7 @@ use crate::clock;
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
 use crate::templates::{Pace, Templates};
+use custom::CustomJobs;
 use feed::Feed;
 
 /// What all connections of miners share.
@@ -33,6 +34,8 @@ pub struct Mining {
     /// What the sessions share.
     pub deps: Arc<Deps>,
     pub(crate) feed: Feed,
+    /// Checks the miners' jobs.
+    pub custom_jobs: Arc<CustomJobs>,
     /// There is a port for Stratum V2.
     pub listens: bool,
     /// There is one for Stratum V1.
@@ -45,6 +48,7 @@ impl Mining {
     pub(crate) fn start(
         config: &Checked,
         settings: &config::Mining,
+        custom_jobs: CustomJobs,
         nodes: &Arc<Nodes>,
         tasks: &mut JoinSet<()>,
     ) -> Option<Arc<Self>> {
@@ -56,6 +60,7 @@ impl Mining {
         Some(Arc::new(Self {
             deps: Arc::new(deps(config, settings)),
             feed,
+            custom_jobs: Arc::new(custom_jobs),
             listens: settings.listen.is_some(),
             listens_v1: settings.sv1_listen.is_some(),
         }))

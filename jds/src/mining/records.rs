@@ -42,6 +42,11 @@ impl Records {
         Self::new(shared, Protocol::StratumV2, remote, connection_id)
     }
 
+    /// Of a Stratum V1 connection with nobody on it yet.
+    pub(super) fn v1(shared: Arc<Shared>, remote: SocketAddr, connection_id: u64) -> Self {
+        Self::new(shared, Protocol::StratumV1, remote, connection_id)
+    }
+
     fn new(
         shared: Arc<Shared>,
         protocol: Protocol,
@@ -65,6 +70,11 @@ impl Records {
         }
     }
 
+    /// Number of the connection.
+    pub(super) fn connection_id(&self) -> u64 {
+        self.connection_id
+    }
+
     /// A share came. An accepted one is durable when the next [`Self::commit`] is.
     pub(super) fn share(&mut self, share: ShareRecord) {
         let source = match share.source {
@@ -77,6 +87,8 @@ impl Records {
         let event = submitted(&share, source);
         if share.error_code.is_none() {
             debug!(channel = share.channel_id, job = share.job_id, "share accepted");
+            let metrics = &self.shared.counts.metrics;
+            metrics.share_difficulty(source.as_str(), share.difficulty);
             self.accepted.push(event);
         } else {
             debug!(channel = share.channel_id, job = share.job_id, result, "share refused");

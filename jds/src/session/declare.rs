@@ -120,8 +120,8 @@ impl Session {
     pub(super) fn on_outcome(&mut self, request_id: u32, outcome: Outcome, now: Now) {
         match outcome {
             Outcome::NeedTxs(draft) => self.ask(request_id, draft, now.instant),
-            Outcome::Accepted { job, missing, checked } => {
-                self.on_accepted(request_id, job, missing, checked, now);
+            Outcome::Accepted { job, receipt, missing, checked } => {
+                self.on_accepted(request_id, (job, receipt), missing, checked, now);
             }
             Outcome::Rejected(rejection) => self.refuse_pending(request_id, rejection),
         }
@@ -142,15 +142,13 @@ impl Session {
     pub(super) fn on_accepted(
         &mut self,
         request_id: u32,
-        job: Arc<Job>,
+        (job, new_mining_job_token): (Arc<Job>, Vec<u8>),
         missing: usize,
         checked: Option<crate::check::Checked>,
         now: Now,
     ) {
         let Some(pending) = self.pending.remove(&request_id) else { return };
         self.solve_early(&job, pending.received, now.instant);
-        let template = job.accepted.template_hash();
-        let new_mining_job_token = self.deps.mint.job(job.user.tag, &template, now.unix_us);
         let success = message::DeclareMiningJobSuccess { request_id, new_mining_job_token };
         self.send(ServerMessage::DeclareMiningJobSuccess(success));
         self.record(Record::Declared(Declared {

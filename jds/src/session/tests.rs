@@ -21,6 +21,9 @@ use crate::limits::{
 use crate::token::TokenError;
 use crate::validator::{Declaration, Outcome, draft};
 
+/// What the validator gives a job.
+const RECEIPT: &[u8] = b"receipt";
+
 const SPENT_MAX: usize = 1_000;
 
 /// Number of the next connection.
@@ -164,7 +167,12 @@ impl Peer {
         let jobs = Arc::clone(&self.session.deps.jobs);
         let job = jobs.create(user, &declarer, accepted(HEIGHT, &[]));
         jobs.keep(&job);
-        let outcome = Outcome::Accepted { job: Arc::clone(&job), missing: 0, checked: None };
+        let outcome = Outcome::Accepted {
+            job: Arc::clone(&job),
+            receipt: RECEIPT.to_vec(),
+            missing: 0,
+            checked: None,
+        };
         (job, self.input(Input::Validated { request_id, outcome: Box::new(outcome) }))
     }
 

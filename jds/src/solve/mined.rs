@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
+use bitcoin::hashes::Hash;
+use bitcoin::{Transaction, Txid};
 use mining::{FoundShare, JobSource};
 use store::{NewBlock, TemplateSource};
 use tokio::sync::{Semaphore, oneshot};
-use tracing::{Span, error, warn};
+use tracing::{Span, error};
+use validation::block::FoundBlock;
 
 use super::{End, Request, Solvers, Task, Tried};
 use crate::limits::FOUND_SHARES_PENDING_PER_CONNECTION_MAX;
@@ -58,6 +60,15 @@ pub(super) fn block(shared: &Shared, share: &FoundShare) -> End {
     if shared.submitter.knows(&hash) {
         return End::Known(hash);
     }
+    let coinbase = Coinbase::of(&share.coinbase);
+    let new = |block, template_source, template_hash| NewBlock {
+        user: Arc::clone(&share.user),
+        height: share.height,
+        template_source,
+        template_hash,
+        reward_sat: coinbase.reward_sat,
+        block: Arc::new(block),
+    };
     let (source, template_hash, template_source) = match &share.source {
         JobSource::Pool(work) => (&work.source, None, TemplateSource::Pool),
         JobSource::Miner(job) => match &job.declared {
@@ -65,12 +76,14 @@ pub(super) fn block(shared: &Shared, share: &FoundShare) -> End {
                 (&declared.source, Some(declared.template_hash), TemplateSource::Miner)
             }
             None => {
-                warn!(
-                    block = %hash, height = share.height, user = &*share.user,
-                    "BLOCK FOUND in coinbase-only mode: only the miner's own node has its \
-                     transactions and can submit it"
-                );
-                return End::None(Tried::default());
+                let announced = FoundBlock {
+                    hash,
+                    header: share.header,
+                    raw: Vec::new(),
+                    tx_count: 0,
+                    coinbase_txid: coinbase.txid,
+                };
+                return End::Announced(new(announced, TemplateSource::Miner, None));
             }
         },
     };
@@ -78,19 +91,22 @@ pub(super) fn block(shared: &Shared, share: &FoundShare) -> End {
         error!(block = %hash, "BLOCK FOUND on a job whose transactions are gone");
         return End::None(Tried::default());
     };
-    End::Block(NewBlock {
-        user: Arc::clone(&share.user),
-        height: share.height,
-        template_source,
-        template_hash,
-        reward_sat: reward_sat(&share.coinbase),
-        block: Arc::new(block),
-    })
+    End::Block(new(block, template_source, template_hash))
 }
 
-/// What a coinbase takes, satoshi.
-fn reward_sat(coinbase: &[u8]) -> u64 {
-    let outputs = deserialize::<Transaction>(coinbase).map(|coinbase| coinbase.output);
-    let outputs = outputs.unwrap_or_default();
-    outputs.iter().fold(0, |sum, output| sum.saturating_add(output.value.to_sat()))
+/// What is told of a coinbase.
+struct Coinbase {
+    txid: Txid,
+    reward_sat: u64,
+}
+
+impl Coinbase {
+    fn of(bytes: &[u8]) -> Self {
+        // What does not decode goes to the nodes all the same.
+        let Ok(coinbase) = deserialize::<Transaction>(bytes) else {
+            return Self { txid: Txid::all_zeros(), reward_sat: 0 };
+        };
+        let values = coinbase.output.iter().map(|output| output.value.to_sat());
+        Self { txid: coinbase.compute_txid(), reward_sat: values.fold(0, u64::saturating_add) }
+    }
 }

@@ -48,6 +48,11 @@ impl Submitter {
         if !self.remember(hash) {
             return;
         }
+        // Announced: there is nothing that could be submitted.
+        if block.raw.is_empty() {
+            self.follower.add(hash, summary.height, summary.confirmations);
+            return;
+        }
         let steps = steps::recorded(hash, &summary);
         // Nobody is to get it any more: its bytes need not be held.
         if steps::judged(&steps, self.node_names()) {

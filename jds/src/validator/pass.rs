@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use validation::declared::Declared;
+use validation::declared::{Declared, TemplateHash};
 use validation::job::AcceptedJob;
 use validation::precheck::{Precheck, outline};
-use validation::rejection::Rejection;
+use validation::rejection::{ErrorCode, Reason, Rejection};
 use validation::tip::ChainTip;
 use validation::verdict::{judge, missing, seal_and_judge, supplied};
 
@@ -15,6 +15,7 @@ use super::declaration::{Declaration, Draft, named};
 use super::root::BesideRoot;
 use crate::jobs::{Job, Jobs};
 use crate::journal::{Journal, Named, Recording, Timing};
+use crate::receipts::Receipts;
 use crate::tx_cache::TxCache;
 
 /// What the rules made of a declaration.
@@ -22,9 +23,17 @@ pub(super) struct Verdict {
     /// Unless the rules ended before it had a name.
     pub(super) named: Option<Named>,
     pub(super) timing: Timing,
-    pub(super) result: Result<Arc<Job>, Rejection>,
+    pub(super) result: Result<Accepted, Rejection>,
+    /// The template, where the rules ended before it had a name and its hash could be had.
+    pub(super) template_hash: Option<TemplateHash>,
     /// An acceptance that is on its way to the store already.
     pub(super) recording: Recording,
+}
+
+/// An accepted job, and the receipt for it.
+pub(super) struct Accepted {
+    pub(super) job: Arc<Job>,
+    pub(super) receipt: Vec<u8>,
 }
 
 impl Verdict {
@@ -36,9 +45,10 @@ impl Verdict {
     pub(super) fn after(
         named: Option<Named>,
         timing: Timing,
-        result: Result<Arc<Job>, Rejection>,
+        result: Result<Accepted, Rejection>,
     ) -> Self {
-        Self { named, timing, result, recording: None }
+        let template_hash = named.map(|named| named.template_hash);
+        Self { named, timing, result, template_hash, recording: None }
     }
 }
 
@@ -57,6 +67,7 @@ enum FirstPass {
 
 struct Judged {
     declaration: Declaration,
+    template_hash: Option<TemplateHash>,
     named: Option<Named>,
     result: Result<AcceptedJob, Rejection>,
 }
@@ -68,6 +79,7 @@ pub(super) struct Rulings {
     pub(super) cache: Arc<TxCache>,
     pub(super) cpu: Arc<Semaphore>,
     pub(super) journal: Arc<Journal>,
+    pub(super) receipts: Arc<Receipts>,
     /// No check of the node comes first.
     pub(super) at_once: bool,
 }
@@ -77,16 +89,19 @@ impl Rulings {
         let start = Instant::now();
         match first_pass(declaration, tip, &self.cache, &self.cpu) {
             FirstPass::Judged(judged) => {
-                let Judged { declaration, named, result } = *judged;
+                let Judged { declaration, template_hash, named, result } = *judged;
                 let timing = Timing { verdict: start.elapsed(), ..Timing::default() };
                 let case = declaration.case();
                 let result = self.judged(declaration, result, 0);
-                let mut verdict = Verdict::after(named, timing, result);
                 // From here, and not by way of the reactor: the store is what the answer waits for.
-                if let (Ok(job), true) = (&verdict.result, self.at_once) {
-                    verdict.recording = self.journal.accepting(&case, job, timing);
-                }
-                Pass::Judged(Box::new(verdict))
+                let recording = match (&result, self.at_once) {
+                    (Ok(job), true) => self.journal.accepting(&case, job, timing),
+                    _ => None,
+                };
+                let result = result.map(|job| self.signed(job));
+                let template_hash = template_hash.or(named.map(|named| named.template_hash));
+                let verdict = Verdict::after(named, timing, result);
+                Pass::Judged(Box::new(Verdict { template_hash, recording, ..verdict }))
             }
             FirstPass::Draft(mut draft) => {
                 draft.verdict = start.elapsed();
@@ -110,7 +125,13 @@ impl Rulings {
             .and_then(|()| judge(*prechecked, slots, tip, &declaration.rules));
         timing.verdict += start.elapsed();
         let result = self.judged(declaration, verdict, asked.len());
-        Verdict::after(Some(named), timing, result)
+        Verdict::after(Some(named), timing, result.map(|job| self.signed(job)))
+    }
+
+    /// While the store writes, where it does already.
+    fn signed(&self, job: Arc<Job>) -> Accepted {
+        let receipt = self.receipts.accept(&job.accepted, job.user.tag);
+        Accepted { job, receipt }
     }
 
     fn judged(
@@ -148,7 +169,11 @@ fn first_pass(
     };
     let outline = match outline(&declared, tip, &declaration.rules) {
         Precheck::Ok(outline) => *outline,
-        Precheck::Reject(rejection) => return judged(declaration, None, Err(rejection)),
+        Precheck::Reject(rejection) => {
+            let template_hash = provable(&rejection).then(|| TemplateHash::of(&declared));
+            let judged = Judged { declaration, template_hash, named: None, result: Err(rejection) };
+            return FirstPass::Judged(Box::new(judged));
+        }
         Precheck::WaitForTip { .. } => return FirstPass::Ahead(Box::new(declaration)),
     };
     let root = BesideRoot::begin(outline.wtxids(), cpu);
@@ -175,12 +200,20 @@ fn first_pass(
     }
 }
 
+/// Whether the proof of a refusal that came before the template had a name is to name it. That costs
+/// its witness root: not where everybody's template is refused at once, for its height alone, nor
+/// where somebody lists more than a block can hold.
+fn provable(rejection: &Rejection) -> bool {
+    rejection.code != ErrorCode::StaleChainTip && rejection.reason != Reason::TooManyTransactions
+}
+
 fn judged(
     declaration: Declaration,
     named: Option<Named>,
     result: Result<AcceptedJob, Rejection>,
 ) -> FirstPass {
-    FirstPass::Judged(Box::new(Judged { declaration, named, result }))
+    let template_hash = None;
+    FirstPass::Judged(Box::new(Judged { declaration, template_hash, named, result }))
 }
 
 /// What becomes of a declaration of which no transaction is known.

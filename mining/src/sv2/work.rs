@@ -17,9 +17,8 @@ use crate::work::PoolWork;
 /// What there is to mine now.
 #[derive(Debug, Default)]
 pub(super) struct Current {
+    /// The newest work there was. It waits while it is not on the tip.
     work: Option<Work>,
-    /// Of the newest work there was.
-    number: Option<u64>,
     /// The block to build on, as told last.
     tip: Option<BlockHash>,
     /// The one before. Work that was on its way when it was replaced comes too late.
@@ -38,7 +37,7 @@ struct Work {
 impl Current {
     /// When jobs are to be given anew.
     pub(super) fn refresh_at(&self) -> Option<Instant> {
-        self.work.as_ref().map(|work| work.refresh_at)
+        self.work().map(|work| work.refresh_at)
     }
 
     /// The block to build on.
@@ -46,19 +45,26 @@ impl Current {
         self.tip
     }
 
-    /// False when it comes too late.
+    /// The work to give out.
+    fn work(&self) -> Option<&Work> {
+        self.work.as_ref().filter(|work| Some(work.work.tip.hash) == self.tip)
+    }
+
+    /// True when there is other work to give out now.
     fn take(&mut self, work: Arc<PoolWork>, now: Now) -> bool {
-        let tip = work.tip.hash;
-        if self.replaced == Some(tip) || self.number.is_some_and(|number| work.number <= number) {
+        if self.work.as_ref().is_some_and(|newest| work.number <= newest.work.number) {
             return false;
         }
-        let same_tip = self.work.as_ref().filter(|_| self.tip == Some(tip));
+        let tip = work.tip.hash;
+        let same_tip = self.work().filter(|current| current.work.tip.hash == tip);
         let min_ntime = work.min_ntime.max(same_tip.map_or(0, |current| current.min_ntime));
         let refresh_at = refresh_at(&work.tip, min_ntime, now);
+        self.work = Some(Work { work, min_ntime, refresh_at });
+        if self.replaced == Some(tip) {
+            return false;
+        }
         self.tip = Some(tip);
         self.replaced = None;
-        self.number = Some(work.number);
-        self.work = Some(Work { work, min_ntime, refresh_at });
         true
     }
 }
@@ -87,12 +93,15 @@ impl Session {
 
     /// Work on any other tip counts no more, whether there is new work or not.
     pub(super) fn on_tip(&mut self, tip: &ChainTip, now: Now) {
-        if self.current.tip != Some(tip.hash) {
-            self.current.replaced = self.current.tip;
-            self.current.tip = Some(tip.hash);
-            self.current.work = None;
+        if self.current.tip == Some(tip.hash) {
+            return;
         }
+        self.current.replaced = self.current.tip.replace(tip.hash);
         self.make_stale(tip.hash, now);
+        // The chain went back to where the newest work is.
+        if self.current.work().is_some() {
+            self.give_work(now);
+        }
     }
 
     fn make_stale(&mut self, tip: BlockHash, now: Now) {
@@ -103,10 +112,10 @@ impl Session {
 
     /// Gives jobs anew if that is due.
     pub(super) fn refresh(&mut self, now: Now) {
-        let Some(current) = &mut self.current.work else { return };
-        if now.instant < current.refresh_at {
+        if self.current.refresh_at().is_none_or(|at| now.instant < at) {
             return;
         }
+        let Some(current) = &mut self.current.work else { return };
         current.min_ntime = current.min_ntime.max(now.unix_s);
         current.refresh_at = refresh_at(&current.work.tip, current.min_ntime, now);
         self.give_work(now);
@@ -157,7 +166,7 @@ impl Session {
     }
 
     fn make_job(&mut self, group: usize) -> Option<Arc<Job>> {
-        let current = self.current.work.as_ref()?;
+        let current = self.current.work()?;
         let group = self.groups.get(group)?;
         self.last_job_id = self.last_job_id.wrapping_add(1);
         Job::for_user(
@@ -175,14 +184,21 @@ impl Session {
 
     /// The first job of a channel: a future one and the block that it builds on (SV2 5.3.15).
     pub(super) fn send_first_job(&mut self, channel_id: u32, now: Now) {
-        if self.flags().work_selection || self.current.work.is_none() {
+        if self.flags().work_selection {
             return;
         }
         let Some(member) = self.members.get(&channel_id) else { return };
         let Some(index) = self.groups.iter().position(|group| group.id == member.group) else {
             return;
         };
+        if self.current.work().is_none() {
+            // The next job tells it of the block, whatever others in the group know.
+            self.groups.iter_mut().skip(index).take(1).for_each(|group| group.told = None);
+            return;
+        }
+        let tip = self.current.tip;
         let known = self.groups.get(index).and_then(|group| group.job.clone());
+        let known = known.filter(|job| Some(job.tip().hash) == tip);
         let Some(job) = known.or_else(|| self.make_job(index)) else { return };
         if let Some(group) = self.groups.get_mut(index) {
             group.told = Some((job.tip().hash, job.bits()));

@@ -1,5 +1,10 @@
 //! A pool's side to be asked, and a miner's side that asks.
-#![allow(dead_code, unreachable_pub, reason = "each test program takes what it needs")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test program takes what it needs"
+)]
 
 mod miner;
 

@@ -103,7 +103,7 @@ fn a_new_tip_makes_all_else_stale_with_or_without_work() {
     assert_eq!(code(&rig.send(&old.message(later))), Some("stale-share".into()));
     let share = miner.mine();
     assert_eq!(code(&rig.send(&miner.message(share))), None);
-    // The chain goes back: what is on the old block is good again, if it is new.
+    // The chain goes back.
     assert!(rig.input(Input::Tip(tip(1, HARD))).is_empty());
     miner.hear(&rig.input(Input::Work(work(4, tip(1, HARD)))));
     let share = miner.mine();
@@ -111,6 +111,35 @@ fn a_new_tip_makes_all_else_stale_with_or_without_work() {
     // Older numbers are older work.
     assert!(rig.input(Input::Work(work(4, tip(1, HARD)))).is_empty());
     assert!(rig.input(Input::Work(work(2, tip(7, HARD)))).is_empty());
+}
+
+#[test]
+fn work_that_waits_is_given_when_the_chain_goes_back_to_it() {
+    let mut rig = Rig::set_up(settings(), 0);
+    rig.input(Input::Work(work(1, tip(1, HARD))));
+    let mut miner = Miner::opened(&rig.send(&open_extended(1, "alice", 4)));
+    let first = miner.job().job_id;
+    rig.input(Input::Tip(tip(2, HARD)));
+    // Nobody is given what is not on the tip.
+    let late = rig.send(&open_extended(2, "alice", 4));
+    assert!(matches!(&late[..], [M::OpenExtendedMiningChannelSuccess(_)]), "{late:?}");
+    let mut late = Miner::opened(&late);
+    let messages = rig.input(Input::Tip(tip(1, HARD)));
+    assert!(!messages.is_empty());
+    miner.hear(&messages);
+    late.hear(&messages);
+    let share = late.mine();
+    assert_eq!(code(&rig.send(&late.message(share))), None);
+    assert_ne!(miner.job().job_id, first);
+    let share = miner.mine();
+    assert_eq!(code(&rig.send(&miner.message(share))), None);
+    // The same where the work came while the other block was the tip.
+    rig.input(Input::Tip(tip(2, HARD)));
+    assert!(rig.input(Input::Work(work(2, tip(1, HARD)))).is_empty());
+    miner.hear(&rig.input(Input::Tip(tip(1, HARD))));
+    let share = miner.mine();
+    assert_eq!(code(&rig.send(&miner.message(share))), None);
+    assert!(rig.shares().iter().all(|share| share.error_code.is_none()));
 }
 
 #[test]

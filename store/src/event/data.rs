@@ -17,6 +17,11 @@ pub enum Role {
     TemplateDistribution,
 }
 
+/// Blocks of which nothing else was said were assembled here.
+fn assembled() -> bool {
+    true
+}
+
 /// Declares payload structs without repeating their derives.
 macro_rules! payloads {
     ($($(#[$doc:meta])+ $name:ident { $($(#[$field_meta:meta])+ $field:ident: $type:ty,)+ })+) => {
@@ -133,6 +138,9 @@ payloads! {
         actual: Option<String>,
         /// Time that the verdict took, milliseconds.
         validation_ms: f64,
+        /// Signature of the server over code and facts, hex: see the guide on receipts. Absent where no
+        /// template was judged, and before servers signed.
+        proof: Option<String>,
     }
 
     /// An accepted template was withdrawn, because a node found it invalid.
@@ -183,7 +191,7 @@ payloads! {
         error_code: Option<String>,
         /// Difficulty that it is paid for.
         difficulty: f64,
-        /// Hash of the header, 64 hex digits as usually printed.
+        /// Hash of the header, 64 hex digits as usually printed; empty when the job is not known.
         share_hash: String,
         /// Whose template it was mined on.
         template_source: TemplateSource,
@@ -219,10 +227,13 @@ payloads! {
         template_source: TemplateSource,
         /// Names the miner's template, 64 hex digits.
         miner_template_hash: Option<String>,
-        /// Transactions in it, the coinbase included.
+        /// Transactions in it, the coinbase included; 0 when they are not known.
         tx_count: u32,
         /// What its coinbase takes, satoshi.
         reward_sat: u64,
+        /// True when the server knows its transactions and submits it. False in coinbase-only mode, where only the miner's own node can: the server watches for it in the chain.
+        #[serde(default = "assembled")]
+        assembled: bool,
     }
 
     /// A node answered to a block, or could not be asked.

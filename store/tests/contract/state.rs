@@ -127,6 +127,7 @@ pub fn a_found_block_is_followed_to_its_end(open: Open, dir: &Path) {
         miner_template_hash: None,
         tx_count: 3,
         reward_sat: found.reward_sat,
+        assembled: found.is_assembled(),
     };
     let find = || Batch::new(NOW_MS).change(Change::FindBlock(found.clone())).event(told.clone());
     commit(&*store, find().change(step("one", SubmissionState::Sent)));

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can not go on says where")]
 
 mod coinbase;
+mod receipts;
 mod supply;
 mod tokens;
 mod transactions;
