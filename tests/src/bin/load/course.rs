@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jds::client::{JdClient, SetupOptions};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -168,16 +169,31 @@ pub(crate) async fn mine(node: &OwnNode, tips: &watch::Sender<Tip>) -> anyhow::R
 /// Asks for tokens at a rate for as long as it lives.
 pub(crate) struct TokenClients {
     _metronome: Metronome,
-    _playing: JoinSet<()>,
+    /// On a thread of their own: beside a thousand miners who all encrypt something at the same moment
+    /// they would measure this program, not the server.
+    playing: Option<Runtime>,
+}
+
+impl Drop for TokenClients {
+    fn drop(&mut self) {
+        // Not where a runtime may be waited for.
+        if let Some(playing) = self.playing.take() {
+            playing.shutdown_background();
+        }
+    }
 }
 
 impl TokenClients {
     pub(crate) async fn start(scene: &Arc<Scene>, rate: f64) -> anyhow::Result<Self> {
-        let (mut hearers, mut playing) = (Vec::new(), JoinSet::new());
+        let playing = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let mut hearers = Vec::new();
         for number in 0..TOKEN_CLIENTS {
-            let options = SetupOptions::default();
-            let target = &scene.target;
-            let mut client = JdClient::connect(target.address, target.key, &options).await?;
+            let target = scene.target.clone();
+            // The socket belongs to the runtime that makes it.
+            let connecting = playing.spawn(async move {
+                JdClient::connect(target.address, target.key, &SetupOptions::default()).await
+            });
+            let mut client = connecting.await??;
             let (hearer, mut dues) = mpsc::unbounded_channel();
             hearers.push(hearer);
             let (board, user) = (Arc::clone(&scene.board), format!("load-token-{number}"));
@@ -195,7 +211,7 @@ impl TokenClients {
             });
         }
         let metronome = Metronome::start(Pace::Even(rate), Instant::now(), None, hearers);
-        Ok(Self { _metronome: metronome, _playing: playing })
+        Ok(Self { _metronome: metronome, playing: Some(playing) })
     }
 }
 
