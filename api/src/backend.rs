@@ -37,15 +37,17 @@ pub struct ReceiptKeys {
 }
 
 /// One node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NodeView {
     /// Its name in the configuration.
     pub name: String,
-    /// What it does, in one word: `at_tip`, `behind`, `unreachable` …
+    /// What it is, in one word: `bitcoin_core` or `template_provider`.
+    pub kind: String,
+    /// What it does, in one word: `at_tip`, `behind`, `stale`, `unreachable` …
     pub state: String,
     /// True when it can be relied on at the moment.
     pub ready: bool,
-    /// True for the one that tip and template come from.
+    /// True for the one that the tip comes from.
     pub active: bool,
     /// Height of its tip.
     pub height: Option<u32>,
@@ -53,8 +55,23 @@ pub struct NodeView {
     pub tip_hash: Option<BlockHash>,
     /// How long ago its tip came, milliseconds.
     pub tip_age_ms: Option<u64>,
+    /// How far it is with the download of the chain, while that goes on.
+    pub download: Option<Download>,
     /// What there is to say about it.
     pub detail: Option<String>,
+}
+
+/// A node's download of the chain.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Download {
+    /// By the node's own estimate, 0 to 100.
+    pub percent: f64,
+    /// Blocks that it has.
+    pub blocks: u32,
+    /// Headers that it has.
+    pub headers: u32,
+    /// How long the rest takes at the pace of the last minutes, seconds, once that is known.
+    pub left_s: Option<u64>,
 }
 
 /// A template of our own node.

@@ -23,7 +23,9 @@ mod settings;
 mod views;
 mod webhook;
 
-pub use backend::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
+pub use backend::{
+    Backend, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys,
+};
 pub use metrics::{Declaration, Metrics, Traffic};
 pub use net::{DenyList, IpRange, IpRangeError};
 pub use places::{Full, PeerKey, Place, Places, peer_key};

@@ -113,6 +113,10 @@ impl Live {
     fn nodes(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let nodes = self.app.backend.nodes();
         let name = |node: &crate::NodeView| [("node", node.name.clone())];
+        let kinds = nodes
+            .iter()
+            .map(|node| ([("node", node.name.clone()), ("kind", node.kind.clone())], 1.0));
+        writer.gauges("node_info", "1, with what kind of node it is", None, kinds)?;
         writer.gauges(
             "node_ready",
             "1 for a node that can be relied on",

@@ -35,6 +35,8 @@ struct Inner {
     submissions: Family<Labels<2>, Counter>,
     submission_seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
     shares: Family<Labels<2>, Counter>,
+    template_messages: Family<Labels<1>, Counter>,
+    template_tip_seconds: Histogram,
     share_difficulty: Family<Labels<1>, Counter<f64, AtomicU64>>,
     bytes: Family<Labels<2>, Counter>,
     requests: Family<Labels<3>, Counter>,
@@ -119,6 +121,8 @@ impl Metrics {
             submissions: Family::default(),
             submission_seconds: Family::new_with_constructor(seconds),
             shares: Family::default(),
+            template_messages: Family::default(),
+            template_tip_seconds: seconds(),
             share_difficulty: Family::default(),
             bytes: Family::default(),
             requests: Family::default(),
@@ -179,6 +183,16 @@ impl Metrics {
         let labels =
             [("template_source", template_source.to_owned()), ("result", result.to_owned())];
         self.inner.shares.get_or_create(&labels).inc();
+    }
+
+    /// Counts a message to a client of template distribution (`new_template` …).
+    pub fn template_message(&self, kind: &'static str) {
+        self.inner.template_messages.get_or_create(&[("message", kind.to_owned())]).inc();
+    }
+
+    /// A client of template distribution was told of a new tip, so long after our node knew it.
+    pub fn template_tip(&self, latency: Duration) {
+        self.inner.template_tip_seconds.observe(latency.as_secs_f64());
     }
 
     /// Adds the difficulty of an accepted share: with 2^32 hashes for each, what was worked.
@@ -278,6 +292,17 @@ impl Inner {
             self.submission_seconds.clone(),
         );
         registry.register("shares", "Shares by source of the template", self.shares.clone());
+        registry.register(
+            "template_messages",
+            "Messages to clients of template distribution",
+            self.template_messages.clone(),
+        );
+        registry.register_with_unit(
+            "template_tip",
+            "From a new tip of a node to SetNewPrevHash handed to the system, for each client",
+            Unit::Seconds,
+            self.template_tip_seconds.clone(),
+        );
         registry.register(
             "share_difficulty",
             "Difficulty of accepted shares by source of the template; 2^32 times its rate is a hashrate",

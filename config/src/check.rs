@@ -17,7 +17,7 @@ use crate::raw::{
     Mode, NetworkName, PayoutMode, Raw, RawAuthority, RawJobDeclaration, RawPayout, RawReceipts,
     RawTemplateDistribution,
 };
-use crate::{api, known, mining, node, payout, store};
+use crate::{api, known, mining, node, payout, provider, store};
 
 /// 100 percent in basis points.
 pub(crate) const WHOLE_BP: u16 = 10_000;
@@ -97,6 +97,11 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
     let mut warnings = Vec::new();
     let payout = check_payout(&context, &raw.payout, &mut warnings)?;
     let nodes = node::check_all(&context, raw.node, &mut warnings)?;
+    let template_providers =
+        provider::check_all(&context, raw.template_provider, &nodes, &mut warnings)?;
+    if nodes.is_empty() {
+        provider::check_without_node(&context, &raw.job_declaration, &mut warnings)?;
+    }
     let job_declaration =
         check_job_declaration(&context, raw.job_declaration, &nodes, &mut warnings)?;
     let api = match raw.api {
@@ -112,6 +117,9 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         }
         None => None,
     };
+    if let Some(own) = &template_distribution {
+        provider::check_not_ourselves(&template_providers, own.listen)?;
+    }
     let mining = match raw.mining {
         Some(raw) => {
             let templates = template_distribution
@@ -126,6 +134,7 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         authority: check_authority(&context, &raw.authority)?,
         payout,
         nodes,
+        template_providers,
         job_declaration,
         template_distribution,
         mining,

@@ -22,8 +22,12 @@ pub struct Checked {
     pub authority: Authority,
     /// Who is paid by a block.
     pub payout: Payout,
-    /// At least one node, with unique names, in the order of the file.
+    /// The nodes, in the order of the file; names are unique among nodes and template providers,
+    /// and there is at least one of either. Without a node `job_declaration` offers no full
+    /// templates.
     pub nodes: Vec<Node>,
+    /// The template providers, in the order of the file.
+    pub template_providers: Vec<TemplateProvider>,
     /// The job declaration endpoint.
     pub job_declaration: JobDeclaration,
     /// The template distribution endpoint; `None` without one.
@@ -86,6 +90,46 @@ pub struct Node {
     pub ipc_socket: Option<PathBuf>,
     /// Where templates and the tip come from.
     pub source: Source,
+}
+
+/// One template provider (SV2 7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateProvider {
+    /// Unique among nodes and template providers; appears in logs and metrics.
+    pub name: String,
+    /// Where it listens.
+    pub address: ProviderAddress,
+    /// Its authority key; `None`: whoever answers at the address is believed.
+    pub public_key: Option<PublicKey>,
+}
+
+/// `HOST:PORT`, always with a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ProviderAddress {
+    text: String,
+    loopback: bool,
+}
+
+impl ProviderAddress {
+    pub(crate) fn new(text: String, loopback: bool) -> Self {
+        Self { text, loopback }
+    }
+
+    /// As it is connected to.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// True when it is on this machine, as far as the host's name tells.
+    pub fn is_loopback(&self) -> bool {
+        self.loopback
+    }
+}
+
+impl fmt::Display for ProviderAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// `http://host:port`, always with a port, never with credentials or a path.

@@ -74,6 +74,7 @@ impl Document {
     }
 
     fn fill_defaults(&mut self) -> Result<(), Problem> {
+        let has_provider = self.root.get(known::PROVIDERS).is_some_and(is_some_table);
         for table in TABLES {
             if table.name.is_empty() {
                 fill(table, 0, &mut self.root)?;
@@ -96,14 +97,24 @@ impl Document {
                         }
                     }
                 }
+                _ if has_provider => {}
                 _ => {
-                    let expected = format!("at least one [[{}]] table", table.name);
+                    let expected = format!(
+                        "at least one [[{}]] table (or [[{}]])",
+                        table.name,
+                        known::PROVIDERS
+                    );
                     return Err(Problem::Missing { key: table.name.to_owned(), expected });
                 }
             }
         }
         Ok(())
     }
+}
+
+/// A list with at least one table.
+fn is_some_table(value: &Value) -> bool {
+    value.as_array().is_some_and(|entries| !entries.is_empty())
 }
 
 /// Position and message without the line itself.

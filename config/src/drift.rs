@@ -12,6 +12,7 @@ use crate::known::{self, Kind, Need, TABLES};
 use crate::raw::{
     Mode, NetworkName, PayoutMode, Raw, RawApi, RawAuthority, RawEvents, RawJobDeclaration, RawLog,
     RawMining, RawNode, RawPayout, RawReceipts, RawStore, RawTemplateDistribution,
+    RawTemplateProvider,
 };
 
 /// Records what a derived `Deserialize` asks for: the fields of a struct, the names of an enum.
@@ -71,6 +72,7 @@ fn each_field_of_the_types_is_a_known_key_and_vice_versa() {
     assert_eq!(names_of::<RawNode>(), known_names("node"));
     assert_eq!(names_of::<RawJobDeclaration>(), known_names("job_declaration"));
     assert_eq!(names_of::<RawTemplateDistribution>(), known_names("template_distribution"));
+    assert_eq!(names_of::<RawTemplateProvider>(), known_names("template_provider"));
     assert_eq!(names_of::<RawMining>(), known_names("mining"));
     assert_eq!(names_of::<RawStore>(), known_names("store"));
     assert_eq!(names_of::<RawReceipts>(), known_names("receipts"));

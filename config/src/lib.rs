@@ -2,9 +2,9 @@
 //!
 //! [`load`] goes through these steps, each in a module of its own: TOML text, names and types
 //! checked against the one table of keys (`document`, `known`), environment (`env`), values and
-//! defaults (`document`), typed form (`raw`), cross checks (`check`, `node`, `payout`,
-//! `store`, `api`, `mining`), and the
-//! result (`checked`). [`reference()`] is printed from the same table of keys.
+//! defaults (`document`), typed form (`raw`), cross checks (`check`, `node`, `provider`,
+//! `payout`, `store`, `api`, `mining`), and the result (`checked`). [`reference()`] is printed from
+//! the same table of keys.
 
 mod api;
 mod check;
@@ -18,6 +18,7 @@ mod load;
 mod mining;
 mod node;
 mod payout;
+mod provider;
 mod raw;
 mod redacted;
 mod reference;
@@ -26,7 +27,8 @@ mod store;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
-    Mining, Node, Payout, Receipts, RpcAuth, RpcUrl, Source, StoreSettings, TemplateDistribution,
+    Mining, Node, Payout, ProviderAddress, Receipts, RpcAuth, RpcUrl, Source, StoreSettings,
+    TemplateDistribution, TemplateProvider,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};

@@ -61,6 +61,15 @@ pub(crate) fn check_all(
     Ok(nodes)
 }
 
+/// Says what is wrong with a name of a node or template provider.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.len() <= NAME_CHARS_MAX && name.chars().all(good) {
+        return Ok(());
+    }
+    Err(format!("is {name:?}; expected 1 to {NAME_CHARS_MAX} letters, digits, `-`, `_` or `.`"))
+}
+
 /// Bitcoin Core's default RPC port.
 fn default_port(network: Network) -> u16 {
     match network {
@@ -91,14 +100,7 @@ impl NodeCheck<'_> {
     }
 
     fn check(&self, raw: RawNode, warnings: &mut Vec<String>) -> Result<Node, Problem> {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if raw.name.len() > NAME_CHARS_MAX || !raw.name.chars().all(good) {
-            let reason = format!(
-                "is {:?}; expected 1 to {NAME_CHARS_MAX} letters, digits, `-`, `_` or `.`",
-                raw.name
-            );
-            return Err(self.invalid("name", reason));
-        }
+        check_name(&raw.name).map_err(|reason| self.invalid("name", reason))?;
         let rpc_url = self.url(raw.rpc_url.expose())?;
         let rpc_auth = self.auth(&raw, warnings)?;
         if rpc_auth.is_some() && !rpc_url.is_loopback() {

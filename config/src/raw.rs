@@ -15,6 +15,8 @@ pub(crate) struct Raw {
     pub(crate) authority: RawAuthority,
     pub(crate) payout: RawPayout,
     pub(crate) node: Vec<RawNode>,
+    #[serde(default)]
+    pub(crate) template_provider: Vec<RawTemplateProvider>,
     pub(crate) job_declaration: RawJobDeclaration,
     pub(crate) template_distribution: Option<RawTemplateDistribution>,
     pub(crate) receipts: RawReceipts,
@@ -72,6 +74,15 @@ pub(crate) struct RawNode {
     pub(crate) rpc_password_file: Option<PathBuf>,
     pub(crate) ipc_socket: Option<PathBuf>,
     pub(crate) source: Source,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTemplateProvider {
+    pub(crate) name: Option<String>,
+    pub(crate) address: Option<String>,
+    /// A secret key could be in it by mistake.
+    pub(crate) public_key: Option<Secret>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

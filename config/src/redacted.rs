@@ -8,7 +8,7 @@ use toml::Value;
 use crate::check::{BYTES_PER_MB, WHOLE_BP, percent};
 use crate::checked::{
     Api, Checked, JobDeclaration, Mining, Node, Payout, Receipts, RpcAuth, StoreSettings,
-    TemplateDistribution,
+    TemplateDistribution, TemplateProvider,
 };
 use crate::mining::terahashes;
 use crate::payout::{describe, network_name};
@@ -32,6 +32,10 @@ impl Checked {
         for node in &self.nodes {
             out.header("[[node]]");
             write_node(node, &mut out);
+        }
+        for provider in &self.template_providers {
+            out.header("[[template_provider]]");
+            write_provider(provider, &mut out);
         }
         out.header("[job_declaration]");
         write_job_declaration(&self.job_declaration, &mut out);
@@ -89,6 +93,14 @@ fn write_node(node: &Node, out: &mut Writer) {
         out.path("ipc_socket", path);
     }
     out.text("source", node.source.as_str());
+}
+
+fn write_provider(provider: &TemplateProvider, out: &mut Writer) {
+    out.text("name", &provider.name);
+    out.text("address", provider.address.as_str());
+    if let Some(key) = &provider.public_key {
+        out.text("public_key", &key.to_string());
+    }
 }
 
 fn write_job_declaration(settings: &JobDeclaration, out: &mut Writer) {

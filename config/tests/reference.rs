@@ -35,11 +35,17 @@ fn every_optional_line_of_the_reference_fits() {
         if !is_optional(line) {
             continue;
         }
-        let text = reference.replacen(table, table.trim_start_matches('#'), 1).replacen(
-            &format!("\n{line}\n"),
-            &format!("\n{}\n", line.trim_start_matches('#')),
-            1,
-        );
+        let set = |text: &str, line: &str| {
+            let bare = line.trim_start_matches('#');
+            text.replacen(&format!("\n{line}\n"), &format!("\n{bare}\n"), 1)
+        };
+        let mut text = set(&set(&reference, table), line);
+        if table == "#[[template_provider]]" {
+            for needed in ["#name = \"provider\"", "#address = \"127.0.0.1:8442\""] {
+                assert!(reference.contains(needed), "{needed}");
+                text = set(&text, needed);
+            }
+        }
         if let Err(error) = config::parse(&text, Path::new("/x/jds.toml"), std::iter::empty()) {
             let fits = matches!(
                 *error.problem,

@@ -86,25 +86,8 @@ impl JdClient {
         authority: Option<Secp256k1PublicKey>,
         timeout: Duration,
     ) -> Result<Self, ClientError> {
-        let name = address.to_string();
-        let deadline = (Instant::now() + timeout).into();
-        let connected = timeout_at(deadline, TcpStream::connect(address)).await;
-        let mut stream = connected
-            .map_err(|_| ClientError::Timeout { waiting_for: "connection", after: timeout })?
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|source| ClientError::Connect { address: name, source })?;
-        let handshake = connect_handshake(&mut stream, authority, unix_s);
-        let transport = timeout_at(deadline, handshake).await.map_err(|_| {
-            ClientError::Timeout { waiting_for: "Noise handshake", after: timeout }
-        })??;
-        let (read_half, write_half) = stream.into_split();
-        Ok(Self {
-            reader: FrameReader::new(read_half, transport.decoder),
-            writer: FrameWriter::new(write_half, transport.encoder),
-            inbox: VecDeque::new(),
-            next_request_id: 1,
-            timeout,
-        })
+        let (reader, writer) = dial(address, authority, timeout).await?;
+        Ok(Self { reader, writer, inbox: VecDeque::new(), next_request_id: 1, timeout })
     }
 
     /// Sends SetupConnection and waits for the answer (SV2 3.6).
@@ -384,6 +367,28 @@ impl JdClient {
             }
         }
     }
+}
+
+/// A connection over which nothing was said yet but the handshake.
+async fn dial(
+    address: impl ToSocketAddrs + Display,
+    authority: Option<Secp256k1PublicKey>,
+    timeout: Duration,
+) -> Result<(FrameReader<OwnedReadHalf>, FrameWriter<OwnedWriteHalf>), ClientError> {
+    let name = address.to_string();
+    let deadline = (Instant::now() + timeout).into();
+    let connected = timeout_at(deadline, TcpStream::connect(address)).await;
+    let mut stream = connected
+        .map_err(|_| ClientError::Timeout { waiting_for: "connection", after: timeout })?
+        .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+        .map_err(|source| ClientError::Connect { address: name, source })?;
+    let handshake = connect_handshake(&mut stream, authority, unix_s);
+    let transport = timeout_at(deadline, handshake)
+        .await
+        .map_err(|_| ClientError::Timeout { waiting_for: "Noise handshake", after: timeout })??;
+    let (read_half, write_half) = stream.into_split();
+    let reader = FrameReader::new(read_half, transport.decoder);
+    Ok((reader, FrameWriter::new(write_half, transport.encoder)))
 }
 
 enum DeclareAnswer {

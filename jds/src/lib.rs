@@ -20,7 +20,6 @@ pub mod limits;
 pub mod mining;
 pub mod node_settings;
 pub mod nodes;
-pub mod noise_io;
 pub mod payout;
 mod peer;
 mod ports;
@@ -38,3 +37,5 @@ pub mod templates;
 pub mod token;
 pub mod tx_cache;
 pub mod validator;
+
+pub use tdp_client::noise_io;

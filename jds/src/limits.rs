@@ -94,6 +94,10 @@ pub const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// Spent tokens remembered until they expire; beyond that the oldest tokens expire early.
 pub const SPENT_TOKENS_MAX: usize = 1_000_000;
 
+/// Custom jobs on a block that our node does not have yet which wait for it, of all connections. Each
+/// holds its message, 75 kB at most; beyond that they are told to be stale.
+pub const CUSTOM_JOBS_WAITING_MAX: usize = 1_024;
+
 /// Tokens that custom jobs came with, remembered with their mining connections; beyond that the
 /// oldest are forgotten.
 pub const BOUND_TOKENS_MAX: usize = 100_000;
@@ -273,6 +277,13 @@ pub const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(5_000);
 /// Addresses that the name of one node may stand for.
 pub const NODE_ADDRESSES_MAX: usize = 64;
 
+/// How long unknown transactions of a declaration are looked up at our nodes before the peer is asked
+/// for the rest: less than its answer would take over most lines.
+pub const TX_LOOKUP_WAIT: Duration = Duration::from_millis(250);
+
+/// How long a tip is kept whose only node is gone, until another node of ours has it.
+pub const TIP_ORPHANED_MAX: Duration = Duration::from_millis(10_000);
+
 /// A node is behind when another node of ours has had a higher tip for this long.
 pub const NODE_BEHIND_AFTER: Duration = Duration::from_millis(30_000);
 
@@ -318,3 +329,16 @@ pub const TEMPLATE_REQUESTS_QUEUED_MAX: usize = 16;
 /// Messages for one template client that are encrypted together, bytes beyond which no other is
 /// added.
 pub const TEMPLATE_WRITE_BATCH_BYTES: usize = 16 * 1024;
+
+/// How long a template provider is believed that knows a block which no node of ours has: a block
+/// takes seconds to come round.
+pub const PROVIDER_LEAD_MAX: Duration = Duration::from_millis(30_000);
+
+/// How long a provider that our nodes did not confirm is no longer believed before them.
+pub const PROVIDER_LEFT_FOR: Duration = Duration::from_millis(600_000);
+
+/// How long after a solution was handed in at a template provider its tip may become that block.
+pub const PROVIDER_VERDICT_MAX: Duration = Duration::from_millis(60_000);
+
+/// How long the end of the server waits for a solution to have left for a template provider.
+pub const PROVIDER_HANDOVER_MAX: Duration = Duration::from_millis(2_000);

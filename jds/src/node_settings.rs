@@ -1,8 +1,8 @@
-//! From the configuration of a node to the way that it is reached.
+//! From the configuration of a node or template provider to the way that it is reached.
 
 use bitcoin::Network;
 use config::RpcAuth;
-use tdp_client::{Auth, IpcSettings, NodeSettings};
+use tdp_client::{Auth, IpcSettings, NodeSettings, ProviderSettings};
 
 /// How one node is reached.
 #[derive(Debug)]
@@ -28,6 +28,23 @@ impl Reach {
             _ => Self::Rpc(NodeSettings { name, rpc_url, auth: auth?, network }),
         })
     }
+}
+
+/// How a template provider is reached.
+///
+/// # Errors
+/// Its key is none, which that of a checked configuration is not.
+pub fn provider_settings(
+    provider: &config::TemplateProvider,
+    network: Network,
+) -> Result<ProviderSettings, String> {
+    let key = provider.public_key.as_ref().map(|key| key.to_string().parse());
+    Ok(ProviderSettings {
+        name: provider.name.clone(),
+        address: provider.address.to_string(),
+        public_key: key.transpose().map_err(|error| format!("public_key: {error}"))?,
+        network,
+    })
 }
 
 fn auth(auth: &RpcAuth) -> Auth {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use config::{Checked, ConsensusCheck};
 use jds_wire::AuthorityKeys;
 use store::{RecoveredBlock, SqliteStore, Store};
-use tdp_client::{Node, TxLookup};
+use tdp_client::{Node, Provider, TxLookup};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -26,7 +26,7 @@ use crate::journal::Journal;
 use crate::limits::{PEER_BYTES_MAX, SHUTDOWN_GRACE, SPENT_TOKENS_MAX, TOKEN_LIFETIME};
 use crate::mining::Mining;
 use crate::mining::custom::CustomJobs;
-use crate::node_settings::Reach;
+use crate::node_settings::{Reach, provider_settings};
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
 use crate::ports::{Addresses, Ports};
@@ -299,7 +299,8 @@ fn build(
     let counts = Arc::new(Counts::default());
     let cache_bytes = usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX);
     let cache = Arc::new(TxCache::counted(cache_bytes, counts.metrics.clone()));
-    let nodes = Nodes::follow(spawn_nodes(config, &cache)?, Arc::clone(&cache), tasks);
+    let (all, providers) = (spawn_nodes(config, &cache)?, spawn_providers(config, &cache)?);
+    let nodes = Nodes::follow(all, providers, Arc::clone(&cache), tasks);
     let jobs = Arc::new(Jobs::default());
     let follower = Follower::new(Arc::clone(&nodes), Arc::clone(&journal));
     tasks.spawn(Arc::clone(&follower).run());
@@ -409,13 +410,34 @@ fn spawn_nodes(config: &Checked, cache: &Arc<TxCache>) -> Result<Vec<Node>, Star
     config.nodes.iter().map(spawn).collect()
 }
 
+fn spawn_providers(config: &Checked, cache: &Arc<TxCache>) -> Result<Vec<Provider>, StartError> {
+    let spawn = |provider: &config::TemplateProvider| {
+        let cache = Arc::clone(cache);
+        let lookup: TxLookup = Arc::new(move |wtxid| cache.get(wtxid));
+        let settings = provider_settings(provider, config.network);
+        let spawned = settings.and_then(|settings| {
+            Provider::spawn(settings, lookup).map_err(|error| error.to_string())
+        });
+        spawned.map_err(|reason| StartError::Node { node: provider.name.clone(), reason })
+    };
+    config.template_providers.iter().map(spawn).collect()
+}
+
 /// Forgets jobs that are too deep below a new tip.
 async fn follow_tip(shared: Arc<Shared>) {
     let mut tips = shared.nodes.watch_tip();
     loop {
         let tip = *tips.borrow_and_update();
         if let Some(tip) = tip {
-            shared.jobs.prune(tip.height);
+            // A provider's word on a height is not enough to forget a job.
+            let by_nodes = shared.nodes.active().map(|node| node.tip());
+            let by_nodes =
+                by_nodes.and_then(|tip| tip.borrow().as_deref().map(|now| now.tip.height));
+            match by_nodes {
+                Some(height) => shared.jobs.prune(height),
+                None if shared.nodes.all().is_empty() => shared.jobs.prune(tip.height),
+                None => {}
+            }
         }
         if tips.changed().await.is_err() {
             return;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Target};
 use mining::FoundShare;
@@ -28,7 +29,7 @@ use crate::limits::{
 };
 use crate::server::Shared;
 use crate::session::{OwnedSolution, Solve};
-use crate::submit::UnderWay;
+use crate::submit::{Handover, UnderWay};
 use crate::templates::{Built, NoBlock, TemplateSolution};
 pub(crate) use mined::FoundTurns;
 
@@ -184,10 +185,12 @@ fn solve(shared: &Arc<Shared>, request: &Request, received: Instant) -> bool {
         Request::Mined(share) => mined::block(shared, share),
     };
     let result = match end {
-        End::Block(block) => match shared.submitter.submit(block, received) {
-            true => BLOCK,
-            false => KNOWN,
-        },
+        End::Block(block, handover) => {
+            match shared.submitter.submit_with(block, handover, received) {
+                true => BLOCK,
+                false => KNOWN,
+            }
+        }
         End::Announced(block) => match shared.submitter.announce(block) {
             true => ANNOUNCED,
             false => KNOWN,
@@ -212,7 +215,7 @@ const KNOWN: &str = "known_block";
 
 /// What came of a solution.
 enum End {
-    Block(NewBlock),
+    Block(NewBlock, Option<Handover>),
     /// A block whose transactions only its miner has.
     Announced(NewBlock),
     /// A block that was found before.
@@ -292,14 +295,16 @@ fn of_template(shared: &Shared, template: &Built, solution: &TemplateSolution) -
         let block = template.block(header, &coinbase)?;
         let reward: u64 =
             coinbase.output.iter().fold(0, |sum, out| sum.saturating_add(out.value.to_sat()));
-        Ok(End::Block(NewBlock {
+        let handover = template.handover(&header, &serialize(&coinbase)).map(Handover::from);
+        let block = NewBlock {
             user: TEMPLATE_USER.into(),
             height: tip.next_height(),
             template_source: TemplateSource::Pool,
             template_hash: None,
             reward_sat: reward,
             block: Arc::new(block),
-        }))
+        };
+        Ok(End::Block(block, handover))
     });
     found.unwrap_or_else(|error| {
         warn!(template = template.id(), %error, "a solution makes no block of its template");
@@ -346,14 +351,15 @@ impl Search<'_> {
             return Some(End::Known(hash));
         }
         let block = assemble(&job.accepted, &body, solution, bits).ok()?;
-        Some(End::Block(NewBlock {
+        let block = NewBlock {
             user: job.user.name.as_str().into(),
             height: job.accepted.height(),
             template_source: TemplateSource::Miner,
             template_hash: Some(job.accepted.template_hash()),
             reward_sat: job.accepted.reward_sat(),
             block: Arc::new(block),
-        }))
+        };
+        Some(End::Block(block, None))
     }
 }
 

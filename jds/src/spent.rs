@@ -1,7 +1,7 @@
 //! Tokens that a declaration used up, remembered until they would have expired anyway.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::token::TokenError;
@@ -12,6 +12,34 @@ pub struct SpentTokens {
     inner: Mutex<Inner>,
     capacity: usize,
     lifetime_us: u64,
+    held: Arc<HeldTokens>,
+}
+
+/// Tokens that living connections gave out and nobody used, by sequence number. However old: a
+/// client may keep the tokens of its start for days. Whoever takes one out uses it.
+#[derive(Debug, Default)]
+pub struct HeldTokens(Mutex<BTreeSet<u64>>);
+
+impl HeldTokens {
+    /// Notes a token given out.
+    pub fn hold(&self, sequence: u64) {
+        self.lock().insert(sequence);
+    }
+
+    /// Takes a token out. True when it was there.
+    pub fn take(&self, sequence: u64) -> bool {
+        self.lock().remove(&sequence)
+    }
+
+    /// Whether it is there.
+    pub fn holds(&self, sequence: u64) -> bool {
+        self.lock().contains(&sequence)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        // A panic while the lock was held can only have left a valid set behind.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +53,13 @@ struct Inner {
 impl SpentTokens {
     /// Remembers up to `capacity` tokens of the given lifetime.
     pub fn new(capacity: usize, lifetime: Duration) -> Self {
-        Self { inner: Mutex::default(), capacity, lifetime_us: lifetime.as_micros() as u64 }
+        let lifetime_us = lifetime.as_micros() as u64;
+        Self { inner: Mutex::default(), capacity, lifetime_us, held: Arc::default() }
+    }
+
+    /// Tokens that were given out and are not spent, as far as their connections live.
+    pub fn held(&self) -> &Arc<HeldTokens> {
+        &self.held
     }
 
     /// Takes back what an earlier run remembered: these sequences, and that others up to `floor` may
@@ -41,7 +75,7 @@ impl SpentTokens {
         }
     }
 
-    /// Marks a token as used that the connection itself gave out and never saw used. No flood of
+    /// Marks a token as used that was taken out of [`Self::held`]. No flood of
     /// other tokens and no step of the clock makes it expire.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod to_node;
+mod to_provider;
 mod under_way;
 
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ use notes::Notes;
 use record::{Recorder, ToRecord};
 use steps::Steps;
 use to_node::Way;
+pub(crate) use to_provider::Handover;
 pub(crate) use under_way::UnderWay;
 
 /// Submits found blocks to all nodes.
@@ -75,6 +77,8 @@ struct Open {
     before: Duration,
     /// Blocks on it, itself included, when the last process ended.
     confirmations: u32,
+    /// The template provider that gets it as a solution of its own template, if any.
+    provider: Option<String>,
     file: PathBuf,
     /// `file` is on the disk.
     in_file: AtomicBool,
@@ -95,6 +99,7 @@ impl Open {
             received,
             before: Duration::ZERO,
             confirmations: 0,
+            provider: None,
             file,
             in_file: AtomicBool::new(false),
             in_store: AtomicBool::new(false),
@@ -159,6 +164,16 @@ impl Submitter {
     /// solution came. False when this very block is known already: the same solution may come
     /// twice.
     pub fn submit(self: &Arc<Self>, block: NewBlock, received: Instant) -> bool {
+        self.submit_with(block, None, received)
+    }
+
+    /// As [`Self::submit`], and hands the block to the template provider that gave its template.
+    pub(crate) fn submit_with(
+        self: &Arc<Self>,
+        block: NewBlock,
+        handover: Option<Handover>,
+        received: Instant,
+    ) -> bool {
         let hash = block.block.hash;
         if !self.remember(hash) {
             info!(block = %hash, "block found again, it is under way already");
@@ -169,13 +184,15 @@ impl Submitter {
             height: block.height,
             user: block.user.to_string(),
             template_hash: block.template_hash.map(|hash| hash.to_string()).unwrap_or_default(),
+            provider: handover.as_ref().map(|handover| handover.provider.name().to_owned()),
             ..Open::new(hash, file, clock::unix_us() / 1_000, received)
         };
         let hex = block.block.hex().into();
-        let open = self.start(open, hex, Steps::new(), ToRecord::New(block));
+        let open = self.start(open, hex, Steps::new(), ToRecord::New(block), handover);
         info!(
             block = %hash, height = open.height, user = open.user, template = open.template_hash,
-            nodes = self.nodes.all().len(), "BLOCK FOUND, submitting to every node"
+            nodes = self.nodes.all().len(), provider = open.provider.as_deref().unwrap_or_default(),
+            "BLOCK FOUND, submitting to every node"
         );
         true
     }
@@ -219,15 +236,21 @@ impl Submitter {
         hex: Arc<str>,
         steps: Steps,
         to_record: ToRecord,
+        handover: Option<Handover>,
     ) -> Arc<Open> {
         let open = Arc::new(open);
         let ways: Vec<_> =
             self.nodes.all().iter().filter_map(|node| Way::new(node, &steps)).collect();
-        let count = ways.len();
+        let count = ways.len() + usize::from(handover.is_some());
         let (sender, notes) = mpsc::channel(count.max(1) * NOTES_PER_SUBMISSION_MAX);
         let sender = Notes::new(sender, &self.keeping);
         for way in ways {
             self.send(way, &open, &hex, sender.clone());
+        }
+        if let Some(handover) = handover {
+            self.hand_over(handover, &open, sender);
+        } else {
+            drop(sender);
         }
         lock(&self.open).push(Arc::clone(&open));
         let recorder = Recorder::new(Arc::clone(self), Arc::clone(&open), steps, notes, count);
@@ -249,6 +272,12 @@ impl Submitter {
             // What there was to tell is counted as being recorded by now.
             drop(first);
         });
+    }
+
+    fn hand_over(self: &Arc<Self>, handover: Handover, open: &Arc<Open>, notes: Notes) {
+        let (submitter, open) = (Arc::clone(self), Arc::clone(open));
+        let under_way = UnderWay::begin(&self.under_way);
+        self.spawn(async move { submitter.to_provider(handover, &open, &notes, under_way).await });
     }
 
     /// Runs a task until the end of this.

@@ -2,11 +2,12 @@
 //! there are cores, never on the reactor.
 
 mod declaration;
+mod lookup;
 mod pass;
 mod root;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use validation::declared::TemplateHash;
@@ -84,7 +85,15 @@ impl Validator {
     pub async fn validate(&self, declaration: Declaration) -> Outcome {
         let case = declaration.case();
         match self.look(declaration).await {
-            Ok(draft) => Outcome::NeedTxs(draft),
+            Ok(mut draft) => {
+                self.look_up(&mut draft).await;
+                if draft.asked.is_empty() {
+                    return self.complete(draft, Vec::new()).await;
+                }
+                // The peer's time begins now.
+                draft.asked_at = Instant::now();
+                Outcome::NeedTxs(draft)
+            }
             Err(verdict) => self.conclude(&case, *verdict).await,
         }
     }
@@ -164,7 +173,7 @@ impl Validator {
 
     /// Makes a verdict durable, after the node's word where the answer waits for that.
     async fn record(&self, case: &Case, verdict: Verdict) -> Outcome {
-        let Verdict { named, timing, result, template_hash, recording } = verdict;
+        let Verdict { named, timing, result, template_hash, recording, fresh } = verdict;
         let (missing, mut checked) = (timing.missing, None);
         let refusal = match result {
             Err(rejection) => rejection,
@@ -180,7 +189,7 @@ impl Validator {
                 };
                 match refusal {
                     Some(rejection) => rejection,
-                    None => match self.accept(case, &job, timing, recording).await {
+                    None => match self.accept(case, &job, timing, (recording, fresh)).await {
                         Ok(()) => return Outcome::Accepted { job, receipt, missing, checked },
                         Err(rejection) => {
                             let rejection = self.signed(case, template_hash, rejection).await;
@@ -215,7 +224,7 @@ impl Validator {
         case: &Case,
         job: &Arc<Job>,
         timing: Timing,
-        recording: Recording,
+        (recording, fresh): (Recording, usize),
     ) -> Result<(), Rejection> {
         let rulings = self.rulings();
         let kept = rulings.at_once;
@@ -223,7 +232,7 @@ impl Validator {
         journal::accepted(case, recording).await?;
         if !kept {
             let job = Arc::clone(job);
-            on_cpu(&self.cpu, move || rulings.keep(&job, timing.missing)).await?;
+            on_cpu(&self.cpu, move || rulings.keep(&job, fresh)).await?;
         }
         Ok(())
     }

@@ -434,3 +434,60 @@ fn a_running_server_is_known_and_not_disturbed() {
     assert_eq!(after.matches("peer").count(), before, "it noticed us: {after}");
     assert!(std::net::TcpStream::connect(address).is_ok(), "the server listens no more");
 }
+
+#[test]
+fn a_template_provider_is_asked_for_a_template() {
+    let node = Node::regtest().unwrap();
+    node.mine(1).unwrap();
+    let provider = Place::new(&[of("main", &node)]);
+    let table = "[template_distribution]\nlisten = \"127.0.0.1:0\"\n[job_declaration]";
+    provider.replace("[job_declaration]", table);
+    let log = provider.path("log");
+    let child = jds(&["run", "--config", &provider.config()])
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let server = Running(child);
+    let said = |text: &str, name: &str| {
+        wait::until("the server to say where it is", START_LIMIT, || {
+            let log = fs::read_to_string(&log).unwrap();
+            let line = log.lines().find(|line| line.contains(text))?;
+            let value = line.split_once(name)?.1.split_whitespace().next()?;
+            Some(value.to_owned())
+        })
+        .unwrap()
+    };
+    let address = said("template distribution server listening", "local_addr=");
+    let key = said("job declaration server listening", "authority=");
+
+    // Its own doctor knows that the port is the server's.
+    provider.replace("listen = \"127.0.0.1:0\"", &format!("listen = \"{address}\""));
+    let own = format!("template_distribution.listen: {address} is in use by the running server");
+    provider.examine().are(&[], 0).say(&[&own]);
+
+    let entry = format!(
+        "[[template_provider]]\nname = \"tp\"\naddress = \"{address}\"\npublic_key = \"{key}\"\n"
+    );
+    let place = Place::new(&[of("main", &node), entry.clone()]);
+    place.examine().are(&[], 0).say(&[
+        &format!("template provider tp: reachable: {address} answers"),
+        &format!("template provider tp: key: it is the holder of {key}"),
+        "template provider tp: template: height 2 on ",
+        "from main, tp",
+    ]);
+    // Without any node.
+    let alone = Place::new(&[entry]);
+    alone.replace("[job_declaration]\n", "[job_declaration]\nmodes = [\"coinbase-only\"]\n");
+    alone.examine().are(&[("configuration", "config-warning")], 0).say(&["templates: from tp"]);
+
+    let (_, wrong) = config::keys::generate().unwrap();
+    place.replace(&key, &wrong.to_string());
+    place.examine().are(&[("template provider tp: key", "provider-key")], 1);
+    place.replace(&wrong.to_string(), &key);
+    drop(server);
+    let gone = ("template provider tp: reachable", "provider-unreachable");
+    place.examine().are(&[gone], 1).say(&[&address]);
+    let none = [("configuration", "config-warning"), gone, ("templates", "nodes-none")];
+    alone.examine().are(&none, 1);
+}

@@ -155,6 +155,7 @@ fn id(line: &str) -> u64 {
 fn write(store: &SqliteStore, count: u64) {
     for number in 0..count {
         let status = NodeStatus {
+            kind: None,
             node: "main".to_owned(),
             state: "ready".to_owned(),
             height: None,

@@ -46,7 +46,7 @@ fn channel(rolled_bytes: usize) -> Channel {
         channel_id: 1,
         identity: Identity::of("alice.rig"),
         nominal_hashrate: 0.0,
-        max_target: Target::MAX,
+        max_target: Target::from_le_bytes([0xff; 32]),
         extranonce_prefix: [1; 8],
         padding_bytes: 16 - rolled_bytes,
         rolled_bytes,

@@ -104,8 +104,10 @@ pub struct Channel {
     shares_per_minute: f64,
     vardiff: Vardiff,
     next_look: Instant,
-    /// Newest last.
+    /// Newest last, with rising numbers; stale ones are first.
     slots: VecDeque<Slot>,
+    /// Bytes of all of them.
+    job_bytes: usize,
     judge: Judge,
     batch: Batch,
 }
@@ -139,6 +141,7 @@ impl Channel {
             vardiff,
             next_look: now.instant + VARDIFF_INTERVAL,
             slots: VecDeque::new(),
+            job_bytes: 0,
             judge: Judge {
                 rolled_bytes,
                 target,
@@ -194,17 +197,17 @@ impl Channel {
         self.judge.difficulty
     }
 
-    /// The newest job that counts.
+    /// The newest job, if it counts.
     pub fn job(&self) -> Option<&Arc<Job>> {
-        self.slots.iter().rev().find(|slot| slot.stale.is_none()).map(|slot| &slot.job)
+        self.slots.back().filter(|slot| slot.stale.is_none()).map(|slot| &slot.job)
     }
 
     /// A job by its number, stale or not.
     pub fn job_of(&self, id: u32) -> Option<&Arc<Job>> {
-        self.slots.iter().rev().map(|slot| &slot.job).find(|job| job.id() == id)
+        find(&self.slots, id).map(|slot| &slot.job)
     }
 
-    /// Takes a job on, at the current target. Older ones on the same tip still count; those on
+    /// Takes a job on, at the current target; its number is above those of all before. Older ones on the same tip still count; those on
     /// another tip are stale from now on.
     ///
     /// Gives the merkle root of a standard channel.
@@ -219,6 +222,12 @@ impl Channel {
         self.on_tip(job.tip().hash, now);
         let merkle_root =
             (self.judge.rolled_bytes == 0).then(|| job.merkle_root([&self.extranonce_prefix, &[]]));
+        let bytes = size_of::<Slot>()
+            + match self.slots.back() {
+                Some(last) if last.job.shares_with(&job) => size_of::<Job>(),
+                _ => job.bytes(),
+            };
+        self.job_bytes += bytes;
         self.slots.push_back(Slot {
             job,
             target: self.judge.target,
@@ -226,6 +235,7 @@ impl Channel {
             prefix: Arc::clone(&self.extranonce_prefix),
             merkle_root,
             stale: None,
+            bytes,
         });
         self.trim();
         Ok(merkle_root)
@@ -233,15 +243,18 @@ impl Channel {
 
     /// There is a new tip: jobs on any other are stale.
     pub fn on_tip(&mut self, tip: BlockHash, now: Now) {
-        for slot in &mut self.slots {
-            if slot.stale.is_none() && slot.job.tip().hash != tip {
+        for slot in self.slots.iter_mut().rev().take_while(|slot| slot.stale.is_none()) {
+            if slot.job.tip().hash != tip {
                 slot.stale = Some(now.instant);
             }
         }
-        self.slots.retain(|slot| {
+        let old = |slot: &Slot| {
             slot.stale
-                .is_none_or(|since| now.instant.saturating_duration_since(since) < STALE_JOB_KEPT)
-        });
+                .is_some_and(|since| now.instant.saturating_duration_since(since) >= STALE_JOB_KEPT)
+        };
+        while self.slots.front().is_some_and(old) {
+            self.drop_oldest();
+        }
     }
 
     /// Oldest jobs go first, and the newest never.
@@ -250,12 +263,15 @@ impl Channel {
             Some(JobSource::Miner(_)) => CUSTOM_JOBS_PER_CHANNEL_MAX,
             _ => POOL_JOBS_PER_CHANNEL_MAX,
         };
-        let mut bytes: usize = self.slots.iter().map(|slot| slot.job.bytes()).sum();
         while self.slots.len() > 1
-            && (self.slots.len() > jobs_max || bytes > JOB_BYTES_PER_CHANNEL_MAX)
+            && (self.slots.len() > jobs_max || self.job_bytes > JOB_BYTES_PER_CHANNEL_MAX)
         {
-            bytes -= self.slots.pop_front().map_or(0, |slot| slot.job.bytes());
+            self.drop_oldest();
         }
+    }
+
+    fn drop_oldest(&mut self) {
+        self.job_bytes -= self.slots.pop_front().map_or(0, |slot| slot.bytes);
     }
 
     /// Judges a share: the same way whoever chose the transactions, and whichever protocol it came
@@ -271,7 +287,7 @@ impl Channel {
             share_hash: None,
             source: None,
         });
-        let Some(slot) = self.slots.iter().rev().find(|slot| slot.job.id() == share.job_id) else {
+        let Some(slot) = find(&self.slots, share.job_id) else {
             let code = ERROR_CODE_SUBMIT_SHARES_INVALID_JOB_ID;
             record.error_code = Some(code);
             return Outcome { found: None, record, reply: Reply::Refused(code) };
@@ -367,8 +383,14 @@ impl Channel {
     pub fn set_extranonce_prefix(&mut self, prefix: [u8; EXTRANONCE_PREFIX_BYTES]) {
         self.extranonce_prefix = padded(prefix, self.padding_bytes);
         self.slots.clear();
+        self.job_bytes = 0;
         self.judge.seen.clear();
     }
+}
+
+fn find(slots: &VecDeque<Slot>, job_id: u32) -> Option<&Slot> {
+    let index = slots.binary_search_by_key(&job_id, |slot| slot.job.id()).ok()?;
+    slots.get(index)
 }
 
 fn padded(prefix: [u8; EXTRANONCE_PREFIX_BYTES], padding_bytes: usize) -> Arc<[u8]> {

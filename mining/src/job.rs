@@ -103,6 +103,24 @@ impl Job {
         })
     }
 
+    /// The same job once more, under another number.
+    #[must_use]
+    pub fn again(&self, id: u32) -> Self {
+        Self {
+            id,
+            coinbase: Arc::clone(&self.coinbase),
+            engine: Midstate(self.engine.0.clone()),
+            merkle_path: Arc::clone(&self.merkle_path),
+            source: self.source.clone(),
+            ..*self
+        }
+    }
+
+    /// True when one is [`Self::again`] of the other.
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.coinbase, &other.coinbase)
+    }
+
     /// With these bits of nVersion for the miner to change, and no others.
     #[must_use]
     pub fn with_version_mask(mut self, version_mask: u32) -> Self {

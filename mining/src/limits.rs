@@ -35,18 +35,21 @@ pub const USER_IDENTITY_BYTES_MAX: usize = 255;
 /// seconds, and a server has many channels.
 pub const POOL_JOBS_PER_CHANNEL_MAX: usize = 8;
 
-/// Jobs that a miner chose and a channel keeps, stale ones included. A client that sets one job for
-/// each of its miners has as many at a time.
-pub const CUSTOM_JOBS_PER_CHANNEL_MAX: usize = 128;
+/// Jobs that a miner chose and a channel keeps, stale ones included. The reference client sets each of
+/// its jobs anew for every miner behind it.
+pub const CUSTOM_JOBS_PER_CHANNEL_MAX: usize = 4_096;
 
-/// Bytes of coinbases that the jobs of a channel may hold.
-pub const JOB_BYTES_PER_CHANNEL_MAX: usize = 1 << 20;
+/// Bytes that the jobs of a channel may hold. A job that is set again takes less than one of them.
+pub const JOB_BYTES_PER_CHANNEL_MAX: usize = 4 << 20;
+
+/// Channels of a connection that chooses its work. The reference client has one.
+pub const CUSTOM_CHANNELS_PER_CONNECTION_MAX: usize = 8;
 
 /// A stale job is kept this long: a block on it may still come in.
 pub const STALE_JOB_KEPT: Duration = Duration::from_secs(120);
 
-/// Hashes of accepted shares kept of a channel and a tip. Twenty times what a channel sends in an
-/// hour at the highest rate that can be set.
+/// Hashes of accepted shares kept of a channel and a tip. At six shares a minute they last for two
+/// weeks on one block.
 pub const SHARES_SEEN_MAX: usize = 1 << 17;
 
 /// Tips of which accepted shares are remembered: chains come back.

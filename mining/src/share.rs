@@ -53,6 +53,8 @@ pub(crate) struct Slot {
     pub(crate) merkle_root: Option<[u8; 32]>,
     /// Since when it counts no more.
     pub(crate) stale: Option<Instant>,
+    /// Bytes of memory that it alone holds, about.
+    pub(crate) bytes: usize,
 }
 
 /// What one channel's shares are judged by.

@@ -1,5 +1,6 @@
 //! What there is to mine on: the pool's own templates, and the miners' jobs.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use validation::tip::ChainTip;
 
 /// Holds the transactions of some work. The server has one for each of its templates and for each
 /// accepted job.
-pub trait Source: fmt::Debug + Send + Sync {
+pub trait Source: Any + fmt::Debug + Send + Sync {
     /// The block of a header and a whole coinbase, with its witness if it has one. Cheap enough to
     /// be done while a found block waits: the transactions are only copied.
     ///
@@ -63,6 +64,20 @@ pub struct CustomJob {
     pub extranonce_len: usize,
     /// The accepted template; absent in coinbase-only mode, where nobody told us the transactions.
     pub declared: Option<Declared>,
+}
+
+impl CustomJob {
+    /// True when both are the same to mine on. The reference client sets each of its jobs once for
+    /// every miner behind it.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let template = |job: &Self| job.declared.as_ref().map(|declared| declared.template_hash);
+        (self.tip, self.version, self.min_ntime) == (other.tip, other.version, other.min_ntime)
+            && self.merkle_path == other.merkle_path
+            && self.coinbase_prefix == other.coinbase_prefix
+            && self.coinbase_suffix == other.coinbase_suffix
+            && self.extranonce_len == other.extranonce_len
+            && template(self) == template(other)
+    }
 }
 
 /// What is known of the template of a custom job in full-template mode.

@@ -91,12 +91,12 @@ pub enum Fault {
     },
     /// The node's IPC is of a version that we do not speak.
     #[error(
-        "the node's IPC is older than Bitcoin Core 31's and can not be used; set source = \"rpc\" or update the node"
+        "the node's IPC is older than Bitcoin Core 30's and can not be used; set source = \"rpc\" or update the node"
     )]
     IpcTooOld,
     /// The node's IPC does not tell enough about the chain, and no RPC is configured beside it.
     #[error(
-        "the node's IPC tells nothing of block headers (Bitcoin Core 31 does not yet); set rpc_url and \
+        "the node's IPC tells nothing of block headers (that of Bitcoin Core 30 and 31 does not); set rpc_url and \
          rpc_cookie_file of this node too, so that RPC can be asked for them"
     )]
     IpcNeedsRpc,
@@ -219,6 +219,37 @@ pub enum Fault {
         /// The bound that was reached, count.
         waiting: usize,
     },
+    /// No connection to a template provider.
+    #[error(
+        "no connection to address {address}: {reason}; is the template provider running there?"
+    )]
+    ProviderUnreachable {
+        /// The setting's value.
+        address: Arc<str>,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// Whoever answers is not who the configuration names, or a clock is wrong.
+    #[error("the template provider is not the one that public_key names: {reason}")]
+    ProviderUntrusted {
+        /// What was wrong with its certificate.
+        reason: String,
+    },
+    /// The template provider will not speak with us.
+    #[error("the template provider refuses us: {code}")]
+    ProviderRefused {
+        /// Its error code.
+        code: String,
+    },
+    /// The template provider breaks the protocol, or says what can not be.
+    #[error("the template provider breaks the protocol: {reason}")]
+    ProviderProtocol {
+        /// What it did, and what was expected.
+        reason: String,
+    },
+    /// The template provider takes our messages and has nothing to mine.
+    #[error("the template provider gives no template (yet)")]
+    ProviderWithoutTemplate,
     /// Our own threads could not be started, or have ended.
     #[error("our own worker is gone: {reason}")]
     Worker {
@@ -237,6 +268,8 @@ impl Fault {
             | Self::SocketForbidden { .. }
             | Self::IpcTooOld
             | Self::IpcNeedsRpc
+            | Self::ProviderUntrusted { .. }
+            | Self::ProviderRefused { .. }
             | Self::WrongChain { .. } => true,
             Self::Unreachable { .. }
             | Self::NoSocket { .. }
@@ -253,6 +286,9 @@ impl Fault {
             | Self::NotYet { .. }
             | Self::Malformed { .. }
             | Self::Overloaded { .. }
+            | Self::ProviderUnreachable { .. }
+            | Self::ProviderProtocol { .. }
+            | Self::ProviderWithoutTemplate
             | Self::Worker { .. } => false,
         }
     }

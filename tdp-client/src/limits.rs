@@ -19,6 +19,16 @@ pub const TIP_POLL_MS: u64 = 500;
 /// Pause between two looks at a node that still syncs, milliseconds.
 pub const SYNC_POLL_MS: u64 = 1_000;
 
+/// How often the pace of a download is noted down, milliseconds; before the second note there is
+/// no estimate.
+pub const SYNC_PACE_SAMPLE_MS: u64 = 10_000;
+
+/// Such notes that are kept, count: those of ten minutes.
+pub const SYNC_PACE_SAMPLES_MAX: usize = 60;
+
+/// How often the progress of a download is logged at least, milliseconds.
+pub const SYNC_LOG_MS: u64 = 300_000;
+
 /// Pause between two looks whether the mempool changed, milliseconds.
 pub const MEMPOOL_POLL_MS: u64 = 1_000;
 
@@ -88,6 +98,19 @@ pub const PROPOSAL_QUEUE_MAX: usize = 16;
 /// Questions about blocks that may wait, count.
 pub const ASK_QUEUE_MAX: usize = 64;
 
+/// Questions for transactions that may wait for the one that runs, count.
+pub const LOOKUP_QUEUE_MAX: usize = 4;
+
+/// Transactions that one such question asks for, count.
+pub const LOOKUP_TXS_MAX: usize = 1_024;
+
+/// Those that one call asks for, count: the answer stays below the 64 MB that the client of Cap'n Proto
+/// takes, however large they are.
+pub const LOOKUP_BATCH_TXS: usize = 15;
+
+/// Bytes after which no more are asked for: no block holds as much.
+pub const LOOKUP_BYTES_MAX: usize = 4_000_000;
+
 /// Head of an HTTP answer, bytes.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -99,3 +122,56 @@ pub const COOKIE_BYTES_MAX: u64 = 4 * 1024;
 
 /// Error text from a node that we keep, bytes.
 pub const NODE_TEXT_BYTES_MAX: usize = 512;
+
+/// Future templates of a provider that wait for their block, count; the oldest goes.
+pub const PROVIDER_FUTURES_MAX: usize = 8;
+
+/// Hashes beside the coinbase's path in the tree of a block, count: 2^15 leaves are more than the
+/// 16,665 transactions that a block has room for.
+pub const PROVIDER_MERKLE_PATH_MAX: usize = 15;
+
+/// Outputs that a provider adds to the coinbase, count. Bitcoin Core adds one.
+pub const PROVIDER_OUTPUTS_MAX: usize = 64;
+
+/// How far a provider's clock may be ahead of ours, seconds: what consensus allows a block, and some
+/// minutes.
+pub const PROVIDER_CLOCK_AHEAD_SECS: u32 = 2 * 3_600 + 600;
+
+/// Room in the coinbase that a provider is asked for as long as nobody needs more, bytes: what the
+/// least reservation of Bitcoin Core has room for anyway.
+pub const PROVIDER_COINBASE_BYTES: u32 = 208;
+
+/// The same in sigop cost: a block has room for 80,000, which transactions that pay never fill.
+pub const PROVIDER_COINBASE_SIGOPS: u16 = 1_000;
+
+/// The most that a provider is asked to leave in the coinbase, bytes: about 300 outputs, a hundredth
+/// of the block. One client that wants more must not empty the templates of all.
+pub const PROVIDER_COINBASE_BYTES_MAX: u32 = 10_000;
+
+/// The same in sigop cost.
+pub const PROVIDER_COINBASE_SIGOPS_MAX: u16 = 4_000;
+
+/// Time-out of connecting to a provider, of the handshake, of set-up and of each write,
+/// milliseconds.
+pub const PROVIDER_ANSWER_TIMEOUT_MS: u64 = 5_000;
+
+/// A provider that has said nothing for so long is asked for a sign of life, milliseconds.
+pub const PROVIDER_SILENCE_MS: u64 = 10_000;
+
+/// How long the sign of life, or the next bytes of transactions that are on their way, may take,
+/// milliseconds.
+pub const PROVIDER_SIGN_OF_LIFE_MS: u64 = 10_000;
+
+/// How long the transactions of a template may take in all, milliseconds.
+pub const PROVIDER_DATA_TIMEOUT_MS: u64 = 60_000;
+
+/// How long a provider that is connected may have no template before that is called its state,
+/// milliseconds.
+pub const PROVIDER_FIRST_TEMPLATE_MS: u64 = 5_000;
+
+/// Solutions that may wait for the connection to a provider, count.
+pub const PROVIDER_SOLUTIONS_QUEUED_MAX: usize = 16;
+
+/// How long a solution is sent again on each new connection, milliseconds: nobody tells whether it
+/// arrived.
+pub const PROVIDER_SOLUTION_KEPT_MS: u64 = 120_000;

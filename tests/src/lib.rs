@@ -15,6 +15,7 @@ pub mod bench;
 pub mod http;
 pub mod kept;
 mod miner;
+pub mod proxy;
 pub mod reference;
 mod work;
 mod world;

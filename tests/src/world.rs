@@ -30,6 +30,8 @@ pub struct Setup {
     tables: String,
     data_dir: Option<PathBuf>,
     ipc: bool,
+    rpc_beside: bool,
+    rpc_urls: Vec<(usize, String)>,
 }
 
 /// Nodes and a server. Dropped, all of it ends.
@@ -89,6 +91,21 @@ impl Setup {
         self
     }
 
+    /// With `source = "ipc"` for the first node, RPC beside it, and every other in turn; the rest over
+    /// RPC alone.
+    #[must_use]
+    pub fn both(mut self) -> Self {
+        self.rpc_beside = true;
+        self
+    }
+
+    /// With another address for the RPC of node number `index`, such as a proxy's.
+    #[must_use]
+    pub fn rpc_at(mut self, index: usize, address: SocketAddr) -> Self {
+        self.rpc_urls.push((index, format!("http://{address}")));
+        self
+    }
+
     /// With the HTTP API, on a port of its own, and these lines in its table.
     #[must_use]
     pub fn api(self, lines: &str) -> Self {
@@ -123,7 +140,7 @@ impl Setup {
 
     /// Starts a regtest node and the server, and waits until the server knows the node's tip.
     pub async fn start(self) -> World {
-        let options = NodeOptions { ipc: self.ipc, ..NodeOptions::regtest() };
+        let options = NodeOptions { ipc: self.ipc || self.rpc_beside, ..NodeOptions::regtest() };
         let node = Node::start(options).expect("a node");
         let world = self.start_on(vec![node]).await;
         world.synced().await;
@@ -166,12 +183,15 @@ impl Setup {
         for (index, node) in nodes.iter().enumerate() {
             // Writing to a string does not fail.
             let _ = writeln!(text, "[[node]]\nname = \"{}\"", node.name());
-            let _ = if self.ipc {
-                writeln!(text, "source = \"ipc\"\nipc_socket = {:?}", node.ipc_socket())
-            } else {
-                let (url, cookie) = (node.rpc_url(), node.cookie_file());
-                writeln!(text, "rpc_url = \"{url}\"\nrpc_cookie_file = {cookie:?}")
-            };
+            if self.ipc || self.rpc_beside && index.is_multiple_of(2) {
+                let _ = writeln!(text, "source = \"ipc\"\nipc_socket = {:?}", node.ipc_socket());
+            }
+            if !self.ipc {
+                let other = self.rpc_urls.iter().find(|(of, _)| *of == index);
+                let url = other.map_or_else(|| node.rpc_url(), |(_, url)| url.clone());
+                let cookie = node.cookie_file();
+                let _ = writeln!(text, "rpc_url = \"{url}\"\nrpc_cookie_file = {cookie:?}");
+            }
             for (_, line) in self.node.iter().filter(|(of, _)| *of == index) {
                 text.push_str(line);
                 text.push('\n');

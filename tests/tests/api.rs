@@ -12,7 +12,7 @@ use jds_tests::http::{self, EventStream};
 use jds_tests::{Miner, PATIENCE, Setup, Work, World, accepted, rejected};
 use serde_json::{Value, json};
 use signet::kinds::{Kind, Sample};
-use signet::{Node, wait};
+use signet::{Node, NodeOptions, wait};
 use tempfile::TempDir;
 
 /// Lets whoever shows it write.
@@ -149,6 +149,24 @@ async fn one_node_of_two_is_enough_to_be_ready() {
     assert_eq!(second["state"], "at_tip", "{view}");
     assert_eq!((&second["height"], &second["tip_hash"]), (&json!(1), &json!(tip)), "{view}");
     assert!(second["tip_age_ms"].as_u64().unwrap() < PATIENCE.as_millis() as u64, "{view}");
+}
+
+/// A node far behind: its last block is from 2020.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_is_told_with_its_progress() {
+    let node = Node::start(NodeOptions::signet().arg("-maxtipage=86400")).unwrap();
+    let height = node.height().unwrap();
+    let world = Setup::new().api("").start_on(vec![node]).await;
+    let view = until(&world, "the node to be seen downloading", "/v1/nodes", |view| {
+        view["nodes"][0]["state"] == "syncing"
+    });
+    let download = &view["nodes"][0]["download"];
+    assert_eq!((&download["blocks"], &download["headers"]), (&json!(height), &json!(height)));
+    let percent = download["percent"].as_f64().unwrap();
+    assert!((0.0..=100.0).contains(&percent), "{view}");
+    // It does not get on, so there is nothing to estimate from.
+    assert_eq!(download["left_s"], Value::Null, "{view}");
+    assert_eq!(http::get(world.api(), "/readyz").status, 503);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,6 +111,7 @@ struct Busy;
 impl Backend for Busy {
     fn nodes(&self) -> Vec<NodeView> {
         vec![NodeView {
+            kind: "bitcoin_core".to_owned(),
             name: "main".to_owned(),
             state: "at_tip".to_owned(),
             ready: true,
@@ -118,6 +119,7 @@ impl Backend for Busy {
             height: Some(1),
             tip_hash: Some(BlockHash::all_zeros()),
             tip_age_ms: Some(1),
+            download: None,
             detail: None,
         }]
     }
@@ -156,6 +158,7 @@ fn count(metrics: &Metrics) {
     metrics.solution("block");
     metrics.submission("main", "accepted", Duration::from_millis(1));
     metrics.share("miner", "accepted");
+    metrics.template_message("new_template");
     metrics.share_difficulty("miner", 1.0);
     metrics.traffic("job_declaration").sent(1);
 }
@@ -169,7 +172,7 @@ async fn serve(dir: &TempDir) -> SocketAddr {
     settings.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
     let store = Arc::new(SqliteStore::open(store::Settings::new(dir.path())).unwrap());
     let (node, state) = ("main".to_owned(), "at_tip".to_owned());
-    let event = NodeStatus { node, state, height: None, detail: None };
+    let event = NodeStatus { kind: None, node, state, height: None, detail: None };
     store.commit(Batch::of_event(1, event)).await.unwrap();
     let metrics = Metrics::new();
     count(&metrics);

@@ -94,7 +94,7 @@ impl From<NodeSubmission> for SubmissionView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Nodes)]
 pub(crate) struct NodesView {
-    /// In the order of the configuration.
+    /// Nodes, then template providers, each in the order of the configuration.
     pub(crate) nodes: Vec<NodeView>,
 }
 
@@ -104,11 +104,13 @@ pub(crate) struct NodesView {
 pub(crate) struct NodeView {
     /// Its name in the configuration.
     pub(crate) name: String,
+    /// What it is, in one word: `bitcoin_core` or `template_provider`.
+    pub(crate) kind: String,
     /// What it does, in one word.
     pub(crate) state: String,
     /// True when it can be relied on at the moment.
     pub(crate) ready: bool,
-    /// True for the one that tip and template come from.
+    /// True for the one that the tip comes from.
     pub(crate) active: bool,
     /// Height of its tip.
     pub(crate) height: Option<u32>,
@@ -116,20 +118,45 @@ pub(crate) struct NodeView {
     pub(crate) tip_hash: Option<String>,
     /// How long ago its tip came, milliseconds.
     pub(crate) tip_age_ms: Option<u64>,
+    /// How far it is with the download of the chain, while that goes on.
+    pub(crate) download: Option<DownloadView>,
     /// What there is to say about it.
     pub(crate) detail: Option<String>,
+}
+
+/// A node's download of the chain.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Download)]
+pub(crate) struct DownloadView {
+    /// By the node's own estimate, 0 to 100.
+    pub(crate) percent: f64,
+    /// Blocks that it has.
+    pub(crate) blocks: u32,
+    /// Headers that it has.
+    pub(crate) headers: u32,
+    /// How long the rest takes at the pace of the last minutes, seconds, once that is known.
+    pub(crate) left_s: Option<u64>,
+}
+
+impl From<backend::Download> for DownloadView {
+    fn from(download: backend::Download) -> Self {
+        let backend::Download { percent, blocks, headers, left_s } = download;
+        Self { percent, blocks, headers, left_s }
+    }
 }
 
 impl From<backend::NodeView> for NodeView {
     fn from(node: backend::NodeView) -> Self {
         Self {
             name: node.name,
+            kind: node.kind,
             state: node.state,
             ready: node.ready,
             active: node.active,
             height: node.height,
             tip_hash: node.tip_hash.map(|hash| hash.to_string()),
             tip_age_ms: node.tip_age_ms,
+            download: node.download.map(DownloadView::from),
             detail: node.detail,
         }
     }

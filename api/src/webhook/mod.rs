@@ -277,6 +277,7 @@ mod tests {
         deliverer.create(hook.clone()).await.unwrap();
         for number in 1..=3 {
             let event = store::NodeStatus {
+                kind: None,
                 node: "main".to_owned(),
                 state: "at_tip".to_owned(),
                 height: Some(number),

@@ -25,6 +25,7 @@ pub(crate) const FEES_SAT: u64 = 1_234;
 
 pub(crate) fn numbered(number: u64) -> NodeStatus {
     NodeStatus {
+        kind: None,
         node: "local".into(),
         state: "at_tip".into(),
         height: None,

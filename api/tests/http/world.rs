@@ -31,6 +31,7 @@ pub(crate) struct Server {
 impl Backend for Server {
     fn nodes(&self) -> Vec<NodeView> {
         vec![NodeView {
+            kind: "bitcoin_core".to_owned(),
             name: "local".into(),
             state: "at_tip".into(),
             ready: true,
@@ -38,6 +39,7 @@ impl Backend for Server {
             height: Some(199),
             tip_hash: Some(BlockHash::all_zeros()),
             tip_age_ms: Some(1_500),
+            download: None,
             detail: None,
         }]
     }

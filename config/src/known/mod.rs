@@ -8,8 +8,11 @@ mod tables;
 
 pub(crate) use tables::TABLES;
 
-/// Bound of `[[node]]` entries.
+/// Bound of `[[node]]` entries, and of `[[template_provider]]` entries.
 pub(crate) const NODES_MAX: usize = 16;
+
+/// The table that may stand in for `[[node]]`.
+pub(crate) const PROVIDERS: &str = "template_provider";
 
 /// Prefix of every environment variable that is read.
 pub(crate) const ENV_PREFIX: &str = "JDS_";

@@ -2,7 +2,7 @@
 
 use super::kept::{API, EVENTS, RECEIPTS, STORE};
 use super::mining::MINING;
-use super::{Key, Kind, MEGABYTES, Need, Table, key};
+use super::{Key, Kind, MEGABYTES, Need, PROVIDERS, Table, key};
 
 /// Every key, in the order of the reference.
 pub(crate) static TABLES: &[Table] = &[
@@ -42,6 +42,17 @@ pub(crate) static TABLES: &[Table] = &[
         optional: None,
         meaning: "The job declaration endpoint (SV2 6).",
         keys: JOB_DECLARATION,
+    },
+    Table {
+        name: PROVIDERS,
+        array: true,
+        optional: Some("tips and templates come from the nodes alone"),
+        meaning: "A template provider, any server of template distribution (SV2 7); repeat the table \
+                  for each further one. Beside nodes it is one more source of tips, transactions and \
+                  templates, and the nodes have the last word. Without any [[node]] only templates \
+                  and coinbase-only declarations can be served: a provider takes no blocks but those \
+                  of its own templates.",
+        keys: TEMPLATE_PROVIDER,
     },
     Table {
         name: "receipts",
@@ -243,6 +254,31 @@ const NODE: &[Key] = &[
          for what that version's IPC lacks a way to log in to rpc_url too (31 needs it, newer ones do \
          not).",
     ),
+];
+
+const TEMPLATE_PROVIDER: &[Key] = &[
+    key(
+        "name",
+        Kind::Text,
+        Need::Preferred("required"),
+        "Unique name among nodes and template providers, for logs and metrics: 1 to 64 letters, \
+         digits, `-`, `_` or `.`.",
+    )
+    .example("\"provider\""),
+    key(
+        "address",
+        Kind::Text,
+        Need::Preferred("required"),
+        "HOST:PORT where it listens, host name or IP address.",
+    )
+    .example("\"127.0.0.1:8442\""),
+    key(
+        "public_key",
+        Kind::Text,
+        Need::Optional("whoever answers at the address is believed"),
+        "Its authority key, base58check as SV2 writes it. When given, nobody else is believed.",
+    )
+    .example("\"9auqWEzQDVyd2oe1JVGFLMLHZtCo2FFqZwtKA5gd9xbuEu7PH72\""),
 ];
 
 const JOB_DECLARATION: &[Key] = &[

@@ -9,6 +9,7 @@ mod holder;
 mod listen;
 mod node;
 mod nodes;
+mod providers;
 mod report;
 mod setup;
 mod socket;
@@ -70,5 +71,6 @@ fn check(config: &config::Checked, report: &mut Report) {
     for node in &config.nodes {
         socket::check(node, report);
     }
-    nodes::check(config, NODE_LIMIT, report);
+    let providers = providers::check(config, NODE_LIMIT, report);
+    nodes::check(config, &providers, NODE_LIMIT, report);
 }

@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use jds_wire::{MessageError, ServerMessage, message::EncodeError};
+use tdp_client::LinkError;
 
 use super::INBOX_MESSAGES_MAX;
 use crate::noise_io::IoError;
@@ -62,12 +63,33 @@ pub enum ClientError {
     /// OpenMiningChannel.Error.
     #[error("the server refused a channel: {0}")]
     ChannelRefused(String),
+    /// A template that no job can be made of.
+    #[error("the template makes no job: {0}")]
+    Template(String),
     /// A text that does not fit its field.
     #[error("{0} is too long")]
     TooLong(&'static str),
     /// More messages than anybody asked for.
     #[error("{INBOX_MESSAGES_MAX} messages came that nobody waits for")]
     InboxFull,
+}
+
+impl From<LinkError> for ClientError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Connect { address, source } => Self::Connect { address, source },
+            LinkError::Timeout { waiting_for, after } => Self::Timeout { waiting_for, after },
+            LinkError::SetupRefused { error_code, flags } => {
+                Self::SetupRefused { error_code, flags }
+            }
+            LinkError::Unexpected { waiting_for, msg_type } => {
+                Self::UnexpectedType { waiting_for, msg_type }
+            }
+            LinkError::Io(error) => Self::Io(error),
+            LinkError::Message(error) => Self::Message(error),
+            LinkError::Encode(error) => Self::Encode(error),
+        }
+    }
 }
 
 impl ClientError {

@@ -1,6 +1,7 @@
 //! A miner of Stratum V2 (SV2 5), for tests and load.
 
 mod channel;
+mod custom;
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -13,15 +14,14 @@ use jds_wire::message::mining::{
 };
 use jds_wire::message::{SetupConnection, constants as c};
 use jds_wire::{Event, Secp256k1PublicKey};
+use tokio::net::ToSocketAddrs;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::time::timeout_at;
 
 pub use channel::{Channel, MinedShare};
 
-use super::{ClientError, INBOX_MESSAGES_MAX, SetupOptions};
-use crate::clock::unix_s;
-use crate::noise_io::{FrameReader, FrameWriter, IoError, connect_handshake};
+use super::{ClientError, INBOX_MESSAGES_MAX, SetupOptions, dial};
+use crate::noise_io::{FrameReader, FrameWriter, IoError};
 
 /// One connection to a mining server.
 #[derive(Debug)]
@@ -61,25 +61,8 @@ impl MiningClient {
         authority: Option<Secp256k1PublicKey>,
         timeout: Duration,
     ) -> Result<Self, ClientError> {
-        let name = address.to_string();
-        let deadline = (Instant::now() + timeout).into();
-        let connected = timeout_at(deadline, TcpStream::connect(address)).await;
-        let mut stream = connected
-            .map_err(|_| ClientError::Timeout { waiting_for: "connection", after: timeout })?
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|source| ClientError::Connect { address: name, source })?;
-        let handshake = connect_handshake(&mut stream, authority, unix_s);
-        let transport = timeout_at(deadline, handshake).await.map_err(|_| {
-            ClientError::Timeout { waiting_for: "Noise handshake", after: timeout }
-        })??;
-        let (read_half, write_half) = stream.into_split();
-        Ok(Self {
-            reader: FrameReader::new(read_half, transport.decoder),
-            writer: FrameWriter::new(write_half, transport.encoder),
-            inbox: VecDeque::new(),
-            next_request_id: 1,
-            timeout,
-        })
+        let (reader, writer) = dial(address, authority, timeout).await?;
+        Ok(Self { reader, writer, inbox: VecDeque::new(), next_request_id: 1, timeout })
     }
 
     /// Sends SetupConnection and waits for the answer (SV2 3.6).

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
@@ -12,28 +12,22 @@ use bitcoin::{
     Amount, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Target, Transaction, TxIn,
     TxMerkleNode, TxOut, Witness, transaction,
 };
-use jds_wire::limits::admit_from_template_server;
 use jds_wire::message::template::{
     CoinbaseOutputConstraints, NewTemplate, RequestTransactionData, SetNewPrevHash, SubmitSolution,
     TemplateClientMessage, TemplateServerMessage,
 };
 use jds_wire::message::{SetupConnection, constants as c};
-use jds_wire::{Event, Frame, Secp256k1PublicKey};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpStream, ToSocketAddrs};
-use tokio::time::timeout_at;
+use jds_wire::{Frame, Secp256k1PublicKey};
+use tdp_client::Link;
+use tokio::net::ToSocketAddrs;
 
 use super::{ClientError, INBOX_MESSAGES_MAX, SetupOptions};
-use crate::clock::unix_s;
-use crate::noise_io::{FrameReader, FrameWriter, IoError, connect_handshake};
 
 /// One connection to a template distribution server.
 #[derive(Debug)]
 pub struct TemplateClient {
-    reader: FrameReader<OwnedReadHalf>,
-    writer: FrameWriter<OwnedWriteHalf>,
+    link: Link,
     inbox: VecDeque<Pushed>,
-    timeout: Duration,
 }
 
 /// What the server sends by itself.
@@ -154,24 +148,8 @@ impl TemplateClient {
         authority: Option<Secp256k1PublicKey>,
         timeout: Duration,
     ) -> Result<Self, ClientError> {
-        let name = address.to_string();
-        let deadline = (Instant::now() + timeout).into();
-        let connected = timeout_at(deadline, TcpStream::connect(address)).await;
-        let mut stream = connected
-            .map_err(|_| ClientError::Timeout { waiting_for: "connection", after: timeout })?
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|source| ClientError::Connect { address: name, source })?;
-        let handshake = connect_handshake(&mut stream, authority, unix_s);
-        let transport = timeout_at(deadline, handshake).await.map_err(|_| {
-            ClientError::Timeout { waiting_for: "Noise handshake", after: timeout }
-        })??;
-        let (read_half, write_half) = stream.into_split();
-        Ok(Self {
-            reader: FrameReader::new(read_half, transport.decoder),
-            writer: FrameWriter::new(write_half, transport.encoder),
-            inbox: VecDeque::new(),
-            timeout,
-        })
+        let link = Link::connect(address, authority, timeout).await?;
+        Ok(Self { link, inbox: VecDeque::new() })
     }
 
     /// Sends SetupConnection for a protocol of this number and waits for the answer (SV2 3.6).
@@ -183,7 +161,7 @@ impl TemplateClient {
         options: &SetupOptions,
         protocol: u8,
     ) -> Result<(), ClientError> {
-        self.send(&TemplateClientMessage::SetupConnection(SetupConnection {
+        let setup = SetupConnection {
             protocol,
             min_version: options.min_version,
             max_version: options.max_version,
@@ -194,17 +172,8 @@ impl TemplateClient {
             hardware_version: b"",
             firmware: env!("CARGO_PKG_VERSION").as_bytes(),
             device_id: options.device_id.as_bytes(),
-        }))
-        .await?;
-        let frame = self.read("SetupConnection.Success").await?;
-        match TemplateServerMessage::from_frame(&frame)? {
-            TemplateServerMessage::SetupConnectionError(error) => Err(ClientError::SetupRefused {
-                error_code: error.error_code.into_owned(),
-                flags: error.flags,
-            }),
-            TemplateServerMessage::SetupConnectionSuccess(_) => Ok(()),
-            _ => Err(unexpected("SetupConnection.Success", &frame)),
-        }
+        };
+        Ok(self.link.set_up(setup).await?)
     }
 
     /// Says what will be added to the coinbase (SV2 7.1).
@@ -222,8 +191,7 @@ impl TemplateClient {
     /// # Errors
     /// [`ClientError`]; `Timeout` when the server does not read.
     pub async fn send(&mut self, message: &TemplateClientMessage<'_>) -> Result<(), ClientError> {
-        self.writer.queue(&message.encode()?).map_err(IoError::from)?;
-        self.flush().await
+        Ok(self.link.send(message).await?)
     }
 
     /// Sends a frame of any content, encrypted as it should be.
@@ -236,8 +204,7 @@ impl TemplateClient {
         msg_type: u8,
         payload: &[u8],
     ) -> Result<(), ClientError> {
-        self.writer.queue_raw(extension_type, false, msg_type, payload).map_err(IoError::from)?;
-        self.flush().await
+        Ok(self.link.send_raw_frame(extension_type, msg_type, payload).await?)
     }
 
     /// The next that the server sends by itself.
@@ -326,25 +293,8 @@ impl TemplateClient {
         }
     }
 
-    async fn flush(&mut self) -> Result<(), ClientError> {
-        tokio::time::timeout(self.timeout, self.writer.flush()).await.map_err(|_| {
-            ClientError::Timeout { waiting_for: "room to send in", after: self.timeout }
-        })??;
-        Ok(())
-    }
-
     async fn read(&mut self, waiting_for: &'static str) -> Result<Frame, ClientError> {
-        let after = self.timeout;
-        let deadline = Instant::now() + after;
-        loop {
-            let event = timeout_at(deadline.into(), self.reader.next(admit_from_template_server))
-                .await
-                .map_err(|_| ClientError::Timeout { waiting_for, after })??;
-            // Nothing else comes: what is too large has been refused.
-            if let Event::Frame(frame) = event {
-                return Ok(frame);
-            }
-        }
+        Ok(self.link.read(waiting_for).await?)
     }
 }
 

@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use api::{Backend, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
-use tdp_client::{Node, Template};
+use api::{Backend, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
+use tdp_client::{Followed, Node, NodeState, Template};
 
 use super::standing::{Standing, State};
 use crate::clock;
@@ -36,7 +36,8 @@ impl ServerView {
         Self { shared, own_template: Mutex::default(), cores }
     }
 
-    /// The active node's template; without an active node the newest of any.
+    /// The active node's template; without an active node the newest of any. What miners declare
+    /// is compared with it, which a template provider, who tells no fees, is no measure for.
     fn newest_template(&self) -> Option<(Node, Arc<Template>)> {
         let with_template = |node: Node| {
             let template = node.template().borrow().clone()?;
@@ -60,7 +61,7 @@ impl ServerView {
 
     fn nodes_part(&self) -> Part {
         let (nodes, now) = (&self.shared.nodes, Instant::now());
-        let told = nodes.all().iter().filter_map(|node| {
+        let told = nodes.sources().iter().filter_map(|node| {
             let Standing { state, detail, .. } = Standing::of(node, nodes, now);
             if state == State::AtTip && detail.is_none() {
                 return None;
@@ -71,29 +72,31 @@ impl ServerView {
         let told: Vec<_> = told.collect();
         let detail = (!told.is_empty()).then(|| told.join("; "));
         // One that works is enough to serve miners.
-        Part { name: "nodes".to_owned(), ready: nodes.active().is_some(), detail }
+        Part { name: "nodes".to_owned(), ready: nodes.tip_source().is_some(), detail }
     }
 }
 
 impl Backend for ServerView {
     fn nodes(&self) -> Vec<NodeView> {
         let (nodes, now) = (&self.shared.nodes, Instant::now());
-        let active = nodes.active();
-        let active = active.as_ref().map(Node::name);
-        let view = |node: &Node| {
+        let active = nodes.tip_source();
+        let active = active.as_ref().map(Followed::name);
+        let view = |node: &Followed| {
             let Standing { state, detail, tip } = Standing::of(node, nodes, now);
             NodeView {
                 name: node.name().to_owned(),
+                kind: node.kind().as_str().to_owned(),
                 state: state.as_str().to_owned(),
                 ready: state == State::AtTip,
                 active: active == Some(node.name()),
                 height: tip.as_ref().map(|tip| tip.tip.height),
                 tip_hash: tip.as_ref().map(|tip| tip.tip.hash),
                 tip_age_ms: tip.as_ref().map(|tip| age_ms(tip.seen_at, now)),
+                download: download(node),
                 detail,
             }
         };
-        nodes.all().iter().map(view).collect()
+        nodes.sources().iter().map(view).collect()
     }
 
     fn own_template(&self) -> Option<Arc<OwnTemplate>> {
@@ -183,6 +186,21 @@ fn listener_part(protocol: &str, listener: &Listener) -> Part {
         None => Part::ready(name),
         Some(trouble) => Part::not_ready(name, trouble),
     }
+}
+
+/// How far a node is with its download.
+fn download(node: &Followed) -> Option<Download> {
+    let NodeState::Syncing { progress, blocks, headers, left } = *node.state().borrow() else {
+        return None;
+    };
+    // As precise as it is displayed.
+    let percent = (progress * 10_000.0).round() / 100.0;
+    Some(Download {
+        percent,
+        blocks,
+        headers,
+        left_s: left.map(|left| left.as_duration().as_secs()),
+    })
 }
 
 fn own_template(node: &str, template: &Template) -> OwnTemplate {

@@ -1,4 +1,4 @@
-//! Where webhooks must never go: to the nodes, whatever the operator allows.
+//! Where webhooks must never go: to the nodes and template providers, whatever the operator allows.
 //!
 //! A name may come to stand for another address while the server runs, or for none while it
 //! starts: it is looked up again and again, and nothing waits for that.
@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use api::DenyList;
-use config::Node;
+use config::Checked;
+use tdp_client::Followed;
 use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -24,6 +25,30 @@ pub(super) struct Denied {
     nodes: Vec<Known>,
 }
 
+/// Where a node or template provider is.
+#[derive(Debug)]
+pub(super) struct Place {
+    name: String,
+    /// `HOST:PORT`.
+    authority: String,
+}
+
+/// All that are configured.
+pub(super) fn places(config: &Checked) -> Vec<Place> {
+    let nodes = config.nodes.iter().map(|node| {
+        let url = node.rpc_url.as_str();
+        let authority = url.strip_prefix("http://").unwrap_or(url);
+        (&node.name, authority.split('/').next().unwrap_or_default())
+    });
+    let providers = config.template_providers.iter();
+    let providers = providers.map(|provider| (&provider.name, provider.address.as_str()));
+    let place = |(name, authority): (&String, &str)| Place {
+        name: name.clone(),
+        authority: authority.to_owned(),
+    };
+    nodes.chain(providers).map(place).collect()
+}
+
 /// A node, and what its name stood for when it was last found.
 struct Known {
     name: String,
@@ -35,15 +60,12 @@ struct Known {
 
 impl Denied {
     /// What is known without a look-up.
-    pub(super) fn new(list: DenyList, own: Vec<SocketAddr>, nodes: &[Node]) -> Self {
-        let known = |node: &Node| {
-            let url = node.rpc_url.as_str();
-            let authority = url.strip_prefix("http://").unwrap_or(url);
-            let authority = authority.split('/').next().unwrap_or_default().to_owned();
+    pub(super) fn new(list: DenyList, own: Vec<SocketAddr>, places: Vec<Place>) -> Self {
+        let known = |Place { name, authority }| {
             let addresses = authority.parse().into_iter().collect();
-            Known { name: node.name.clone(), authority, addresses, warned: false }
+            Known { name, authority, addresses, warned: false }
         };
-        let denied = Self { list, own, nodes: nodes.iter().map(known).collect() };
+        let denied = Self { list, own, nodes: places.into_iter().map(known).collect() };
         denied.publish();
         denied
     }
@@ -52,7 +74,7 @@ impl Denied {
     /// polled.
     pub(super) async fn keep(mut self, nodes: Arc<Nodes>) {
         let mut changes = JoinSet::new();
-        for node in nodes.all() {
+        for node in nodes.sources() {
             changes.spawn(becomes_ready(node.clone()));
         }
         loop {
@@ -112,7 +134,7 @@ fn loopback(authority: &str) -> Option<Vec<SocketAddr>> {
 }
 
 /// Waits until the node is ready after it was not; `None` when it will never be.
-async fn becomes_ready(node: tdp_client::Node) -> Option<tdp_client::Node> {
+async fn becomes_ready(node: Followed) -> Option<Followed> {
     let mut state = node.state();
     state.wait_for(|state| !state.is_ready()).await.ok()?;
     state.wait_for(|state| state.is_ready()).await.ok()?;
@@ -140,7 +162,7 @@ mod tests {
     fn denied(url: &str) -> (DenyList, Denied) {
         let list = DenyList::default();
         let own = vec![([127, 0, 0, 1], 7).into()];
-        (list.clone(), Denied::new(list, own, &config(url).nodes))
+        (list.clone(), Denied::new(list, own, places(&config(url))))
     }
 
     #[tokio::test]
@@ -176,7 +198,8 @@ mod tests {
     async fn names_are_looked_up_beside_everything_else() {
         let (list, denied) = denied("http://localhost:9");
         let mut tasks = JoinSet::new();
-        let nodes = Nodes::follow(Vec::new(), Arc::new(TxCache::new(1_000)), &mut tasks);
+        let nodes =
+            Nodes::follow(Vec::new(), Vec::new(), Arc::new(TxCache::new(1_000)), &mut tasks);
         tasks.spawn(denied.keep(nodes));
         let found = async {
             while list.get().len() < 2 {

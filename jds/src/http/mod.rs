@@ -75,7 +75,7 @@ impl Api {
     ) -> Result<Self, StartError> {
         let store = Arc::clone(shared.journal.store().ok_or(StartError::NoStore)?);
         let settings = api_settings(config, settings)?;
-        let (mut own, nodes) = (listeners.to_vec(), config.nodes.clone());
+        let (mut own, places) = (listeners.to_vec(), deny::places(config));
         let all_nodes = Arc::clone(&shared.nodes);
         let backend = ServerView::new(Arc::clone(shared));
         let metrics = shared.counts.metrics.clone();
@@ -93,7 +93,7 @@ impl Api {
             };
             own.push(local_addr);
             // Before the first request; ends with the runtime.
-            let denied = Denied::new(settings.webhook_deny.clone(), own, &nodes);
+            let denied = Denied::new(settings.webhook_deny.clone(), own, places);
             tokio::spawn(denied.keep(all_nodes));
             // Whoever started us may have given up.
             let _ = bound.send(Ok(local_addr));

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use store::NodeStatus;
-use tdp_client::{Node, NodeState, TipState};
+use tdp_client::{Followed, NodeState, SourceKind, TipState};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::journal::Journal;
 use crate::limits::{NODE_BEHIND_AFTER, NODE_LOOK_INTERVAL};
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, ready_tip};
 
 /// How a node stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +28,13 @@ pub(super) enum State {
     Connecting,
     Unreachable,
     Syncing,
-    /// Another node of ours has had a higher tip for a while.
+    /// It lacks blocks that another node of ours has had for a while.
     Behind,
+    /// Its tip has been on another branch than the one that counts for a while.
+    Stale,
     AtTip,
+    /// A template provider that told of a block which no node of ours has.
+    Unconfirmed,
 }
 
 impl State {
@@ -40,14 +44,16 @@ impl State {
             Self::Unreachable => "unreachable",
             Self::Syncing => "syncing",
             Self::Behind => "behind",
+            Self::Stale => "stale",
             Self::AtTip => "at_tip",
+            Self::Unconfirmed => "unconfirmed",
         }
     }
 }
 
 impl Standing {
     /// How `node` stands beside the others.
-    pub(super) fn of(node: &Node, nodes: &Nodes, now: Instant) -> Self {
+    pub(super) fn of(node: &Followed, nodes: &Nodes, now: Instant) -> Self {
         let tip = node.tip().borrow().clone();
         let state = node.state().borrow().clone();
         let (state, detail) = match state {
@@ -55,34 +61,46 @@ impl Standing {
             NodeState::Connecting { error: Some(error) } => {
                 (State::Unreachable, Some(error.to_string()))
             }
-            NodeState::Syncing { progress, blocks, headers } => {
+            NodeState::Syncing { progress, blocks, headers, left } => {
                 let percent = progress * 100.0;
-                let detail = format!("{percent:.2} % of the chain, block {blocks} of {headers}");
+                let left = left.map(|left| format!(", {left} to go")).unwrap_or_default();
+                let detail =
+                    format!("{percent:.2} % of the chain, block {blocks} of {headers}{left}");
                 (State::Syncing, Some(detail))
             }
-            NodeState::Ready => {
-                let others = nodes.all().iter().filter_map(ready_tip);
-                match others.filter_map(|other| behind(tip.as_deref(), &other, now)).max() {
-                    Some(blocks) => {
-                        let text = format!("{blocks} below the highest tip of our nodes");
-                        (State::Behind, Some(text))
-                    }
-                    None => {
-                        let error = node.template_error();
-                        (State::AtTip, error.map(|error| format!("no template: {error}")))
-                    }
-                }
-            }
+            NodeState::Ready => Self::of_ready(node, nodes, tip.as_deref(), now),
         };
         Self { state, detail, tip }
     }
-}
 
-fn ready_tip(node: &Node) -> Option<TipState> {
-    if !node.state().borrow().is_ready() {
-        return None;
+    fn of_ready(
+        node: &Followed,
+        nodes: &Nodes,
+        tip: Option<&TipState>,
+        now: Instant,
+    ) -> (State, Option<String>) {
+        let provider = node.kind() == SourceKind::TemplateProvider;
+        if provider && nodes.is_left(node.name()) {
+            let text = "what it told was confirmed by no node of ours".to_owned();
+            return (State::Unconfirmed, Some(text));
+        }
+        // A provider proves nothing: it is no measure for a node.
+        let measures = |other: &&Followed| provider || other.kind() == node.kind();
+        let others = || nodes.sources().iter().filter(measures).filter_map(ready_tip);
+        let below = others().filter_map(|other| behind(tip, &other, now)).max();
+        if tip.is_some_and(|tip| nodes.is_stale(node.name(), &tip.tip.hash)) {
+            let text = match below {
+                Some(blocks) => format!("on another branch, {blocks} below the highest tip"),
+                None => "on another branch than the tip that counts".to_owned(),
+            };
+            return (State::Stale, Some(text));
+        }
+        if let Some(blocks) = below {
+            return (State::Behind, Some(format!("{blocks} below the highest tip of our nodes")));
+        }
+        let error = node.template_error();
+        (State::AtTip, error.map(|error| format!("no template: {error}")))
     }
-    node.tip().borrow().as_deref().copied()
 }
 
 /// How many blocks a tip is below another that has been there for a while.
@@ -94,12 +112,12 @@ fn behind(tip: Option<&TipState>, other: &TipState, now: Instant) -> Option<u32>
 
 /// Writes an event for each change of a node's state, for as long as `tasks` live.
 pub fn journal_states(nodes: &Arc<Nodes>, journal: &Arc<Journal>, tasks: &mut JoinSet<()>) {
-    for node in nodes.all() {
+    for node in nodes.sources() {
         tasks.spawn(follow(node.clone(), Arc::clone(nodes), Arc::clone(journal)));
     }
 }
 
-async fn follow(node: Node, nodes: Arc<Nodes>, journal: Arc<Journal>) {
+async fn follow(node: Followed, nodes: Arc<Nodes>, journal: Arc<Journal>) {
     // A node that flaps counts as a peer that floods.
     let source = format!("node {}", node.name());
     let mut changes = node.state();
@@ -110,6 +128,7 @@ async fn follow(node: Node, nodes: Arc<Nodes>, journal: Arc<Journal>) {
         if state != told {
             told = state;
             let status = NodeStatus {
+                kind: Some(node.kind().as_str().to_owned()),
                 node: node.name().to_owned(),
                 state: state.as_str().to_owned(),
                 height: tip.map(|tip| tip.tip.height),
@@ -140,7 +159,7 @@ mod tests {
             median_time_past: 0,
             next_bits: NextBits::fixed(CompactTarget::from_consensus(0x207f_ffff)),
         };
-        TipState { tip, seen_at }
+        TipState { tip, work: None, seen_at }
     }
 
     #[test]

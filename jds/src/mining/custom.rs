@@ -36,6 +36,7 @@ use validation::tip::ChainTip;
 use crate::clock;
 use crate::jobs::{Job, User};
 use crate::journal::Journal;
+use crate::limits::CUSTOM_JOBS_WAITING_MAX;
 use crate::nodes::Nodes;
 use crate::session::SessionDeps;
 use crate::token::{Genuine, GenuineJob, UserTag};
@@ -54,6 +55,8 @@ pub struct CustomJobs {
     tip_grace: Duration,
     network: Network,
     bindings: Bindings,
+    /// Places for jobs that wait for our node.
+    waiting: Semaphore,
 }
 
 /// Why a custom job is refused.
@@ -111,6 +114,7 @@ impl CustomJobs {
             tip_grace: validator.tip_grace,
             network,
             bindings: Bindings::default(),
+            waiting: Semaphore::new(CUSTOM_JOBS_WAITING_MAX),
         }
     }
 
@@ -165,7 +169,8 @@ impl CustomJobs {
                 return opened.map(Token::Job).map_err(|error| Refusal::new(INVALID_TOKEN, error));
             }
         };
-        if !self.bindings.is_bound(&Name::of_allocated(&allocated)) {
+        let in_use = self.bindings.is_bound(&Name::of_allocated(&allocated));
+        if !in_use && !self.deps.spent.held().holds(allocated.sequence) {
             mint.check_age(allocated, now_us)
                 .map_err(|error| Refusal::new(INVALID_TOKEN, error))?;
         }
@@ -238,8 +243,13 @@ impl CustomJobs {
             Some(binding) => binding,
             None => {
                 // Of two at once only one gets past this.
-                let spent = self.deps.spent.spend(token.sequence, clock::unix_us());
-                spent.map_err(|error| refused(&error))?;
+                let (spent, now_us) = (&self.deps.spent, clock::unix_us());
+                let used = if spent.held().take(token.sequence) {
+                    spent.spend_own(token.sequence, now_us)
+                } else {
+                    spent.spend(token.sequence, now_us)
+                };
+                used.map_err(|error| refused(&error))?;
                 self.bindings.bind(name, connection).ok_or_else(elsewhere)?
             }
         };
@@ -260,6 +270,7 @@ impl CustomJobs {
     async fn tip(&self, prev_hash: BlockHash, height: Option<u32>) -> Result<ChainTip, Refusal> {
         let deadline = Instant::now() + self.tip_grace;
         let mut tips = self.nodes.watch_tip();
+        let mut place = None;
         loop {
             let tip = *tips.borrow_and_update();
             if let Some(tip) = tip {
@@ -272,6 +283,11 @@ impl CustomJobs {
                 {
                     return Err(stale(prev_hash, Some(&tip)));
                 }
+            }
+            // Where too many wait, one that came too early is told so at once.
+            if place.is_none() {
+                place =
+                    Some(self.waiting.try_acquire().map_err(|_| stale(prev_hash, tip.as_ref()))?);
             }
             match tokio::time::timeout_at(deadline, tips.changed()).await {
                 Ok(Ok(())) => {}

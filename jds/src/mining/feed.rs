@@ -65,6 +65,7 @@ async fn run(templates: Arc<Templates>, room: Room, newest: watch::Sender<Option
     loop {
         let view = views.borrow_and_update().clone();
         if let Some(view) = view
+            && view.serves(&room)
             && let Some(built) = built(&templates, &view, room).await
             && let Some(template) = template(&built)
         {

@@ -32,7 +32,6 @@ pub(crate) enum Ended {
     #[error("a frame was not complete in time")]
     FrameTimeout,
     /// No end of a line.
-    #[allow(dead_code, reason = "the listener of Stratum V1 follows")]
     #[error("a line is longer than {LINE_BYTES_MAX} bytes")]
     LineTooLong,
     /// The peer does not read our answers.

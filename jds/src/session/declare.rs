@@ -26,8 +26,9 @@ impl Session {
         allocate: &message::AllocateMiningJobToken<'_>,
         now: Now,
     ) -> Result<(), Violation> {
-        let SessionDeps { mint, payout, .. } = &*self.deps;
-        let (holder, first) = self.users.hold(allocate.user_identifier, payout, mint.unused())?;
+        let SessionDeps { mint, payout, spent, .. } = &*self.deps;
+        let (unused, held) = (mint.unused(), spent.held());
+        let (holder, first) = self.users.hold(allocate.user_identifier, payout, unused, held)?;
         let (sequence, token) = mint.allocate(holder.user.tag, now.unix_us);
         holder.gave(sequence);
         let user = Arc::clone(&holder.user);

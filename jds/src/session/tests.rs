@@ -356,6 +356,33 @@ fn a_token_of_a_living_connection_never_expires() {
 }
 
 #[test]
+fn a_token_that_a_mining_connection_used_declares_nothing_however_long_ago_that_was() {
+    let shared = deps(true, true);
+    let mut peer = Peer::new(Arc::clone(&shared));
+    peer.set_up(setup());
+    let token = peer.allocate("alice");
+    let sequence = shared.mint.open(&token).unwrap().sequence;
+    assert!(shared.spent.held().take(sequence));
+    shared.spent.spend_own(sequence, peer.now.unix_us).unwrap();
+    // Spent tokens are forgotten when they would have expired.
+    peer.now.unix_us += 30 * 86_400_000_000;
+    shared.spent.spend(peer.now.unix_us, peer.now.unix_us).unwrap();
+    assert_eq!(token_error(&peer.declare(1, &token)), details(TokenError::Expired));
+}
+
+#[test]
+fn tokens_are_held_as_long_as_their_connection() {
+    let shared = deps(true, true);
+    let mut peer = Peer::new(Arc::clone(&shared));
+    peer.set_up(setup());
+    let tokens = [peer.allocate("alice"), peer.allocate("bob")];
+    let sequences = tokens.map(|token| shared.mint.open(&token).unwrap().sequence);
+    assert!(sequences.iter().all(|sequence| shared.spent.held().holds(*sequence)));
+    drop(peer);
+    assert!(!sequences.iter().any(|sequence| shared.spent.held().holds(*sequence)));
+}
+
+#[test]
 fn a_flood_of_spent_tokens_costs_others_nothing() {
     let shared = deps(true, true);
     let mut alice = Peer::new(Arc::clone(&shared));

@@ -7,6 +7,7 @@ use crate::counts::{Gauge, Part};
 use crate::jobs::User;
 use crate::limits::{TOKENS_PER_USER_MAX, USERS_PER_CONNECTION_MAX};
 use crate::payout::{PayoutTerms, Terms, TermsError};
+use crate::spent::HeldTokens;
 use crate::token::{Genuine, TokenError, UserTag};
 
 /// One user and what was stated to them.
@@ -16,6 +17,8 @@ pub(super) struct Holder {
     pub(super) terms: Terms,
     /// Sequence numbers of tokens given out on this connection and not used, oldest first.
     unused: VecDeque<u64>,
+    /// The same of all connections: a token that a mining connection used is gone from there.
+    held: Arc<HeldTokens>,
     /// How many they are, as part of those of all connections.
     counted: Part,
     /// Tokens up to this sequence were recycled.
@@ -35,6 +38,7 @@ impl Users {
         identifier: &[u8],
         payout: &PayoutTerms,
         unused: &Gauge,
+        held: &Arc<HeldTokens>,
     ) -> Result<(&mut Holder, bool), TermsError> {
         let tag = UserTag::of(identifier);
         let found = self.holders.iter().position(|holder| holder.user.tag == tag);
@@ -46,6 +50,7 @@ impl Users {
                 user: Arc::new(User::new(identifier)),
                 terms: payout.for_user(identifier)?,
                 unused: VecDeque::new(),
+                held: Arc::clone(held),
                 counted: unused.part(0),
                 recycled_to: 0,
             },
@@ -80,20 +85,30 @@ impl Holder {
     /// way to refuse an allocation, and silence makes a client leave.
     pub(super) fn gave(&mut self, sequence: u64) {
         self.unused.push_back(sequence);
+        self.held.hold(sequence);
         if self.unused.len() > TOKENS_PER_USER_MAX
             && let Some(oldest) = self.unused.pop_front()
         {
             self.recycled_to = oldest;
+            self.held.take(oldest);
         }
         self.counted.set(self.unused.len() as u64);
     }
 
     /// Takes a token out of the unused ones. True when it was one of them: given out on this
-    /// connection, and never used on it.
+    /// connection, and never used.
     pub(super) fn take_unused(&mut self, sequence: u64) -> bool {
         let found = self.unused.binary_search(&sequence);
         let taken = found.is_ok_and(|index| self.unused.remove(index).is_some());
         self.counted.set(self.unused.len() as u64);
-        taken
+        taken && self.held.take(sequence)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        for sequence in &self.unused {
+            self.held.take(*sequence);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Blocks that shares make: the work is checked already, only the block is to be put together.
 #![deny(clippy::indexing_slicing)]
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +17,8 @@ use validation::block::FoundBlock;
 use super::{End, Request, Solvers, Task, Tried};
 use crate::limits::FOUND_SHARES_PENDING_PER_CONNECTION_MAX;
 use crate::server::Shared;
+use crate::submit::Handover;
+use crate::templates::Built;
 
 /// How many blocks of one connection's shares are put together at a time. There is a proof of
 /// work behind each, so nothing else holds them up.
@@ -91,7 +94,12 @@ pub(super) fn block(shared: &Shared, share: &FoundShare) -> End {
         error!(block = %hash, "BLOCK FOUND on a job whose transactions are gone");
         return End::None(Tried::default());
     };
-    End::Block(new(block, template_source, template_hash))
+    let handover = match &share.source {
+        JobSource::Pool(work) => (&*work.source as &dyn Any).downcast_ref::<Built>(),
+        JobSource::Miner(_) => None,
+    };
+    let handover = handover.and_then(|built| built.handover(&share.header, &share.coinbase));
+    End::Block(new(block, template_source, template_hash), handover.map(Handover::from))
 }
 
 /// What is told of a coinbase.

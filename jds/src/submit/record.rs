@@ -245,7 +245,8 @@ impl Recorder {
     }
 
     fn nodes(&self) -> Vec<String> {
-        self.submitter.node_names().map(str::to_owned).collect()
+        let provider = self.open.provider.as_deref();
+        self.submitter.node_names().chain(provider).map(str::to_owned).collect()
     }
 
     fn is_judged(&self) -> bool {

@@ -157,7 +157,8 @@ impl World {
         };
         let node = tdp_client::Node::spawn(settings, Arc::new(|_| None)).unwrap();
         let mut tasks = JoinSet::new();
-        let nodes = Nodes::follow(vec![node], Arc::new(TxCache::new(1_000)), &mut tasks);
+        let nodes =
+            Nodes::follow(vec![node], Vec::new(), Arc::new(TxCache::new(1_000)), &mut tasks);
         let journal = Journal::new(Some(Arc::clone(&store) as Arc<dyn Store>), &mut tasks);
         let follower = Follower::new(Arc::clone(&nodes), Arc::clone(&journal));
         let metrics = api::Metrics::new();

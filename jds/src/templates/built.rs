@@ -15,6 +15,7 @@ use jds_wire::message::EncodeError;
 use jds_wire::message::template::{
     NewTemplate, RequestTransactionDataSuccess, SetNewPrevHash, TemplateServerMessage,
 };
+use tdp_client::{Provider, ProviderSolution, ProviderTemplate};
 use validation::block::FoundBlock;
 use validation::merkle;
 use validation::tip::ChainTip;
@@ -32,9 +33,20 @@ const COMMITMENT_HEAD: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// (BIP 94), seconds.
 const BORDER_LEEWAY_S: u32 = 600;
 
+/// A template provider's own template.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Who gave it.
+    pub provider: Provider,
+    /// What it is there.
+    pub template: ProviderTemplate,
+}
+
 /// What a template is made of.
 #[derive(Debug)]
 pub struct Facts {
+    /// The template provider that takes solutions of it, if it is one's own template, whole.
+    pub origin: Option<Origin>,
     /// As clients name it.
     pub id: u64,
     /// Number of the view that it is cut from.
@@ -120,6 +132,24 @@ impl Built {
     /// Its transactions in block order, without the coinbase.
     pub fn txs(&self) -> &[Arc<Tx>] {
         self.facts.txs.get(..self.facts.count).unwrap_or_default()
+    }
+
+    /// What the provider that gave the template is to be handed, if one did: the solution with the
+    /// coinbase that its header stands for.
+    pub fn handover(
+        &self,
+        header: &Header,
+        coinbase: &[u8],
+    ) -> Option<(Provider, ProviderSolution)> {
+        let Origin { provider, template } = self.facts.origin.as_ref()?;
+        let solution = ProviderSolution {
+            template_id: template.id,
+            version: header.version.to_consensus() as u32,
+            ntime: header.time,
+            nonce: header.nonce,
+            coinbase: coinbase.into(),
+        };
+        Some((provider.clone(), solution))
     }
 
     /// NewTemplate (SV2 7.2), encoded.

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout, timeout_at};
 use tracing::{Instrument, debug, info, info_span};
 
+use super::news::News;
 use super::outgoing::SharedFrameWriter;
 use super::session::{Action, Input, TemplateSession};
 use super::{Built, Room, RoomGuard, Templates, View};
@@ -51,6 +52,7 @@ pub(crate) async fn serve<S>(
             building_in_vain: false,
             solutions: SolutionTurns::default(),
             presence: None,
+            news: News::default(),
             templates,
             shared,
             remote,
@@ -80,6 +82,7 @@ struct Connection<S> {
     solutions: SolutionTurns,
     /// The event of its end, once its beginning was told.
     presence: Option<MinerDisconnected>,
+    news: News,
     templates: Arc<Templates>,
     shared: Arc<Shared>,
     remote: SocketAddr,
@@ -145,6 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 if !self.writer.is_idle() =>
             {
                 flushed.map_err(|_| Ended::WriteTimeout)??;
+                self.news.left(&self.shared.counts.metrics);
                 Ok(Wake::Flushed)
             }
             changed = self.views.changed(), if wants_view => {
@@ -166,6 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match action {
                 Action::Constrain(room) => {
                     self.came();
+                    self.news = News::default();
                     self.room = Some((room, self.templates.register(room)));
                     self.building_in_vain = self.building.is_some();
                     if !self.building_in_vain {
@@ -194,6 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while self.writer.has_room() {
             let Some(message) = self.session.next_message(now_unix_s) else { break };
             bytes += message.payload.len();
+            self.news.count(message.msg_type, self.session.tip(), &self.shared);
             self.writer.queue(message)?;
         }
         if bytes > 0 {
@@ -206,6 +212,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn look_at_view(&mut self) {
         let Some((room, _)) = self.room else { return };
         let Some(view) = self.views.borrow_and_update().clone() else { return };
+        if !view.serves(&room) {
+            return;
+        }
         match view.ready(&room) {
             Some(work) => self.session.handle(Input::Work(work), Instant::now()),
             None => {

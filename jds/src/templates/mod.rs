@@ -2,12 +2,14 @@
 //! for all clients that leave the same room, and kept while solutions for them may come.
 //!
 //! A new tip needs no template of the node: an empty one goes out at once, the full one follows as
-//! soon as the node has it. Each client takes the newest view there is when its line is free, so a
+//! soon as the node has it. Where no node is ready that could take a block, only whole templates of
+//! a template provider go out, which takes solutions of them. Each client takes the newest view there is when its line is free, so a
 //! slow one skips what it was too slow for, and nobody waits for it.
 
 mod book;
 mod built;
 pub(crate) mod connection;
+mod news;
 mod outgoing;
 mod room;
 pub mod session;
@@ -21,14 +23,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bitcoin::Network;
-use tdp_client::Template;
+use tdp_client::{Constraints, Provider, Template};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, error};
 use validation::tip::ChainTip;
 
 pub use book::Lookup;
-pub use built::{Built, Facts, NoBlock, TemplateSolution};
+pub use built::{Built, Facts, NoBlock, Origin, TemplateSolution};
 pub use room::Room;
 pub use view::View;
 
@@ -59,6 +61,8 @@ pub struct Templates {
     next_id: AtomicU64,
     /// What the clients that are there leave room for, and how many each.
     rooms: Mutex<HashMap<Room, usize>>,
+    /// The least that all of them need to be left in a template.
+    needed: watch::Sender<Constraints>,
 }
 
 /// A client's room, told for as long as this lives, so that its templates are made ahead.
@@ -92,13 +96,14 @@ impl Templates {
             book: Mutex::new(Book::new(first_id)),
             next_id: AtomicU64::new(first_id),
             rooms: Mutex::default(),
+            needed: watch::Sender::new(Constraints::default()),
         })
     }
 
     /// Follows the nodes for as long as `tasks` live.
     pub fn follow(self: &Arc<Self>, nodes: &Arc<Nodes>, tasks: &mut JoinSet<()>) {
         let news = Arc::new(Notify::new());
-        for node in nodes.all() {
+        for node in nodes.sources() {
             let (mut templates, news) = (node.template(), Arc::clone(&news));
             tasks.spawn(async move {
                 while templates.changed().await.is_ok() {
@@ -106,6 +111,16 @@ impl Templates {
                 }
             });
         }
+        let (mut needed, providers) = (self.needed.subscribe(), Arc::clone(nodes));
+        tasks.spawn(async move {
+            loop {
+                let constraints = *needed.borrow_and_update();
+                providers.leave_free(constraints);
+                if needed.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
         tasks.spawn(Arc::clone(self).run(Arc::clone(nodes), news));
     }
 
@@ -134,6 +149,10 @@ impl Templates {
 
     pub(crate) fn register(self: &Arc<Self>, room: Room) -> RoomGuard {
         *lock(&self.rooms).entry(room).or_default() += 1;
+        self.needed.send_if_modified(|needed| {
+            let more = needed.max(room.additions());
+            std::mem::replace(needed, more) != more
+        });
         RoomGuard { templates: Arc::clone(self), room }
     }
 
@@ -164,8 +183,8 @@ impl Templates {
     fn step(self: &Arc<Self>, tip: ChainTip, nodes: &Nodes, state: &mut State) -> Option<Instant> {
         let current = self.current.borrow().clone();
         let current = match current {
-            Some(current) if current.tip == tip => current,
-            before => {
+            Some(current) if is_same_work(&current.tip, &tip) => current,
+            before if nodes.can_submit() => {
                 let version = before.map_or(VERSION_WITHOUT_NODE, |view| view.version());
                 let view = View::empty(state.next_number(), self.network, tip, version);
                 state.full = None;
@@ -173,21 +192,43 @@ impl Templates {
                 self.give_out(Arc::clone(&view));
                 view
             }
+            // Nobody would take a block of our own making.
+            before => {
+                let given = nodes.template_on(&tip.hash);
+                let given = given.filter(|(provider, _)| provider.is_some());
+                if let Some((provider, template)) = given
+                    && state.building.is_none()
+                {
+                    state.full = None;
+                    self.start_building(tip, provider, template, before, true, state);
+                }
+                return None;
+            }
         };
         if state.building.is_some() {
             return None;
         }
-        let (template, now) = (newest_template(nodes, &tip)?, Instant::now());
+        let (provider, template) = nodes.template_on(&tip.hash)?;
+        let now = Instant::now();
+        let out_already =
+            template.provider.is_some() && template.provider == current.provider_template();
+        if out_already {
+            return None;
+        }
+        // A node knows what it tells; what a provider claims is the provider's word.
+        let better_known = provider.is_none() && current.provider_template().is_some();
         if let Some(full) = &state.full {
             let wanted = current.value_sat().saturating_add(self.pace.fee_threshold_sat);
-            if template.coinbase_value_sat < wanted {
+            if !better_known && template.coinbase_value_sat < wanted {
                 return None;
             }
             let due = full.at + self.pace.min_interval;
             if now < due {
                 return Some(due);
             }
-        } else if template.txs.is_empty()
+        } else if provider.is_none()
+            && !better_known
+            && template.txs.is_empty()
             && template.version as u32 == current.version()
             && template.coinbase_value_sat == current.value_sat()
         {
@@ -195,21 +236,43 @@ impl Templates {
             state.full = Some(Full { at: now });
             return None;
         }
+        let only_whole = !nodes.can_submit();
+        self.start_building(tip, provider, template, Some(current), only_whole, state);
+        None
+    }
+
+    fn start_building(
+        self: &Arc<Self>,
+        tip: ChainTip,
+        provider: Option<Provider>,
+        template: Arc<Template>,
+        before: Option<Arc<View>>,
+        only_whole: bool,
+        state: &mut State,
+    ) {
         let (templates, network, number) = (Arc::clone(self), self.network, state.next_number());
         state.building = Some(tokio::task::spawn_blocking(move || {
-            let view = View::of(number, network, tip, &template, Some(&current));
+            let view = View::of(number, network, tip, &template, before.as_deref());
+            let view = match provider {
+                Some(provider) => view.given_by(provider, &template, only_whole),
+                None => view,
+            };
             templates.build_ahead(Arc::new(view))
         }));
-        None
     }
 
     /// Gives out a view that was made on the side, unless there is a new tip meanwhile.
     fn finish(&self, view: Option<Arc<View>>, tip: Option<ChainTip>, state: &mut State) {
-        if view.as_ref().is_some_and(|view| tip != Some(view.tip)) {
+        let is_now = |view: &Arc<View>| tip.is_some_and(|tip| is_same_work(&view.tip, &tip));
+        if view.as_ref().is_some_and(|view| !is_now(view)) {
             return;
         }
-        // Also where its making failed: the same again would fail again.
-        state.full = Some(Full { at: Instant::now() });
+        // A provider's empty template is only the first one on its tip.
+        let is_first = |view: &Arc<View>| view.is_empty() && view.provider_template().is_some();
+        if !view.as_ref().is_some_and(is_first) {
+            // Also where its making failed: the same again would fail again.
+            state.full = Some(Full { at: Instant::now() });
+        }
         let Some(view) = view else { return };
         debug!(
             txs = view.len(),
@@ -229,7 +292,7 @@ impl Templates {
     fn build_ahead(&self, view: Arc<View>) -> Arc<View> {
         let rooms: Vec<Room> = lock(&self.rooms).keys().copied().collect();
         let mut counts: HashMap<usize, Room> = HashMap::new();
-        for room in rooms {
+        for room in rooms.into_iter().filter(|room| view.serves(room)) {
             counts.entry(view.fitting(&room)).or_insert(room);
             if counts.len() >= TEMPLATE_BUILDS_MAX {
                 break;
@@ -273,14 +336,9 @@ async fn finished(building: &mut Option<JoinHandle<Arc<View>>>) -> Option<Arc<Vi
     }
 }
 
-/// What a node would mine on this tip: the active node's word before that of others.
-fn newest_template(nodes: &Nodes, tip: &ChainTip) -> Option<Arc<Template>> {
-    nodes
-        .active()
-        .iter()
-        .chain(nodes.all())
-        .filter_map(|node| node.template().borrow().clone())
-        .find(|template| template.prev_hash == tip.hash)
+/// Whether work on the one is work on the other: what is known of a block besides may have grown.
+pub(crate) fn is_same_work(one: &ChainTip, other: &ChainTip) -> bool {
+    (one.hash, one.next_bits) == (other.hash, other.next_bits)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,6 +1,7 @@
 //! What a client's additions to the coinbase leave for transactions.
 
 use jds_wire::message::template::CoinbaseOutputConstraints;
+use tdp_client::Constraints;
 use validation::verdict::{BLOCK_SIGOP_COST_MAX, BLOCK_WEIGHT_MAX_WU};
 
 /// Header, counts, and a coinbase with a script of 100 bytes and a witness commitment, without the
@@ -41,6 +42,18 @@ impl Room {
             sigop_cost: BLOCK_SIGOP_COST_MAX.checked_sub(reserved_cost)?,
         })
     }
+
+    /// Additions that leave no more room than this: what to ask a template provider for.
+    pub fn additions(&self) -> Constraints {
+        let reserved_wu = BLOCK_WEIGHT_MAX_WU.saturating_sub(self.weight_wu);
+        let size = reserved_wu.saturating_sub(FIXED_WEIGHT_WU).div_ceil(4);
+        let reserved_cost = BLOCK_SIGOP_COST_MAX.saturating_sub(self.sigop_cost);
+        let sigops = reserved_cost.saturating_sub(FIXED_SIGOP_COST);
+        Constraints {
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            sigops: u16::try_from(sigops).unwrap_or(u16::MAX),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +78,17 @@ mod tests {
         let before = beside(589_814, 0).unwrap();
         let after = beside(589_815, 0).unwrap();
         assert_eq!(before.weight_wu - after.weight_wu, 4 + 8);
+    }
+
+    #[test]
+    fn a_room_tells_the_additions_that_it_is_beside() {
+        for (size, sigops) in [(208, 0), (209, 1), (1_000, 400), (100_000, 60_000)] {
+            let additions = beside(size, sigops).unwrap().additions();
+            assert_eq!(additions, Constraints { size, sigops });
+        }
+        // Below the floor it is the floor, and two bytes may come on top of very many outputs.
+        assert_eq!(beside(0, 0).unwrap().additions().size, 208);
+        assert_eq!(beside(589_815, 0).unwrap().additions().size, 589_817);
     }
 
     #[test]

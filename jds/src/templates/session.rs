@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bitcoin::BlockHash;
 use jds_wire::Frame;
 use jds_wire::message::template::{
     CoinbaseOutputConstraints, RequestTransactionDataError, SubmitSolution, TemplateClientMessage,
@@ -18,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use validation::tip::ChainTip;
 
 pub use super::outgoing::Outgoing;
-use super::{Built, Lookup, Room, TemplateSolution, Templates};
+use super::{Built, Lookup, Room, TemplateSolution, Templates, is_same_work};
 use crate::limits::{FIRST_REQUEST_TIMEOUT, SETUP_TIMEOUT, TEMPLATE_REQUESTS_QUEUED_MAX};
 use crate::session::{CloseReason, Violation};
 
@@ -139,6 +140,11 @@ impl TemplateSession {
         self.flags
     }
 
+    /// What the client works on, as far as we sent it.
+    pub fn tip(&self) -> Option<BlockHash> {
+        self.sent.as_ref().map(|sent| sent.tip.hash)
+    }
+
     /// The next message for the client, to be called when the line is free: answers of the
     /// protocol's beginning, then work, then transactions. `now_unix_s`: Unix seconds.
     pub fn next_message(&mut self, now_unix_s: u32) -> Option<Outgoing> {
@@ -150,7 +156,7 @@ impl TemplateSession {
             return None;
         }
         let work = self.work.clone()?;
-        let same_tip = self.sent.as_ref().is_some_and(|sent| sent.tip == *work.tip());
+        let same_tip = self.sent.as_ref().is_some_and(|sent| is_same_work(&sent.tip, work.tip()));
         if same_tip && self.sent.as_ref().is_some_and(|sent| sent.template_id == work.id()) {
             return None;
         }

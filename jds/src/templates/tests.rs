@@ -76,6 +76,7 @@ pub(super) fn template(tip: &ChainTip, txs: Vec<Arc<Tx>>) -> Template {
         bits: CompactTarget::from_consensus(EASY),
         witness_commitment: None,
         fetched_at: Instant::now(),
+        provider: None,
     }
 }
 

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bitcoin::Network;
-use tdp_client::Template;
+use tdp_client::{Provider, ProviderTemplate, Template};
 use validation::tip::ChainTip;
 use validation::tx::Tx;
 use validation::{merkle, subsidy};
 
-use super::built::{Built, Facts};
+use super::built::{Built, Facts, Origin};
 use super::room::Room;
 use crate::limits::TEMPLATE_BUILDS_MAX;
 
@@ -29,6 +29,10 @@ pub struct View {
     fees_known: bool,
     /// What the coinbase may claim with all transactions, satoshi.
     value_sat: u64,
+    /// Who gave it, if no node did.
+    origin: Option<Origin>,
+    /// Nobody but that provider could take a block of it: no transaction may be left out.
+    only_whole: bool,
     /// Memory of transactions that the view before did not have, bytes.
     own_bytes: usize,
     /// By the number of transactions. The lock is held while one is made, so that those who want
@@ -60,6 +64,15 @@ impl View {
     ) -> Self {
         let (version, value_sat) = (template.version as u32, template.coinbase_value_sat);
         Self::new(number, network, tip, version, template.txs.clone(), value_sat, before)
+    }
+
+    /// It came from this provider. `only_whole`: no node is there to take a block of another
+    /// choice of its transactions.
+    #[must_use]
+    pub fn given_by(self, provider: Provider, template: &Template, only_whole: bool) -> Self {
+        let origin = template.provider.map(|template| Origin { provider, template });
+        let only_whole = only_whole && origin.is_some();
+        Self { origin, only_whole, ..self }
     }
 
     fn new(
@@ -97,6 +110,8 @@ impl View {
             sums: sums.into(),
             fees_known,
             value_sat,
+            origin: None,
+            only_whole: false,
             builds: Mutex::default(),
         }
     }
@@ -119,10 +134,26 @@ impl View {
     /// How many transactions fit, the last ones being left out: a node lists parents before
     /// children, so none is left out whose child stays.
     pub fn fitting(&self, room: &Room) -> usize {
+        // What its transactions cost a provider does not tell, only what it left.
+        let left = self.origin.as_ref().map(|origin| origin.template.sigops_left);
+        if left.is_some_and(|left| room.additions().sigops > left) {
+            return 0;
+        }
         let fits =
             |sum: &Sums| sum.weight_wu <= room.weight_wu && sum.sigop_cost <= room.sigop_cost;
         // The sums only grow, and none at all always fit.
         self.sums.partition_point(fits).saturating_sub(1)
+    }
+
+    /// False where the room is too small for a template that has to stay whole: one that leaves
+    /// more free is on its way.
+    pub fn serves(&self, room: &Room) -> bool {
+        !self.only_whole || self.fitting(room) == self.len()
+    }
+
+    /// What the provider that gave it knows it by, if no node gave it.
+    pub fn provider_template(&self) -> Option<ProviderTemplate> {
+        self.origin.as_ref().map(|origin| origin.template)
     }
 
     /// How many transactions there are.
@@ -168,6 +199,7 @@ impl View {
         let txs = self.txs.get(..count).unwrap_or_default();
         let wtxids: Vec<_> = txs.iter().map(|tx| tx.wtxid()).collect();
         Built::new(Facts {
+            origin: self.origin.clone().filter(|_| count == self.txs.len()),
             id,
             view: self.number,
             tip: self.tip,

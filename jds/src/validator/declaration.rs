@@ -49,6 +49,8 @@ pub struct Draft {
     pub(super) slots: TxSlots,
     /// What was asked for: positions in the list, ascending.
     pub asked: Vec<u16>,
+    /// Transactions that were looked up at a node, count.
+    pub(super) looked_up: usize,
     /// Time that the rules took so far.
     pub(super) verdict: Duration,
     pub(super) asked_at: Instant,

@@ -28,6 +28,8 @@ pub(super) struct Verdict {
     pub(super) template_hash: Option<TemplateHash>,
     /// An acceptance that is on its way to the store already.
     pub(super) recording: Recording,
+    /// Transactions that the cache did not have, count.
+    pub(super) fresh: usize,
 }
 
 /// An accepted job, and the receipt for it.
@@ -48,7 +50,7 @@ impl Verdict {
         result: Result<Accepted, Rejection>,
     ) -> Self {
         let template_hash = named.map(|named| named.template_hash);
-        Self { named, timing, result, template_hash, recording: None }
+        Self { named, timing, result, template_hash, recording: None, fresh: 0 }
     }
 }
 
@@ -119,13 +121,14 @@ impl Rulings {
         mut timing: Timing,
     ) -> Verdict {
         let start = Instant::now();
-        let Draft { declaration, prechecked, mut slots, asked, .. } = draft;
+        let Draft { declaration, prechecked, mut slots, asked, looked_up, .. } = draft;
         let named = named(&prechecked);
         let verdict = supplied(&prechecked, &mut slots, &asked, answer.iter().map(Vec::as_slice))
             .and_then(|()| judge(*prechecked, slots, tip, &declaration.rules));
         timing.verdict += start.elapsed();
-        let result = self.judged(declaration, verdict, asked.len());
-        Verdict::after(Some(named), timing, result.map(|job| self.signed(job)))
+        let fresh = asked.len() + looked_up;
+        let result = self.judged(declaration, verdict, fresh).map(|job| self.signed(job));
+        Verdict { fresh, ..Verdict::after(Some(named), timing, result) }
     }
 
     /// While the store writes, where it does already.
@@ -138,17 +141,17 @@ impl Rulings {
         &self,
         declaration: Declaration,
         verdict: Result<AcceptedJob, Rejection>,
-        missing: usize,
+        fresh: usize,
     ) -> Result<Arc<Job>, Rejection> {
         let job = self.jobs.create(declaration.user, &declaration.declarer, verdict?);
         if self.at_once {
-            self.keep(&job, missing);
+            self.keep(&job, fresh);
         }
         Ok(job)
     }
 
-    pub(super) fn keep(&self, job: &Arc<Job>, missing: usize) {
-        if missing > 0 {
+    pub(super) fn keep(&self, job: &Arc<Job>, fresh: usize) {
+        if fresh > 0 {
             self.cache.insert_all(job.accepted.txs().iter().cloned());
         }
         self.jobs.keep(job);
@@ -194,7 +197,8 @@ fn first_pass(
         Ok(prechecked) => {
             let (verdict, asked_at) = (Duration::ZERO, Instant::now());
             let prechecked = Box::new(prechecked);
-            let draft = Draft { declaration, prechecked, slots, asked, verdict, asked_at };
+            let draft =
+                Draft { declaration, prechecked, slots, asked, looked_up: 0, verdict, asked_at };
             FirstPass::Draft(Box::new(draft))
         }
     }

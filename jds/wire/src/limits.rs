@@ -8,7 +8,9 @@ use job_declaration_sv2::{
     MESSAGE_TYPE_DECLARE_MINING_JOB, MESSAGE_TYPE_PROVIDE_MISSING_TRANSACTIONS_SUCCESS,
 };
 use mining_sv2::MESSAGE_TYPE_SET_CUSTOM_MINING_JOB;
-use template_distribution_sv2::MESSAGE_TYPE_SUBMIT_SOLUTION;
+use template_distribution_sv2::{
+    MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS, MESSAGE_TYPE_SUBMIT_SOLUTION,
+};
 
 use crate::{frame::FrameHeader, message::CORE_EXTENSION_TYPE};
 
@@ -140,6 +142,23 @@ pub fn admit_from_mining_server(header: &FrameHeader) -> Admit {
 /// The client's decision on a frame from a template distribution server.
 pub fn admit_from_template_server(header: &FrameHeader) -> Admit {
     within(header, FROM_TEMPLATE_SERVER_BYTES_MAX)
+}
+
+/// The decision of a client that follows a template distribution server for years, and does not
+/// trust it with more memory than it asked for. `data_asked`: a RequestTransactionData is open.
+pub fn admit_from_template_provider(data_asked: bool, header: &FrameHeader) -> Admit {
+    match (header.extension_type, header.msg_type) {
+        (CORE_EXTENSION_TYPE, MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS) if data_asked => {
+            within(header, FROM_TEMPLATE_SERVER_BYTES_MAX)
+        }
+        (CORE_EXTENSION_TYPE, MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS) => {
+            within(header, SMALL_MESSAGE_BYTES_MAX)
+        }
+        (CORE_EXTENSION_TYPE, _) => within(header, FROM_SERVER_BYTES_MAX),
+        // Messages of unknown extensions are ignored, whatever their size (SV2 3.4.1).
+        _ if header.payload_bytes <= SMALL_MESSAGE_BYTES_MAX => Admit::Buffer,
+        _ => Admit::DiscardKeeping(0),
+    }
 }
 
 /// The client's decision on a frame from a server.

@@ -19,7 +19,7 @@ use crate::input::CustomJobVerdict;
 use crate::job::Job;
 use crate::limits::CUSTOM_JOBS_PENDING_MAX;
 use crate::record::NegotiatedJob;
-use crate::work::CustomJob;
+use crate::work::{CustomJob, JobSource};
 use crate::{Action, CustomJobRequest, Now};
 
 impl Member {
@@ -107,17 +107,16 @@ impl Session {
     ) -> Result<u32, &'static str> {
         let user = self.members_of(channel_id).next().map(|member| Arc::clone(member.user()));
         let user = user.ok_or(ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_CHANNEL_ID)?;
-        if self.current.tip().is_some_and(|tip| tip != custom.tip.hash) {
-            return Err(ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP);
+        match self.current.tip() {
+            Some(tip) if tip.hash == custom.tip.hash => {}
+            Some(tip) if tip.height >= custom.tip.height => {
+                return Err(ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP);
+            }
+            // Our nodes told whoever checked it first.
+            _ => self.on_tip(&custom.tip, now),
         }
         let job_id = self.last_job_id.wrapping_add(1);
-        let version_rolling = self.deps.settings.version_rolling;
-        let job = Job::of_custom(job_id, Arc::clone(&custom), version_rolling)
-            .map_err(|error| {
-                debug!(channel_id, %error, "custom job without a coinbase");
-                ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
-            })
-            .map(Arc::new)?;
+        let job = Arc::new(self.custom_job(job_id, channel_id, &custom)?);
         for member in self.members.values_mut() {
             if member.takes_custom_jobs_of(channel_id) {
                 member.channel.set_job(Arc::clone(&job), now).map_err(|error| {
@@ -130,5 +129,25 @@ impl Session {
         let negotiated = NegotiatedJob { user, channel_id, job_id, job: custom };
         self.actions.push_back(Action::Negotiated(Box::new(negotiated)));
         Ok(job_id)
+    }
+
+    fn custom_job(
+        &self,
+        job_id: u32,
+        channel_id: u32,
+        custom: &Arc<CustomJob>,
+    ) -> Result<Job, &'static str> {
+        let newest = self.members_of(channel_id).next().and_then(|member| member.channel.job());
+        if let Some(job) = newest
+            && let JobSource::Miner(before) = job.source()
+            && before.is_same(custom)
+        {
+            return Ok(job.again(job_id));
+        }
+        let version_rolling = self.deps.settings.version_rolling;
+        Job::of_custom(job_id, Arc::clone(custom), version_rolling).map_err(|error| {
+            debug!(channel_id, %error, "custom job without a coinbase");
+            ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
+        })
     }
 }

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use jds_wire::message::constants::MESSAGE_TYPE_CHANNEL_ENDPOINT_CHANGED;
 use jds_wire::message::mining::{
     CloseChannelOwned, MiningClientMessage, MiningServerMessage, ReconnectOwned, UpdateChannelOwned,
 };
@@ -179,6 +180,12 @@ impl Session {
         let message = match MiningClientMessage::from_frame(frame) {
             // An extension that nobody negotiated is not for us (SV2 3.4).
             Err(MessageError::UnknownExtension { .. }) if !before_setup => return Ok(()),
+            // Of use to such extensions alone (SV2 3.6.4).
+            Err(MessageError::UnknownType { msg_type: MESSAGE_TYPE_CHANNEL_ENDPOINT_CHANGED })
+                if !before_setup =>
+            {
+                return Ok(());
+            }
             Err(error) => return Err(Violation::Malformed(error)),
             Ok(MiningClientMessage::SetupConnection(setup)) if before_setup => {
                 return self.on_setup(&setup, now);
@@ -212,7 +219,7 @@ impl Session {
         };
         let max_target = bitcoin::Target::from_le_bytes(update.maximum_target.to_array());
         match member.channel.update(update.nominal_hash_rate, max_target, now) {
-            Ok(Some(target)) => self.send_target(channel_id, target),
+            Ok(Some(target)) => self.retarget(channel_id, target, now),
             Ok(None) => {}
             Err(OpenError(code)) => self.refuse_update(channel_id, code),
         }
@@ -266,7 +273,7 @@ impl Session {
                 self.acknowledge(channel_id, acknowledgement);
             }
             if let Some(target) = target {
-                self.send_target(channel_id, target);
+                self.retarget(channel_id, target, now);
             }
         }
         self.set_next_tick(now);

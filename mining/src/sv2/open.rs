@@ -24,7 +24,9 @@ use super::{Kind, Member, Phase, Session};
 use crate::channel::{Channel, Open, OpenError};
 use crate::identity::Identity;
 use crate::job::Job;
-use crate::limits::{EXTRANONCE_ROLLED_BYTES, EXTRANONCE_ROLLED_BYTES_MAX};
+use crate::limits::{
+    CUSTOM_CHANNELS_PER_CONNECTION_MAX, EXTRANONCE_ROLLED_BYTES, EXTRANONCE_ROLLED_BYTES_MAX,
+};
 use crate::record::ChannelOpened;
 use crate::{Action, Now};
 
@@ -106,7 +108,11 @@ impl Session {
     }
 
     fn try_open(&mut self, request: &Request<'_>, now: Now) -> Result<u32, OpenError> {
-        if self.members.len() >= self.deps.settings.channels_per_connection_max {
+        let mut channels_max = self.deps.settings.channels_per_connection_max;
+        if self.flags().work_selection {
+            channels_max = channels_max.min(CUSTOM_CHANNELS_PER_CONNECTION_MAX);
+        }
+        if self.members.len() >= channels_max {
             return Err(OpenError(ERROR_CODE_OPEN_MINING_CHANNEL_CHANNEL_CAPACITY_EXHAUSTED));
         }
         let unknown = OpenError(ERROR_CODE_OPEN_MINING_CHANNEL_INVALID_USER_IDENTITY);

@@ -97,7 +97,7 @@ impl Session {
         if let Some(target) = target
             && self.members.contains_key(&channel_id)
         {
-            self.send_target(channel_id, target);
+            self.retarget(channel_id, target, now);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bitcoin::BlockHash;
+use bitcoin::{BlockHash, Target};
 use tracing::error;
 use validation::tip::ChainTip;
 
@@ -20,7 +20,7 @@ pub(super) struct Current {
     /// The newest work there was. It waits while it is not on the tip.
     work: Option<Work>,
     /// The block to build on, as told last.
-    tip: Option<BlockHash>,
+    tip: Option<ChainTip>,
     /// The one before. Work that was on its way when it was replaced comes too late.
     replaced: Option<BlockHash>,
 }
@@ -41,13 +41,17 @@ impl Current {
     }
 
     /// The block to build on.
-    pub(super) fn tip(&self) -> Option<BlockHash> {
-        self.tip
+    pub(super) fn tip(&self) -> Option<&ChainTip> {
+        self.tip.as_ref()
     }
 
     /// The work to give out.
     fn work(&self) -> Option<&Work> {
-        self.work.as_ref().filter(|work| Some(work.work.tip.hash) == self.tip)
+        self.work.as_ref().filter(|work| self.is_tip(work.work.tip.hash))
+    }
+
+    fn is_tip(&self, hash: BlockHash) -> bool {
+        self.tip.is_some_and(|tip| tip.hash == hash)
     }
 
     /// True when there is other work to give out now.
@@ -55,12 +59,12 @@ impl Current {
         if self.work.as_ref().is_some_and(|newest| work.number <= newest.work.number) {
             return false;
         }
-        let tip = work.tip.hash;
-        let same_tip = self.work().filter(|current| current.work.tip.hash == tip);
+        let tip = work.tip;
+        let same_tip = self.work().filter(|current| current.work.tip.hash == tip.hash);
         let min_ntime = work.min_ntime.max(same_tip.map_or(0, |current| current.min_ntime));
         let refresh_at = refresh_at(&work.tip, min_ntime, now);
         self.work = Some(Work { work, min_ntime, refresh_at });
-        if self.replaced == Some(tip) {
+        if self.replaced == Some(tip.hash) {
             return false;
         }
         self.tip = Some(tip);
@@ -93,13 +97,17 @@ impl Session {
 
     /// Work on any other tip counts no more, whether there is new work or not.
     pub(super) fn on_tip(&mut self, tip: &ChainTip, now: Now) {
-        if self.current.tip == Some(tip.hash) {
+        if self.current.is_tip(tip.hash) {
             return;
         }
-        self.current.replaced = self.current.tip.replace(tip.hash);
+        self.current.replaced = self.current.tip.replace(*tip).map(|tip| tip.hash);
         self.make_stale(tip.hash, now);
-        // The chain went back to where the newest work is.
-        if self.current.work().is_some() {
+        // The chain went back to where the newest work is. Its miners begin anew, so with another
+        // time: otherwise they would do the same work again.
+        if self.current.work().is_some()
+            && let Some(work) = &mut self.current.work
+        {
+            work.min_ntime = work.min_ntime.saturating_add(1).max(now.unix_s);
             self.give_work(now);
         }
     }
@@ -133,7 +141,7 @@ impl Session {
     }
 
     fn give_group(&mut self, index: usize, now: Now) {
-        let Some(job) = self.make_job(index) else { return };
+        let Some(job) = self.make_job(index, None) else { return };
         let Some(group) = self.groups.get_mut(index) else { return };
         let (group_id, told) = (group.id, Some((job.tip().hash, job.bits())));
         let future = group.told != told;
@@ -165,8 +173,10 @@ impl Session {
         }
     }
 
-    fn make_job(&mut self, group: usize) -> Option<Arc<Job>> {
+    fn make_job(&mut self, group: usize, ntime_after: Option<u32>) -> Option<Arc<Job>> {
         let current = self.current.work()?;
+        let min_ntime = ntime_after
+            .map_or(current.min_ntime, |after| after.saturating_add(1).max(current.min_ntime));
         let group = self.groups.get(group)?;
         self.last_job_id = self.last_job_id.wrapping_add(1);
         Job::for_user(
@@ -175,7 +185,7 @@ impl Session {
             &group.rules,
             &self.deps.settings,
             group.extranonce_len,
-            current.min_ntime,
+            min_ntime,
         )
         .inspect_err(|error| error!(%error, "no job can be made of the pool's template"))
         .ok()
@@ -196,10 +206,9 @@ impl Session {
             self.groups.iter_mut().skip(index).take(1).for_each(|group| group.told = None);
             return;
         }
-        let tip = self.current.tip;
         let known = self.groups.get(index).and_then(|group| group.job.clone());
-        let known = known.filter(|job| Some(job.tip().hash) == tip);
-        let Some(job) = known.or_else(|| self.make_job(index)) else { return };
+        let known = known.filter(|job| self.current.is_tip(job.tip().hash));
+        let Some(job) = known.or_else(|| self.make_job(index, None)) else { return };
         if let Some(group) = self.groups.get_mut(index) {
             group.told = Some((job.tip().hash, job.bits()));
             group.job = Some(Arc::clone(&job));
@@ -207,11 +216,26 @@ impl Session {
         self.send_job_to(channel_id, &job, true, now);
     }
 
-    /// A job of its own for a channel whose extranonce changed.
+    /// Tells a channel of its new target. The job that it has keeps the old one, and not all clients
+    /// know that, so there is a new one.
+    pub(super) fn retarget(&mut self, channel_id: u32, target: Target, now: Now) {
+        self.send_target(channel_id, target);
+        if !self.flags().work_selection {
+            self.send_own_job(channel_id, now);
+        }
+    }
+
+    /// A job of its own for a channel whose extranonce or target changed. It begins at a later time
+    /// than the one before: a miner begins anew with each, and would do the same work again.
     pub(super) fn send_own_job(&mut self, channel_id: u32, now: Now) {
         let Some(member) = self.members.get(&channel_id) else { return };
+        let ntime = member.channel.job().map_or(0, |job| job.min_ntime());
         let index = self.groups.iter().position(|group| group.id == member.group);
-        if let Some(job) = index.and_then(|index| self.make_job(index)) {
+        let Some(index) = index else { return };
+        let told = self.groups.get(index).and_then(|group| group.told);
+        let job = self.make_job(index, Some(ntime.max(now.unix_s.saturating_sub(1))));
+        // Other nBits are due any moment; those are told to all.
+        if let Some(job) = job.filter(|job| told == Some((job.tip().hash, job.bits()))) {
             self.send_job_to(channel_id, &job, false, now);
         }
     }

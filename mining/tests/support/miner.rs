@@ -198,3 +198,16 @@ impl Miner {
         })
     }
 }
+
+/// The code that a share was refused with; none when it counts. A new target and its job may come
+/// with it.
+pub fn share_code(answer: &[MiningServerMessage]) -> Option<String> {
+    let code = |message: &MiningServerMessage| match message {
+        MiningServerMessage::SubmitSharesError(error) => {
+            Some(Some(error.error_code.as_utf8_or_hex()))
+        }
+        MiningServerMessage::SubmitSharesSuccess(_) => Some(None),
+        _ => None,
+    };
+    answer.iter().find_map(code).unwrap_or_else(|| panic!("no answer to a share: {answer:?}"))
+}

@@ -28,7 +28,7 @@ use validation::rules::{Payout, Rules};
 use validation::tip::{ChainTip, NextBits};
 use validation::{CoinbaseParts, FoundBlock};
 
-pub use miner::{Miner, MinerJob, MinerWork};
+pub use miner::{Miner, MinerJob, MinerWork, share_code};
 
 /// Half of all hashes are blocks.
 pub const EASY: u32 = 0x207f_ffff;

@@ -15,5 +15,4 @@ mod setup;
 mod shares;
 #[cfg(test)]
 #[path = "../support/mod.rs"]
-#[allow(unused_imports, reason = "each test program takes what it needs")]
 mod support;

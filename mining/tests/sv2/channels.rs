@@ -8,8 +8,8 @@ use jds_wire::message::mining::{
 use mining::{Action, Input, Settings};
 
 use crate::support::{
-    HARD, Miner, Rig, STANDARD_JOBS, WORK_SELECTION, open_extended, open_standard, settings, tip,
-    work,
+    HARD, Miner, Rig, STANDARD_JOBS, START_S, WORK_SELECTION, open_extended, open_standard,
+    settings, tip, work,
 };
 
 fn refusal(answer: &[M]) -> (u32, String) {
@@ -176,8 +176,20 @@ fn an_update_moves_the_target_and_says_so() {
     miner.hear(&rig.send(&update(miner.channel_id, 100.0, Target::MAX_ATTAINABLE_REGTEST)));
     let ratio = before.difficulty_float() / miner.target.difficulty_float();
     assert!((0.009..0.012).contains(&ratio), "{ratio}");
+    // A job keeps the target that it came with: there is one for the new target.
+    rig.input(Input::Work(work(1, tip(1, HARD))));
+    let answer = rig.send(&update(miner.channel_id, 200.0, Target::MAX_ATTAINABLE_REGTEST));
+    assert!(matches!(&answer[..], [M::SetTarget(_), M::NewMiningJob(_)]), "{answer:?}");
+    // From another time on: miners begin anew with each job.
+    let first = START_S - 60;
+    miner.hear(&answer);
+    let second = miner.job().min_ntime;
+    miner.hear(&rig.send(&update(miner.channel_id, 100.0, Target::MAX_ATTAINABLE_REGTEST)));
+    let third = miner.job().min_ntime;
+    assert!(first < second && second < third && third <= START_S + 7_200);
+    rig.send(&update(miner.channel_id, 200.0, Target::MAX_ATTAINABLE_REGTEST));
     // Told again, nothing is new.
-    assert!(rig.send(&update(miner.channel_id, 100.0, Target::MAX_ATTAINABLE_REGTEST)).is_empty());
+    assert!(rig.send(&update(miner.channel_id, 200.0, Target::MAX_ATTAINABLE_REGTEST)).is_empty());
     let code = |answer: &[M]| {
         let [M::UpdateChannelError(error)] = answer else { panic!("{answer:?}") };
         (error.channel_id, error.error_code.as_utf8_or_hex())

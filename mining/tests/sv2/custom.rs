@@ -12,12 +12,12 @@ use validation::tip::ChainTip;
 
 use crate::support::{
     EASY, HARD, Miner, MinerJob, MinerWork, Rig, START_S, WORK_SELECTION, custom_halves,
-    open_extended, settings, tip, work,
+    open_extended, settings, share_code, tip, work,
 };
 
 const PATH: [u8; 32] = [0x33; 32];
 
-fn set(channel_id: u32, request_id: u32, on: &ChainTip) -> MiningClientMessage<'static> {
+pub(crate) fn set(channel_id: u32, request_id: u32, on: &ChainTip) -> MiningClientMessage<'static> {
     MiningClientMessage::SetCustomMiningJob(SetCustomMiningJobOwned {
         channel_id,
         request_id,
@@ -36,7 +36,7 @@ fn set(channel_id: u32, request_id: u32, on: &ChainTip) -> MiningClientMessage<'
 }
 
 /// What the server made of it. The reserved witness value is the miner's own.
-fn custom(on: &ChainTip, extranonce_len: usize) -> CustomJob {
+pub(crate) fn custom(on: &ChainTip, extranonce_len: usize) -> CustomJob {
     let (prefix, suffix) = custom_halves(on, extranonce_len, 0x77);
     CustomJob {
         tip: *on,
@@ -50,7 +50,7 @@ fn custom(on: &ChainTip, extranonce_len: usize) -> CustomJob {
     }
 }
 
-fn accepted(channel_id: u32, request_id: u32, job: CustomJob) -> Input<'static> {
+pub(crate) fn accepted(channel_id: u32, request_id: u32, job: CustomJob) -> Input<'static> {
     let verdict = CustomJobVerdict::Accepted(Arc::new(job));
     Input::CustomJob { request_id, channel_id, verdict }
 }
@@ -86,14 +86,6 @@ fn success(answer: &[M]) -> (u32, u32, u32) {
 fn refusal(answer: &[M]) -> (u32, u32, String) {
     let [M::SetCustomMiningJobError(error)] = answer else { panic!("{answer:?}") };
     (error.channel_id, error.request_id, error.error_code.as_utf8_or_hex())
-}
-
-fn share_code(answer: &[M]) -> Option<String> {
-    match answer {
-        [M::SubmitSharesError(error)] => Some(error.error_code.as_utf8_or_hex()),
-        [M::SubmitSharesSuccess(_)] => None,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]
@@ -181,34 +173,98 @@ fn a_tip_that_moves_meanwhile_is_told_as_that() {
 }
 
 #[test]
+fn a_tip_that_a_job_is_the_first_to_tell_of_is_the_tip() {
+    let (mut rig, mut miner) = connected();
+    let (old, new) = (tip(1, HARD), tip(2, HARD));
+    rig.input(Input::Tip(old));
+    rig.send(&set(miner.channel_id, 5, &old));
+    let (.., old_job) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, 24))));
+    rig.send(&set(miner.channel_id, 6, &new));
+    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 6, custom(&new, 24))));
+    // It comes by its own way, too.
+    assert!(rig.input(Input::Tip(new)).is_empty());
+    works_on(&mut miner, &new, job_id);
+    let share = miner.mine();
+    assert_eq!(share_code(&rig.send(&miner.message(share))), None);
+    works_on(&mut miner, &old, old_job);
+    let share = miner.mine();
+    assert_eq!(share_code(&rig.send(&miner.message(share))).as_deref(), Some("stale-share"));
+}
+
+#[test]
 fn several_jobs_on_a_tip_count_beside_each_other() {
     let (mut rig, mut miner) = connected();
     let on = tip(1, HARD);
-    let mut first = None;
-    for request_id in 0..CUSTOM_JOBS_PER_CHANNEL_MAX as u32 + 1 {
+    let mut jobs = Vec::new();
+    // The same for every miner behind the client, and then the next template.
+    for (request_id, min_ntime) in [START_S, START_S, START_S, START_S - 1].into_iter().enumerate()
+    {
+        let request_id = request_id as u32;
         rig.send(&set(miner.channel_id, request_id, &on));
-        // Of another time each, as templates are.
-        let job = CustomJob { min_ntime: START_S - request_id, ..custom(&on, 24) };
+        let job = CustomJob { min_ntime, ..custom(&on, 24) };
         let (.., job_id) = success(&rig.input(accepted(miner.channel_id, request_id, job)));
-        if request_id == 1 {
-            first = Some(job_id);
-        }
         works_on(&mut miner, &on, job_id);
-    }
-    for job_id in [miner.job().job_id, first.expect("a second job")] {
-        works_on(&mut miner, &on, job_id);
+        jobs.push(job_id);
+        // Each under a number of its own, all good.
         let share = miner.mine();
         assert_eq!(share_code(&rig.send(&miner.message(share))), None);
     }
-    works_on(&mut miner, &on, first.expect("a second job") - 1);
-    let share = miner.mine();
-    assert_eq!(share_code(&rig.send(&miner.message(share))).as_deref(), Some("invalid-job-id"));
+    jobs.dedup();
+    assert_eq!(jobs.len(), 4);
     // One proof of work is paid for once, whichever job it names.
-    works_on(&mut miner, &on, first.expect("a second job"));
+    works_on(&mut miner, &on, jobs[0]);
     let mut share = miner.mine();
     assert_eq!(share_code(&rig.send(&miner.message(share.clone()))), None);
-    share.job_id += 1;
+    share.job_id = jobs[1];
     assert_eq!(share_code(&rig.send(&miner.message(share))).as_deref(), Some("duplicate-share"));
+}
+
+#[test]
+fn as_many_jobs_as_there_are_miners_and_not_for_ever() {
+    let (mut rig, mut miner) = connected();
+    let on = tip(1, HARD);
+    let mut first = 0;
+    for request_id in 0..=CUSTOM_JOBS_PER_CHANNEL_MAX as u32 {
+        rig.send(&set(miner.channel_id, request_id, &on));
+        rig.actions.clear();
+        let job = custom(&on, 24);
+        let (.., job_id) = success(&rig.input(accepted(miner.channel_id, request_id, job)));
+        if request_id == 0 {
+            first = job_id;
+        }
+    }
+    for (job_id, expected) in [(first, Some("invalid-job-id")), (first + 1, None)] {
+        works_on(&mut miner, &on, job_id);
+        let share = miner.mine();
+        assert_eq!(share_code(&rig.send(&miner.message(share))).as_deref(), expected);
+    }
+}
+
+#[test]
+fn jobs_with_long_coinbases_are_fewer() {
+    let (mut rig, mut miner) = connected();
+    let on = tip(1, HARD);
+    let (prefix, suffix) = custom_halves(&on, 24, 0x77);
+    // Outputs of 60 kB.
+    let long = [&suffix[..4], &[2], &suffix[5..48], &[0; 8], &[0xfd, 0x60, 0xea], &[0; 60_000]];
+    let long: Arc<[u8]> = [&long.concat()[..], &suffix[48..]].concat().into();
+    for request_id in 0..200 {
+        rig.send(&set(miner.channel_id, request_id, &on));
+        rig.actions.clear();
+        let min_ntime = START_S - request_id;
+        let coinbase_suffix = Arc::clone(&long);
+        let coinbase_prefix = prefix.clone().into();
+        let job = CustomJob { min_ntime, coinbase_prefix, coinbase_suffix, ..custom(&on, 24) };
+        success(&rig.input(accepted(miner.channel_id, request_id, job)));
+    }
+    works_on(&mut miner, &on, 1);
+    let share = miner.mine();
+    assert_eq!(share_code(&rig.send(&miner.message(share))).as_deref(), Some("invalid-job-id"));
+    let newest = rig.send(&miner.message(miner.clone().draft()));
+    assert_eq!(share_code(&newest).as_deref(), Some("invalid-job-id"));
+    works_on(&mut miner, &on, 200);
+    let answer = rig.send(&miner.message(miner.clone().draft()));
+    assert_ne!(share_code(&answer).as_deref(), Some("invalid-job-id"));
 }
 
 #[test]

@@ -9,11 +9,12 @@ use jds_wire::message::mining::{
     UpdateChannelOwned,
 };
 use mining::sv2::Session;
-use mining::{Action, Input, Now};
+use mining::{Action, CustomJobVerdict, Input, Now};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::support::{EASY, START_S, deps, frame, settings, setup, tip, work};
+use crate::custom::{accepted, custom, set};
+use crate::support::{EASY, START_S, WORK_SELECTION, deps, frame, settings, setup, tip, work};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -25,6 +26,9 @@ enum Step {
     Close(u32),
     Standard { channel_id: u32, job_id: u32, nonce: u32, ntime: u32, version: u32 },
     Extended { channel_id: u32, job_id: u32, nonce: u32, extranonce: Vec<u8>, worker: Vec<u8> },
+    Custom { channel_id: u32, request_id: u32 },
+    Verdict { channel_id: u32, request_id: u32, on: u32, extranonce_len: usize },
+    Refusal { channel_id: u32, request_id: u32 },
     Work(u64, u32),
     Tip(u32),
     Later(u64),
@@ -34,33 +38,41 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     // Small numbers, so that they meet.
-    let small = || prop_oneof![9 => 0_u32..8, 1 => any::<u32>()];
+    let small = || prop_oneof![30 => 0_u32..6, 1 => any::<u32>()];
     let rate = || prop_oneof![8 => 0.0_f32..1e6, 1 => any::<f32>()];
     let target = || prop_oneof![4 => Just([0xff; 32]), 1 => any::<[u8; 32]>(), 1 => Just([0; 32])];
     let name =
         || prop_oneof![Just(b"alice.1".to_vec()), Just(b"bob".to_vec()), vec(any::<u8>(), 0..255)];
     let ntime = prop_oneof![8 => Just(START_S), 1 => any::<u32>()];
     let version = prop_oneof![8 => Just(0x2000_0000), 1 => any::<u32>()];
+    // What ends a connection is rare, so that most come far.
     prop_oneof![
         2 => (prop_oneof![Just(0), Just(2), any::<u16>()], prop_oneof![0x0f_u8..0x27, any::<u8>()], vec(any::<u8>(), 0..200))
             .prop_map(|(extension_type, msg_type, payload)| Step::Raw {
                 extension_type: extension_type & 0x7fff, msg_type, payload }),
         1 => (0_u32..9).prop_map(Step::Setup),
-        4 => (rate(), target(), name()).prop_map(|(r, t, n)| Step::OpenStandard(r, t, n)),
-        4 => (rate(), target(), name(), prop_oneof![0_u16..32, any::<u16>()])
+        48 => (rate(), target(), name()).prop_map(|(r, t, n)| Step::OpenStandard(r, t, n)),
+        48 => (rate(), target(), name(), prop_oneof![0_u16..32, any::<u16>()])
             .prop_map(|(r, t, n, size)| Step::OpenExtended(r, t, n, size)),
-        2 => (small(), rate(), target()).prop_map(|(c, r, t)| Step::Update(c, r, t)),
+        24 => (small(), rate(), target()).prop_map(|(c, r, t)| Step::Update(c, r, t)),
         1 => small().prop_map(Step::Close),
-        8 => (small(), small(), any::<u32>(), ntime, version).prop_map(
+        96 => (small(), small(), any::<u32>(), ntime, version).prop_map(
             |(channel_id, job_id, nonce, ntime, version)| Step::Standard {
                 channel_id, job_id, nonce, ntime, version }),
-        8 => (small(), small(), any::<u32>(), prop_oneof![8 => Just(vec![0; 16]), 1 => vec(any::<u8>(), 0..32)], vec(any::<u8>(), 0..32))
+        96 => (small(), small(), any::<u32>(), prop_oneof![8 => Just(vec![0; 16]), 1 => vec(any::<u8>(), 0..32)], vec(any::<u8>(), 0..32))
             .prop_map(|(channel_id, job_id, nonce, extranonce, worker)| Step::Extended {
                 channel_id, job_id, nonce, extranonce, worker }),
-        4 => (0_u64..40, 0_u32..4).prop_map(|(number, on)| Step::Work(number, on)),
-        2 => (0_u32..4).prop_map(Step::Tip),
-        3 => (0_u64..4_000).prop_map(Step::Later),
-        2 => Just(Step::Tick),
+        48 => (small(), 0_u32..3)
+            .prop_map(|(channel_id, request_id)| Step::Custom { channel_id, request_id }),
+        48 => (small(), 0_u32..3, 0_u32..4, prop_oneof![8 => Just(24), 1 => 1_usize..32]).prop_map(
+            |(channel_id, request_id, on, extranonce_len)| Step::Verdict {
+                channel_id, request_id, on, extranonce_len }),
+        12 => (small(), small())
+            .prop_map(|(channel_id, request_id)| Step::Refusal { channel_id, request_id }),
+        48 => (0_u64..40, 0_u32..3).prop_map(|(number, on)| Step::Work(number, on)),
+        8 => (0_u32..3).prop_map(Step::Tip),
+        36 => (0_u64..600).prop_map(Step::Later),
+        24 => Just(Step::Tick),
     ]
 }
 
@@ -120,6 +132,7 @@ fn message(step: &Step) -> Option<MiningClientMessage<'static>> {
                 worker: Some(worker),
             })
         }
+        Step::Custom { channel_id, request_id } => set(channel_id, request_id, &tip(1, EASY)),
         _ => return None,
     })
 }
@@ -143,6 +156,18 @@ fn run(steps: &[Step], flags: u32, start: Instant) -> (String, usize) {
             }
             Step::Work(number, on) => {
                 session.handle(Input::Work(work(*number, tip(*on, EASY))), now)
+            }
+            Step::Verdict { channel_id, request_id, on, extranonce_len } => {
+                let job = custom(&tip(*on, EASY), *extranonce_len);
+                session.handle(accepted(*channel_id, *request_id, job), now);
+            }
+            Step::Refusal { channel_id, request_id } => {
+                let verdict = CustomJobVerdict::Refused {
+                    error_code: "invalid-nbits",
+                    detail: String::new(),
+                };
+                let (channel_id, request_id) = (*channel_id, *request_id);
+                session.handle(Input::CustomJob { request_id, channel_id, verdict }, now);
             }
             Step::Tip(on) => session.handle(Input::Tip(tip(*on, EASY)), now),
             Step::Later(seconds) => {
@@ -194,11 +219,14 @@ fn the_steps_get_somewhere() {
         ("Opened", 0),
         ("Close(", 0),
         ("stale-share", 0),
+        ("Negotiated", 0),
+        ("Miner(", 0),
         ("error_code: None", 0),
     ];
-    for _ in 0..100 {
+    for seed in 0..100 {
         let steps = vec(step(), 60..120).new_tree(&mut runner).expect("steps").current();
-        let (log, _) = run(&steps, 0, Instant::now());
+        let flags = if seed % 2 == 0 { 0 } else { WORK_SELECTION };
+        let (log, _) = run(&steps, flags, Instant::now());
         for (what, count) in &mut seen {
             *count += usize::from(log.contains(*what));
         }

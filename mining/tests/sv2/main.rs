@@ -20,3 +20,5 @@ mod setup;
 mod shares;
 #[cfg(test)]
 mod tips;
+#[cfg(test)]
+mod vectors;

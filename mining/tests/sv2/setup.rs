@@ -147,6 +147,8 @@ fn raw(extension_type: u16, msg_type: u8, payload: &[u8]) -> Rig {
 fn what_is_no_message() {
     // Of an extension that nobody negotiated: ignored.
     assert_eq!(raw(0x4321, 0x10, b"anything").close_reason(), None);
+    // ChannelEndpointChanged, which is for those.
+    assert_eq!(raw(0, 0x03, &[1, 0, 0, 0]).close_reason(), None);
     // Of the protocol itself, but the server's, unknown, cut off, or too long.
     assert!(raw(0, 0x1c, &[0; 20]).close_reason().is_some());
     assert!(raw(0, 0xee, &[]).close_reason().is_some());

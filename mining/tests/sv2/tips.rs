@@ -11,16 +11,8 @@ use validation::tip::{ChainTip, MinDifficulty, NextBits};
 
 use crate::support::{
     EASY, HARD, Miner, Rig, STANDARD_JOBS, START_S, WORK_SELECTION, block_hash, open_extended,
-    open_standard, settings, tip, work,
+    open_standard, settings, share_code, tip, work,
 };
-
-fn code(answer: &[M]) -> Option<String> {
-    match answer {
-        [M::SubmitSharesError(error)] => Some(error.error_code.as_utf8_or_hex()),
-        [M::SubmitSharesSuccess(_)] => None,
-        other => panic!("{other:?}"),
-    }
-}
 
 #[test]
 fn one_job_for_a_group_and_one_for_each_header_only_channel() {
@@ -38,7 +30,7 @@ fn one_job_for_a_group_and_one_for_each_header_only_channel() {
     two.hear(&messages);
     for miner in [&mut one, &mut two] {
         let share = miner.mine();
-        assert_eq!(code(&rig.send(&miner.message(share))), None);
+        assert_eq!(share_code(&rig.send(&miner.message(share))), None);
     }
     // More on the same block: at once.
     let messages = rig.input(Input::Work(work(2, tip(1, HARD))));
@@ -95,19 +87,19 @@ fn a_new_tip_makes_all_else_stale_with_or_without_work() {
     let late = miner.mine();
     let later = miner.mine();
     assert!(rig.input(Input::Tip(tip(2, HARD))).is_empty());
-    assert_eq!(code(&rig.send(&miner.message(late))), Some("stale-share".into()));
+    assert_eq!(share_code(&rig.send(&miner.message(late))), Some("stale-share".into()));
     // Work that was made before the block came is not given out.
     assert!(rig.input(Input::Work(work(2, tip(1, HARD)))).is_empty());
     let old = miner.clone();
     miner.hear(&rig.input(Input::Work(work(3, tip(2, HARD)))));
-    assert_eq!(code(&rig.send(&old.message(later))), Some("stale-share".into()));
+    assert_eq!(share_code(&rig.send(&old.message(later))), Some("stale-share".into()));
     let share = miner.mine();
-    assert_eq!(code(&rig.send(&miner.message(share))), None);
+    assert_eq!(share_code(&rig.send(&miner.message(share))), None);
     // The chain goes back.
     assert!(rig.input(Input::Tip(tip(1, HARD))).is_empty());
     miner.hear(&rig.input(Input::Work(work(4, tip(1, HARD)))));
     let share = miner.mine();
-    assert_eq!(code(&rig.send(&miner.message(share))), None);
+    assert_eq!(share_code(&rig.send(&miner.message(share))), None);
     // Older numbers are older work.
     assert!(rig.input(Input::Work(work(4, tip(1, HARD)))).is_empty());
     assert!(rig.input(Input::Work(work(2, tip(7, HARD)))).is_empty());
@@ -129,16 +121,16 @@ fn work_that_waits_is_given_when_the_chain_goes_back_to_it() {
     miner.hear(&messages);
     late.hear(&messages);
     let share = late.mine();
-    assert_eq!(code(&rig.send(&late.message(share))), None);
+    assert_eq!(share_code(&rig.send(&late.message(share))), None);
     assert_ne!(miner.job().job_id, first);
     let share = miner.mine();
-    assert_eq!(code(&rig.send(&miner.message(share))), None);
+    assert_eq!(share_code(&rig.send(&miner.message(share))), None);
     // The same where the work came while the other block was the tip.
     rig.input(Input::Tip(tip(2, HARD)));
     assert!(rig.input(Input::Work(work(2, tip(1, HARD)))).is_empty());
     miner.hear(&rig.input(Input::Tip(tip(1, HARD))));
     let share = miner.mine();
-    assert_eq!(code(&rig.send(&miner.message(share))), None);
+    assert_eq!(share_code(&rig.send(&miner.message(share))), None);
     assert!(rig.shares().iter().all(|share| share.error_code.is_none()));
 }
 
@@ -148,14 +140,14 @@ fn a_share_does_not_count_again_after_a_reorganisation() {
     rig.input(Input::Work(work(1, tip(1, HARD))));
     let mut miner = Miner::opened(&rig.send(&open_extended(1, "alice", 4)));
     let mut share = miner.mine();
-    assert_eq!(code(&rig.send(&miner.message(share.clone()))), None);
+    assert_eq!(share_code(&rig.send(&miner.message(share.clone()))), None);
     miner.hear(&rig.input(Input::Work(work(2, tip(2, HARD)))));
     // The same template on the same block under another number.
     let mut again = crate::support::work_of(1, tip(1, HARD));
     again.number = 3;
     miner.hear(&rig.input(Input::Work(again.into())));
     share.job_id = miner.job().job_id;
-    assert_eq!(code(&rig.send(&miner.message(share))), Some("duplicate-share".into()));
+    assert_eq!(share_code(&rig.send(&miner.message(share))), Some("duplicate-share".into()));
 }
 
 #[test]
@@ -173,7 +165,7 @@ fn late_shares_on_the_same_block_count_and_jobs_are_bounded() {
         miner.sequence = index as u32;
         let share = miner.mine();
         let expected = (index == 0).then(|| "invalid-job-id".to_owned());
-        assert_eq!(code(&rig.send(&miner.message(share))), expected, "job {index}");
+        assert_eq!(share_code(&rig.send(&miner.message(share))), expected, "job {index}");
     }
 }
 
@@ -187,17 +179,17 @@ fn a_block_on_a_stale_job_is_found_while_it_is_kept() {
     let old = miner.clone();
     rig.later(Duration::from_secs(5));
     miner.hear(&rig.input(Input::Work(work(2, tip(2, EASY)))));
-    assert_eq!(code(&rig.send(&old.message(one.clone()))), Some("stale-share".into()));
+    assert_eq!(share_code(&rig.send(&old.message(one.clone()))), Some("stale-share".into()));
     assert_eq!(rig.found().len(), 1);
     assert_eq!(rig.found()[0].header, header);
     assert_eq!(rig.shares()[0].error_code, Some("stale-share"));
     // Not twice.
-    assert_eq!(code(&rig.send(&old.message(one))), Some("stale-share".into()));
+    assert_eq!(share_code(&rig.send(&old.message(one))), Some("stale-share".into()));
     assert_eq!(rig.found().len(), 1);
     // Not for ever.
     rig.later(STALE_JOB_KEPT);
     rig.input(Input::Work(work(3, tip(2, EASY))));
-    assert_eq!(code(&rig.send(&old.message(two))), Some("invalid-job-id".into()));
+    assert_eq!(share_code(&rig.send(&old.message(two))), Some("invalid-job-id".into()));
     assert_eq!(rig.found().len(), 1);
 }
 
@@ -225,7 +217,7 @@ fn jobs_are_given_anew_before_they_are_old() {
     let target = miner.target;
     let share = miner.draft();
     let share = miner.roll(share, |hash| hash <= target);
-    assert_eq!(code(&rig.send(&miner.message(share))), None);
+    assert_eq!(share_code(&rig.send(&miner.message(share))), None);
 }
 
 #[test]
@@ -242,7 +234,7 @@ fn other_bits_are_told_when_consensus_demands_them() {
     let share = miner.draft();
     let share = mining_sv2::SubmitSharesExtendedOwned { ntime: START_S + 101, ..share };
     let share = miner.roll(share, |hash| hash <= miner.target);
-    assert_eq!(code(&rig.send(&miner.message(share))), Some("invalid-share".into()));
+    assert_eq!(share_code(&rig.send(&miner.message(share))), Some("invalid-share".into()));
     let old = miner.clone();
     rig.later(Duration::from_secs(101));
     let messages = rig.input(Input::Tick);
@@ -255,12 +247,12 @@ fn other_bits_are_told_when_consensus_demands_them() {
     let share = miner.draft();
     let easy = bitcoin::Target::from_compact(CompactTarget::from_consensus(EASY));
     let share = miner.roll(share, |hash| hash <= miner.target.min(easy));
-    assert_eq!(code(&rig.send(&miner.message(share))), None);
+    assert_eq!(share_code(&rig.send(&miner.message(share))), None);
     assert_eq!(rig.found().len(), 1);
     // The old job still counts, with times of before.
     let mut old = old;
     let share = old.mine();
-    assert_eq!(code(&rig.send(&old.message(share))), None);
+    assert_eq!(share_code(&rig.send(&old.message(share))), None);
 }
 
 #[test]

@@ -266,8 +266,10 @@ payloads! {
         confirmations: u32,
     }
 
-    /// A node changed its state.
+    /// A node or template provider changed its state.
     NodeStatus {
+        /// What it is: `bitcoin_core` or `template_provider`. Null in events of before it was told.
+        kind: Option<String>,
         /// Name of the node.
         node: String,
         /// Its state now.

@@ -187,6 +187,7 @@ pub fn block(number: u32, raw_bytes: usize) -> NewBlock {
 /// An event that carries a number.
 pub fn numbered(number: u64) -> NodeStatus {
     NodeStatus {
+        kind: None,
         node: "node".to_owned(),
         state: "ready".to_owned(),
         height: None,

@@ -1,9 +1,10 @@
 //! The calls that we make, each as the node's interface has it.
 
-use bitcoin::BlockHash;
 use bitcoin::hashes::Hash as _;
+use bitcoin::{BlockHash, Wtxid};
 
-use super::connection::{Session, fault_of};
+use super::calls30;
+use super::connection::{Mining, Session, fault_of};
 use crate::error::Fault;
 use crate::rpc::excerpt;
 
@@ -28,30 +29,44 @@ pub(super) async fn wait_tip_changed(
     known: BlockHash,
     timeout_ms: u64,
 ) -> Result<BlockHash, Fault> {
-    const METHOD: &str = "waitTipChanged";
-    let failed = fault_of(METHOD);
-    let mut request = session.connection.mining.wait_tip_changed_request();
+    let failed = fault_of("waitTipChanged");
+    let mining = match &session.connection.mining {
+        Mining::Since31(mining) => mining,
+        Mining::Of30(mining) => {
+            return calls30::wait_tip_changed(&session, mining, known, timeout_ms).await;
+        }
+    };
+    let mut request = mining.wait_tip_changed_request();
     let mut params = request.get();
     session.set(params.reborrow().get_context().map_err(failed)?);
     params.set_current_tip(known.as_byte_array());
     params.set_timeout(timeout_ms as f64);
     let answer = request.send().promise.await.map_err(failed)?;
     let tip = answer.get().and_then(|answer| answer.get_result()).map_err(failed)?;
-    let hash = tip.get_hash().map_err(failed)?;
+    new_tip(&session, tip.get_hash().map_err(failed)?)
+}
+
+/// The answer to `waitTipChanged`.
+pub(super) fn new_tip(session: &Session, hash: &[u8]) -> Result<BlockHash, Fault> {
     if hash.is_empty() {
         // Only a node that shuts down has no tip to tell of.
         session.connection.leave();
         let path = session.connection.socket.clone();
         return Err(Fault::ShuttingDown { path });
     }
+    let method = "waitTipChanged";
     BlockHash::from_slice(hash)
-        .map_err(|error| Fault::Malformed { method: METHOD, reason: error.to_string() })
+        .map_err(|error| Fault::Malformed { method, reason: error.to_string() })
 }
 
 /// Has the node make a template of its mempool, and fetches all of it.
 pub(super) async fn block_template(session: Session) -> Result<RawBlockTemplate, Fault> {
     let failed = fault_of("createNewBlock");
-    let mut request = session.connection.mining.create_new_block_request();
+    let mining = match &session.connection.mining {
+        Mining::Since31(mining) => mining,
+        Mining::Of30(mining) => return calls30::block_template(&session, mining).await,
+    };
+    let mut request = mining.create_new_block_request();
     let mut params = request.get();
     session.set(params.reborrow().get_context().map_err(failed)?);
     params.reborrow().get_options().map_err(failed)?;
@@ -105,7 +120,11 @@ pub(super) type Judgement = Option<String>;
 /// Asks whether a block would be valid but for its proof of work.
 pub(super) async fn check_block(session: Session, block: Vec<u8>) -> Result<Judgement, Fault> {
     let failed = fault_of("checkBlock");
-    let mut request = session.connection.mining.check_block_request();
+    let mining = match &session.connection.mining {
+        Mining::Since31(mining) => mining,
+        Mining::Of30(mining) => return calls30::check_block(mining, block).await,
+    };
+    let mut request = mining.check_block_request();
     let mut params = request.get();
     session.set(params.reborrow().get_context().map_err(failed)?);
     params.set_block(&block);
@@ -114,21 +133,48 @@ pub(super) async fn check_block(session: Session, block: Vec<u8>) -> Result<Judg
     options.set_check_pow(false);
     let answer = request.send().promise.await.map_err(failed)?;
     let answer = answer.get().map_err(failed)?;
-    let reason = String::from_utf8_lossy(answer.get_reason().map_err(failed)?.as_bytes());
-    Ok((!answer.get_result()).then(|| excerpt(&reason)))
+    let reason = answer.get_reason().map_err(failed)?;
+    Ok(judgement(answer.get_result(), reason.as_bytes()))
+}
+
+/// What the node said of a block.
+pub(super) fn judgement(is_good: bool, reason: &[u8]) -> Judgement {
+    (!is_good).then(|| excerpt(&String::from_utf8_lossy(reason)))
 }
 
 /// Hands in a block.
 pub(super) async fn submit_block(session: Session, block: Vec<u8>) -> Result<Judgement, Fault> {
-    let failed = fault_of("submitBlock");
-    let mut request = session.connection.mining.submit_block_request();
+    const METHOD: &str = "submitBlock";
+    let failed = fault_of(METHOD);
+    let mut request = session.connection.mining.since31(METHOD)?.submit_block_request();
     let mut params = request.get();
     session.set(params.reborrow().get_context().map_err(failed)?);
     params.set_block(&block);
     let answer = request.send().promise.await.map_err(failed)?;
     let answer = answer.get().map_err(failed)?;
-    let reason = String::from_utf8_lossy(answer.get_reason().map_err(failed)?.as_bytes());
-    Ok((!answer.get_result()).then(|| excerpt(&reason)))
+    let reason = answer.get_reason().map_err(failed)?;
+    Ok(judgement(answer.get_result(), reason.as_bytes()))
+}
+
+/// Transactions of the mempool, one for each wtxid, empty where the node does not have it.
+pub(super) async fn transactions(
+    session: Session,
+    wtxids: Vec<Wtxid>,
+) -> Result<Vec<Vec<u8>>, Fault> {
+    const METHOD: &str = "getTransactionsByWitnessID";
+    let failed = fault_of(METHOD);
+    let mining = session.connection.mining.since31(METHOD)?;
+    let mut request = mining.get_transactions_by_witness_i_d_request();
+    let mut params = request.get();
+    session.set(params.reborrow().get_context().map_err(failed)?);
+    // As many as there are, which are few.
+    let mut list = params.init_wtxids(wtxids.len() as u32);
+    for (index, wtxid) in (0..).zip(&wtxids) {
+        list.set(index, wtxid.as_byte_array());
+    }
+    let answer = request.send().promise.await.map_err(failed)?;
+    let txs = answer.get().and_then(|answer| answer.get_result()).map_err(failed)?;
+    txs.iter().map(|tx| tx.map(<[u8]>::to_vec).map_err(failed)).collect()
 }
 
 /// One JSON-RPC request, answered without HTTP. The answer's text.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::hex::FromHex as _;
-use bitcoin::{Block, BlockHash};
+use bitcoin::{Block, BlockHash, Wtxid};
 use bitcoincore_rpc::jsonrpc::Response;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -103,6 +103,18 @@ impl Client {
     pub(crate) fn block_template(&self) -> Result<RawBlockTemplate, NodeError> {
         let timeout = Duration::from_millis(TEMPLATE_TIMEOUT_MS);
         let answer = self.line.run("createNewBlock", timeout, calls::block_template);
+        answer.map_err(|fault| self.error(fault))
+    }
+
+    /// Transactions of the node's mempool with these wtxids, as bytes; empty ones for those that it does
+    /// not have.
+    pub(crate) fn transactions(
+        &self,
+        wtxids: Vec<Wtxid>,
+        timeout: Duration,
+    ) -> Result<Vec<Vec<u8>>, NodeError> {
+        let ask = move |session| calls::transactions(session, wtxids);
+        let answer = self.line.run("getTransactionsByWitnessID", timeout, ask);
         answer.map_err(|fault| self.error(fault))
     }
 

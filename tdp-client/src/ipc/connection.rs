@@ -15,6 +15,9 @@ use bitcoin_capnp_types::init_capnp::init;
 use bitcoin_capnp_types::mining_capnp::mining;
 use bitcoin_capnp_types::proxy_capnp::{context, thread, thread_map};
 use bitcoin_capnp_types::rpc_capnp::rpc;
+use capnp_types_30::init_capnp::init as init30;
+use capnp_types_30::mining_capnp::mining as mining30;
+use capnp_types_30::proxy_capnp::{context as context30, thread as thread30};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
@@ -89,9 +92,27 @@ impl Left {
     }
 }
 
+/// The interface, as the node has it. All that one version lacks and others have is found out by asking.
+pub(super) enum Mining {
+    /// Of Bitcoin Core 31 and newer.
+    Since31(mining::Client),
+    /// Of Bitcoin Core 30: other numbers, other contents.
+    Of30(mining30::Client),
+}
+
+impl Mining {
+    /// For methods that Bitcoin Core 30 does not have.
+    pub(super) fn since31(&self, method: &'static str) -> Result<&mining::Client, Fault> {
+        match self {
+            Self::Since31(mining) => Ok(mining),
+            Self::Of30(_) => Err(Fault::Unimplemented { method }),
+        }
+    }
+}
+
 /// What the node has given us.
 pub(super) struct Connection {
-    pub(super) mining: mining::Client,
+    pub(super) mining: Mining,
     /// Since Bitcoin Core 32.
     pub(super) rpc: Option<rpc::Client>,
     threads: thread_map::Client,
@@ -120,6 +141,11 @@ impl Session {
     /// Fills in which thread of the node makes the call.
     pub(super) fn set(&self, mut context: context::Builder<'_>) {
         context.set_thread(self.thread.clone());
+    }
+
+    /// The same, where the call is one of Bitcoin Core 30.
+    pub(super) fn set30(&self, mut context: context30::Builder<'_>) {
+        context.set_thread(thread30::Client { client: self.thread.client.clone() });
     }
 }
 
@@ -239,16 +265,18 @@ async fn new_thread(threads: &thread_map::Client, name: &str) -> Result<thread::
 async fn interfaces(
     init: &init::Client,
     thread: &thread::Client,
-) -> Result<(mining::Client, Option<rpc::Client>), Fault> {
+) -> Result<(Mining, Option<rpc::Client>), Fault> {
     let failed = fault_of("makeMining");
     let mut request = init.make_mining_request();
     request.get().get_context().map_err(failed)?.set_thread(thread.clone());
     // A node that still loads its chain answers when it has.
-    let answer = request.send().promise.await.map_err(|error| match failed(error) {
-        Fault::Unimplemented { .. } => Fault::IpcTooOld,
-        fault => fault,
-    })?;
-    let mining = answer.get().and_then(|answer| answer.get_result()).map_err(failed)?;
+    let mining = match request.send().promise.await.map_err(failed) {
+        Ok(answer) => answer.get().and_then(|answer| answer.get_result()).map_err(failed)?,
+        Err(Fault::Unimplemented { .. }) => {
+            return Ok((interface_of_30(init, thread).await?, None));
+        }
+        Err(fault) => return Err(fault),
+    };
 
     let failed = fault_of("makeRpc");
     let mut request = init.make_rpc_request();
@@ -258,7 +286,22 @@ async fn interfaces(
         Err(Fault::Unimplemented { .. }) => None,
         Err(fault) => return Err(fault),
     };
-    Ok((mining, rpc))
+    Ok((Mining::Since31(mining), rpc))
+}
+
+/// The same of a node that has no [`interfaces`] of today.
+async fn interface_of_30(init: &init::Client, thread: &thread::Client) -> Result<Mining, Fault> {
+    let failed = fault_of("makeMining");
+    let init = init30::Client { client: init.client.clone() };
+    let mut request = init.make_mining_request();
+    let mut context = request.get().get_context().map_err(failed)?;
+    context.set_thread(thread30::Client { client: thread.client.clone() });
+    let answer = request.send().promise.await.map_err(|error| match failed(error) {
+        Fault::Unimplemented { .. } => Fault::IpcTooOld,
+        fault => fault,
+    })?;
+    let mining = answer.get().and_then(|answer| answer.get_result()).map_err(failed)?;
+    Ok(Mining::Of30(mining))
 }
 
 /// What a failed call of this method is.

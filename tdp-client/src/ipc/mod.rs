@@ -5,11 +5,14 @@
 //! the node to itself, since calls that share one wait for each other there. [`Client`] has the calls.
 
 mod calls;
+mod calls30;
 mod client;
 mod connection;
 mod link;
 #[cfg(test)]
 mod older;
+#[cfg(test)]
+mod older30;
 
 pub(crate) use calls::RawBlockTemplate;
 pub(crate) use client::Client;

@@ -1,5 +1,5 @@
-//! What a node without some of the methods is to us. Such nodes are made up here: each offers what
-//! Bitcoin Core 31, or 30, has of the interface, and nothing else.
+//! What a node without some of the methods is to us. Such nodes are made up here, with the interface as
+//! Bitcoin Core 31 publishes it; for 30 see [`super::older30`].
 
 use std::path::Path;
 use std::rc::Rc;
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use bitcoin::Network;
 use bitcoin::hashes::Hash as _;
-use bitcoin_capnp_types::capnp::{self, Error};
-use bitcoin_capnp_types::capnp_rpc::{
+use capnp_types_31::capnp::{self, Error};
+use capnp_types_31::capnp_rpc::{
     RpcSystem, new_client, rpc_twoparty_capnp::Side, twoparty::VatNetwork,
 };
-use bitcoin_capnp_types::init_capnp::init;
-use bitcoin_capnp_types::mining_capnp::mining;
-use bitcoin_capnp_types::proxy_capnp::{thread as node_thread, thread_map};
+use capnp_types_31::init_capnp::init;
+use capnp_types_31::mining_capnp::mining;
+use capnp_types_31::proxy_capnp::{thread as node_thread, thread_map};
 use tokio::net::UnixListener;
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 
@@ -90,6 +90,11 @@ impl mining::Server for Mining {
 
 /// Serves one connection after the other, on a thread of its own that ends with the process.
 fn node(socket: &Path, has_mining: bool) {
+    serve(socket, move || new_client::<init::Client, _>(Init { has_mining }).client);
+}
+
+/// The same for a node of any version, which gives everybody who connects what `init` makes.
+pub(super) fn serve(socket: &Path, init: impl Fn() -> capnp::capability::Client + Send + 'static) {
     let (socket, ready) = (socket.to_owned(), std::sync::mpsc::channel());
     let (bound, wait) = ready;
     std::thread::spawn(move || {
@@ -104,8 +109,7 @@ fn node(socket: &Path, has_mining: bool) {
                 let writer = writer.compat_write();
                 let options = capnp::message::ReaderOptions::default();
                 let network = VatNetwork::new(reader, writer, Side::Server, options);
-                let init: init::Client = new_client(Init { has_mining });
-                RpcSystem::new(Box::new(network), Some(init.client)).await.ok();
+                RpcSystem::new(Box::new(network), Some(init())).await.ok();
             }
         });
     });
@@ -113,7 +117,7 @@ fn node(socket: &Path, has_mining: bool) {
 }
 
 /// A caller of such a node, without RPC beside it.
-fn caller(socket: &Path) -> crate::node::Caller {
+pub(super) fn caller(socket: &Path) -> crate::node::Caller {
     let settings = IpcSettings {
         name: "old".into(),
         socket: socket.to_owned(),
@@ -172,6 +176,22 @@ fn a_block_that_can_not_be_submitted_is_not_lost_and_not_unknown() {
         panic!("nothing was sent");
     };
     assert_eq!(*error.fault(), Fault::IpcNeedsRpc);
+}
+
+/// Nor has it a way to look transactions up: that is known after one question, and nothing else is
+/// worse for it.
+#[test]
+fn transactions_that_can_not_be_looked_up_are_no_trouble() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("node.sock");
+    node(&socket, true);
+    let caller = caller(&socket);
+    let crate::node::Caller::Ipc(client) = &caller else { panic!("asked over IPC") };
+    let wtxid = bitcoin::Wtxid::from_byte_array([1; 32]);
+    let error = client.transactions(vec![wtxid], Duration::from_secs(10)).unwrap_err();
+    let method = "getTransactionsByWitnessID";
+    assert_eq!(*error.fault(), Fault::Unimplemented { method });
+    client.wait_tip_changed(bitcoin::BlockHash::from_byte_array([2; 32])).unwrap();
 }
 
 #[test]

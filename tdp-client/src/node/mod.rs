@@ -2,7 +2,9 @@
 
 mod caller;
 mod lane;
+mod lookup;
 mod shared;
+mod sync_pace;
 mod template;
 mod tip_watch;
 
@@ -18,11 +20,12 @@ use validation::tx::Tx;
 
 pub(crate) use self::caller::{Caller, Way};
 use self::lane::{Lane, Worth};
-use self::shared::Shared;
+pub(crate) use self::shared::{Backoff, Shared};
 use crate::error::{Fault, NodeError};
+use crate::followed::{Followed, SourceKind};
 use crate::limits::{
-    ASK_QUEUE_MAX, PROPOSAL_QUEUE_MAX, PROPOSAL_TIMEOUT_MS, SUBMIT_QUEUE_MAX, SUBMIT_THREADS,
-    SUBMIT_TIMEOUT_MS,
+    ASK_QUEUE_MAX, LOOKUP_QUEUE_MAX, PROPOSAL_QUEUE_MAX, PROPOSAL_TIMEOUT_MS, SUBMIT_QUEUE_MAX,
+    SUBMIT_THREADS, SUBMIT_TIMEOUT_MS,
 };
 use crate::outcome::{BlockStatus, Proposal, SubmitOutcome};
 use crate::rpc::RPC_INVALID_ADDRESS_OR_KEY;
@@ -48,6 +51,8 @@ struct Inner {
     submissions: Lane,
     proposals: Lane,
     questions: Lane,
+    /// Where the node may be able to look transactions up.
+    lookups: Option<Lane>,
 }
 
 impl Drop for Inner {
@@ -87,7 +92,7 @@ impl Node {
         way: &Way,
         lookup: TxLookup,
     ) -> Result<Self, NodeError> {
-        let shared = Arc::new(Shared::new(node.clone(), place, network));
+        let shared = Arc::new(Shared::new(node.clone(), SourceKind::BitcoinCore, place, network));
         let no_threads = |error: std::io::Error| no_threads(&node, &error);
         let lane = |name: &'static str, threads, queue_max| {
             Lane::start(name, || way.caller(name), threads, queue_max).map_err(no_threads)
@@ -98,6 +103,10 @@ impl Node {
             submissions: lane("node-submit", SUBMIT_THREADS, SUBMIT_QUEUE_MAX)?,
             proposals: lane("node-propose", 1, PROPOSAL_QUEUE_MAX)?,
             questions: lane("node-ask", 1, ASK_QUEUE_MAX)?,
+            lookups: match way {
+                Way::Rpc(_) => None,
+                Way::Ipc { .. } => Some(lane("node-lookup", 1, LOOKUP_QUEUE_MAX)?),
+            },
         };
         let (tip_shared, caller) = (shared.clone(), way.caller("node-tip"));
         thread::Builder::new()
@@ -110,6 +119,11 @@ impl Node {
             .spawn(move || template::run(&shared, &lookup, caller))
             .map_err(no_threads)?;
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Its tip and template, in the shape that every source has.
+    pub fn followed(&self) -> Followed {
+        Followed(Arc::clone(&self.inner.shared))
     }
 
     /// The operator's name for the node.
@@ -252,7 +266,13 @@ mod tests {
             submissions: lane(SUBMIT_THREADS),
             proposals: lane(1),
             questions: lane(1),
-            shared: Arc::new(Shared::new("main".into(), endpoint.url.clone(), settings.network)),
+            lookups: None,
+            shared: Arc::new(Shared::new(
+                "main".into(),
+                SourceKind::BitcoinCore,
+                endpoint.url.clone(),
+                settings.network,
+            )),
         };
         Node { inner: Arc::new(inner) }
     }

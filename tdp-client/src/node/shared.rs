@@ -4,35 +4,42 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bitcoin::{BlockHash, CompactTarget, Network};
+use bitcoin::{BlockHash, CompactTarget, Network, Work};
 use tokio::sync::watch;
 use validation::tip::{ChainTip, MinDifficulty, NextBits};
 
 use crate::error::NodeError;
-use crate::limits::{BACKOFF_MAX_MS, BACKOFF_MIN_MS};
+use crate::followed::SourceKind;
+use crate::limits::{BACKOFF_MAX_MS, BACKOFF_MIN_MS, SYNC_LOG_MS};
 use crate::source::{NodeState, Template, TipState};
 use crate::tips::RecentTips;
 
-/// State of one node, as its threads see it.
-pub(super) struct Shared {
-    /// The operator's name for the node.
-    pub(super) node: Arc<str>,
-    /// Where it is: a URL, or the path of a socket.
+/// State of one node or template provider, as its threads see it.
+pub(crate) struct Shared {
+    /// The operator's name for it.
+    pub(crate) node: Arc<str>,
+    pub(crate) kind: SourceKind,
+    /// Where it is: a URL, the path of a socket, or an address.
     place: Arc<str>,
-    pub(super) network: Network,
-    pub(super) state: watch::Sender<NodeState>,
-    pub(super) tip: watch::Sender<Option<Arc<TipState>>>,
-    pub(super) template: watch::Sender<Option<Arc<Template>>>,
+    pub(crate) network: Network,
+    pub(crate) state: watch::Sender<NodeState>,
+    pub(crate) tip: watch::Sender<Option<Arc<TipState>>>,
+    pub(crate) template: watch::Sender<Option<Arc<Template>>>,
     pub(super) signal: Signal,
     sessions: AtomicU64,
+    /// The last connection on which the node was found to look no transactions up; 0 for none.
+    lacks_lookup: AtomicU64,
     tips: Mutex<RecentTips>,
     template_error: Mutex<Option<NodeError>>,
+    /// When the log last heard of a download.
+    sync_told: Mutex<Option<Instant>>,
 }
 
 impl Shared {
-    pub(super) fn new(node: Arc<str>, place: Arc<str>, network: Network) -> Self {
+    pub(crate) fn new(node: Arc<str>, kind: SourceKind, place: Arc<str>, network: Network) -> Self {
         Self {
             node,
+            kind,
             place,
             network,
             state: watch::Sender::new(NodeState::Connecting { error: None }),
@@ -40,43 +47,46 @@ impl Shared {
             template: watch::Sender::new(None),
             signal: Signal::default(),
             sessions: AtomicU64::new(0),
+            lacks_lookup: AtomicU64::new(0),
             tips: Mutex::default(),
             template_error: Mutex::default(),
+            sync_told: Mutex::default(),
         }
     }
 
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.state.borrow().is_ready()
     }
 
-    pub(super) fn tip_by_hash(&self, hash: &BlockHash) -> Option<ChainTip> {
+    pub(crate) fn tip_by_hash(&self, hash: &BlockHash) -> Option<ChainTip> {
         lock(&self.tips).get(hash)
     }
 
-    pub(super) fn template_error(&self) -> Option<NodeError> {
+    pub(crate) fn template_error(&self) -> Option<NodeError> {
         lock(&self.template_error).clone()
     }
 
     /// Publishes the state if it differs, and logs what an operator would call a change.
-    pub(super) fn set_state(&self, new: NodeState) {
-        let node = &*self.node;
+    pub(crate) fn set_state(&self, new: NodeState) {
+        let (node, kind) = (&*self.node, self.kind.as_str());
         self.state.send_if_modified(|state| {
             if *state == new {
                 return false;
             }
             match &new {
                 NodeState::Connecting { error: Some(error) } => {
-                    tracing::warn!(node, %error, "node is not usable; trying again until it is");
+                    tracing::warn!(node, kind, %error, "node is not usable; trying again until it is");
                 }
                 NodeState::Connecting { error: None } => {}
-                NodeState::Syncing { progress, blocks, headers } => {
-                    if twentieths(state) != twentieths(&new) {
-                        let percent = (progress * 100.0).floor();
-                        tracing::info!(node, percent, blocks, headers, "node syncs the chain");
+                NodeState::Syncing { progress, blocks, headers, left } => {
+                    if self.is_sync_news(state, &new) {
+                        let percent = format_args!("{:.1}", progress * 100.0);
+                        let left = left.map(tracing::field::display);
+                        tracing::info!(node, %percent, blocks, headers, left, "node syncs the chain");
                     }
                 }
                 NodeState::Ready => {
-                    tracing::info!(node, at = &*self.place, "node is ready");
+                    tracing::info!(node, kind, at = &*self.place, "node is ready");
                 }
             }
             *state = new;
@@ -84,8 +94,21 @@ impl Shared {
         });
     }
 
+    /// Whether the log is to hear of a download: at each twentieth, when there is a first estimate, and
+    /// every [`SYNC_LOG_MS`].
+    fn is_sync_news(&self, old: &NodeState, new: &NodeState) -> bool {
+        let mut told = lock(&self.sync_told);
+        let pause = Duration::from_millis(SYNC_LOG_MS);
+        let due = told.is_none_or(|told| told.elapsed() >= pause);
+        let is_news = due || twentieths(old) != twentieths(new);
+        if is_news {
+            *told = Some(Instant::now());
+        }
+        is_news
+    }
+
     /// The tip is published and followed from here on: templates are wanted.
-    pub(super) fn begin_session(&self) {
+    pub(crate) fn begin_session(&self) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
         self.set_state(NodeState::Ready);
         self.signal.refresh();
@@ -96,16 +119,26 @@ impl Shared {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// The node has no way to look transactions up. It may come back with another version.
+    pub(super) fn set_lacks_lookup(&self) {
+        self.lacks_lookup.store(self.session(), Ordering::Relaxed);
+    }
+
+    pub(super) fn lacks_lookup(&self) -> bool {
+        let found = self.lacks_lookup.load(Ordering::Relaxed);
+        found > 0 && found == self.session()
+    }
+
     /// Publishes a new tip.
-    pub(super) fn set_tip(&self, tip: ChainTip) {
+    pub(crate) fn set_tip(&self, tip: ChainTip, work: Option<Work>) {
         lock(&self.tips).push(tip);
-        self.tip.send_replace(Some(Arc::new(TipState { tip, seen_at: Instant::now() })));
+        self.tip.send_replace(Some(Arc::new(TipState { tip, work, seen_at: Instant::now() })));
         let ChainTip { hash, height, .. } = tip;
         tracing::info!(node = &*self.node, %hash, height, "new tip");
     }
 
     /// Records whether templates can be had; logs changes.
-    pub(super) fn set_template_error(&self, new: Option<NodeError>) {
+    pub(crate) fn set_template_error(&self, new: Option<NodeError>) {
         let mut error = lock(&self.template_error);
         if *error == new {
             return;
@@ -118,7 +151,7 @@ impl Shared {
     }
 
     /// The node is away: what its templates were like no longer says anything.
-    pub(super) fn forget_template_error(&self) {
+    pub(crate) fn forget_template_error(&self) {
         *lock(&self.template_error) = None;
     }
 
@@ -159,10 +192,13 @@ fn corrected(ours: NextBits, time: u32, bits: CompactTarget) -> Option<NextBits>
     })
 }
 
-/// Which twentieth of the synchronisation it is in, so that the log gets one line for each.
-fn twentieths(state: &NodeState) -> Option<u32> {
+/// Which twentieth of the synchronisation it is in, and whether an estimate is known, so that the log
+/// gets one line for each.
+fn twentieths(state: &NodeState) -> Option<(u32, bool)> {
     match state {
-        NodeState::Syncing { progress, .. } => Some((progress * 20.0) as u32),
+        NodeState::Syncing { progress, left, .. } => {
+            Some(((progress * 20.0) as u32, left.is_some()))
+        }
         _ => None,
     }
 }
@@ -234,19 +270,19 @@ impl Signal {
 }
 
 /// Pauses that double from [`BACKOFF_MIN_MS`] to [`BACKOFF_MAX_MS`].
-pub(super) struct Backoff(u64);
+pub(crate) struct Backoff(u64);
 
 impl Backoff {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(BACKOFF_MIN_MS)
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::new();
     }
 
     /// The next pause.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         let now_ms = self.0;
         self.0 = (now_ms * 2).min(BACKOFF_MAX_MS);
         Duration::from_millis(now_ms)

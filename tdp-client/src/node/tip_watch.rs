@@ -1,14 +1,15 @@
 //! The thread that keeps in touch with the node, judges the node's state and follows its tip.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bitcoin::{BlockHash, CompactTarget, Network};
+use bitcoin::{BlockHash, CompactTarget, Network, Work};
 use serde::Deserialize;
 use serde_json::value::to_raw_value;
 use validation::tip::ChainTip;
 
 use super::caller::Caller;
 use super::shared::{Backoff, Shared};
+use super::sync_pace::SyncPace;
 use crate::bits::{BitsCache, BlockFacts, BlockRef};
 use crate::error::{Fault, NodeError};
 use crate::limits::{
@@ -82,6 +83,8 @@ pub(super) struct Header {
     pub(super) time: u32,
     pub(super) mediantime: u32,
     bits: String,
+    /// Not told by made-up nodes only.
+    chainwork: Option<String>,
     previousblockhash: Option<BlockHash>,
 }
 
@@ -111,6 +114,7 @@ impl TipWatch<'_> {
     /// Checks that it is the right chain and waits for it. False when it is time to stop.
     fn wait_until_synced(&self, client: &Caller) -> Result<bool, NodeError> {
         let expected = self.shared.network.to_core_arg();
+        let mut pace = SyncPace::default();
         loop {
             let info: ChainInfo = client.ask("getblockchaininfo", NO_PARAMS)?;
             if info.chain != expected {
@@ -121,10 +125,12 @@ impl TipWatch<'_> {
             if !info.initialblockdownload || self.shared.network == Network::Regtest {
                 return Ok(true);
             }
+            let progress = info.verificationprogress.clamp(0.0, 1.0);
             self.shared.set_state(NodeState::Syncing {
-                progress: info.verificationprogress.clamp(0.0, 1.0),
+                progress,
                 blocks: info.blocks,
                 headers: info.headers,
+                left: pace.left(progress, Instant::now()),
             });
             if self.shared.signal.sleep(Duration::from_millis(SYNC_POLL_MS)) {
                 return Ok(false);
@@ -187,18 +193,28 @@ impl TipWatch<'_> {
             let header: Header = client.ask("getblockheader", [hash])?;
             header.facts(client)
         })?;
-        self.shared.set_tip(ChainTip {
+        let tip = ChainTip {
             hash: header.hash,
             height: header.height,
             time: header.time,
             median_time_past: header.mediantime,
             next_bits,
-        });
+        };
+        self.shared.set_tip(tip, header.work(client)?);
         Ok(())
     }
 }
 
 impl Header {
+    /// Work of the chain up to here.
+    fn work(&self, client: &Caller) -> Result<Option<Work>, NodeError> {
+        let work = self.chainwork.as_deref().map(Work::from_unprefixed_hex).transpose();
+        work.map_err(|error| {
+            let reason = format!("\"chainwork\": {error}");
+            client.error(Fault::Malformed { method: "getblockheader", reason })
+        })
+    }
+
     fn facts(&self, client: &Caller) -> Result<BlockFacts, NodeError> {
         let bits = u32::from_str_radix(&self.bits, 16).map_err(|_| {
             let reason = "\"bits\" is not eight hex digits".to_owned();

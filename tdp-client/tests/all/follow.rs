@@ -18,6 +18,9 @@ async fn the_tip_follows_mining_and_a_reorganisation() {
     assert_eq!(old.height, 3);
     assert_eq!(json!(old.time), header["time"]);
     assert_eq!(json!(old.median_time_past), header["mediantime"]);
+    let work = tip(&source, mined[1]).await.work.map(|work| work.to_be_bytes());
+    let told = header["chainwork"].as_str().unwrap();
+    assert_eq!(work.map(|work| hex(&work)).as_deref(), Some(told));
     assert_eq!(old.next_bits, NextBits::fixed(CompactTarget::from_consensus(0x207f_ffff)));
 
     let _: Value = node.call("invalidateblock", &[json!(mined[1])]).unwrap();
@@ -28,6 +31,10 @@ async fn the_tip_follows_mining_and_a_reorganisation() {
     assert_eq!(tip(&source, fork[1]).await.tip.height, 4);
     assert_eq!(source.tip_by_hash(&mined[1]), Some(old), "a former tip is still known");
     assert_eq!(source.tip_by_hash(&fork[1]).map(|tip| tip.height), Some(4));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A block is news at once, not at the end of a poll interval.

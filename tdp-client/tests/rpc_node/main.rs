@@ -5,6 +5,7 @@
 #[path = "../all/mod.rs"]
 mod all;
 mod follow;
+mod syncing;
 mod trouble;
 
 use std::sync::Arc;

@@ -87,7 +87,7 @@ async fn a_node_that_syncs_tells_its_progress() {
     let node = Node::start(options).unwrap();
     let source = follow(settings(&node));
     let syncing = state(&source, "syncing", |s| matches!(s, NodeState::Syncing { .. })).await;
-    let NodeState::Syncing { progress, blocks, headers } = syncing else {
+    let NodeState::Syncing { progress, blocks, headers, .. } = syncing else {
         panic!("checked");
     };
     assert!((0.0..=1.0).contains(&progress), "{progress}");

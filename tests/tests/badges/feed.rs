@@ -88,6 +88,7 @@ impl Feed {
                 }
                 3 => self.connects(batch, None, true),
                 _ => batch.event(NodeStatus {
+                    kind: None,
                     node: "main".to_owned(),
                     state: "at_tip".to_owned(),
                     height: Some(800_000),

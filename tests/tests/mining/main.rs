@@ -8,9 +8,11 @@
     reason = "test code outside of test functions"
 )]
 
+mod custom;
 mod pool_work;
 mod ports;
 mod solo;
+mod sv1;
 
 use jds::client::SetupOptions;
 use jds::client::mining::{Channel, MiningClient};

@@ -44,6 +44,19 @@ async fn other_protocols_on_the_port_of_stratum_v2_are_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn other_protocols_on_the_port_of_stratum_v1_are_closed() {
+    let world = Setup::new().mining("").start().await;
+    for words in [TLS_HELLO, HTTP] {
+        says(world.mining_v1(), words);
+    }
+    // A client of Stratum V2 gets no answer to its handshake, and leaves or is left.
+    let options = SetupOptions::default();
+    let refused = MiningClient::connect(world.mining_v1(), Some(world.authority), &options).await;
+    assert!(refused.is_err(), "{refused:?}");
+    still_mines(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_pins_another_key_leaves() {
     let world = Setup::new().mining("").start().await;
     let (_, other) = config::keys::generate().unwrap();

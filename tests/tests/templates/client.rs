@@ -53,6 +53,8 @@ pub(crate) struct Client {
     last_id: u64,
     /// Future templates since the last SetNewPrevHash.
     future: Vec<OwnedTemplate>,
+    /// What it was told to build on, oldest first.
+    pub(crate) told: Vec<BlockHash>,
 }
 
 impl Client {
@@ -74,7 +76,8 @@ impl Client {
         };
         assert_eq!(on.template_id, template.id);
         let last_id = template.id;
-        Self { wire, on, template, last_id, future: Vec::new() }
+        let told = vec![BlockHash::from_byte_array(on.prev_hash)];
+        Self { wire, on, template, last_id, future: Vec::new(), told }
     }
 
     /// Takes the next message in.
@@ -93,6 +96,7 @@ impl Client {
             Pushed::PrevHash(on) => {
                 let named = self.future.drain(..).find(|template| template.id == on.template_id);
                 self.template = named.expect("SetNewPrevHash names a future template");
+                self.told.push(BlockHash::from_byte_array(on.prev_hash));
                 self.on = on;
             }
         }

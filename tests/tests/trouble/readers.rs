@@ -22,6 +22,7 @@ async fn fill_the_log(world: &World) {
     let store = world.store();
     for number in 0..EARLIER_EVENTS {
         let event = NodeStatus {
+            kind: None,
             node: "main".to_owned(),
             state: "ready".to_owned(),
             height: None,

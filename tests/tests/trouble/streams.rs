@@ -35,6 +35,7 @@ fn a_month_later(data_dir: &Path) {
     );
     let later = newest.unwrap().events[0].timestamp + 31 * DAY_MS;
     let event = NodeStatus {
+        kind: None,
         node: "main".to_owned(),
         state: "later".to_owned(),
         height: None,

@@ -72,6 +72,11 @@ codes! {
     NodeTemplate => Problem, "node-template";
     NodeReserved => Warning, "node-reserved";
     NodeSmallTemplate => Warning, "node-small-template";
+    ProviderUnreachable => Problem, "provider-unreachable";
+    ProviderKey => Problem, "provider-key";
+    ProviderRefused => Problem, "provider-refused";
+    ProviderProtocol => Problem, "provider-protocol";
+    ProviderTemplate => Warning, "provider-template";
     NodesFork => Problem, "nodes-fork";
     NodesLag => Warning, "nodes-lag";
     NodesNone => Problem, "nodes-none";

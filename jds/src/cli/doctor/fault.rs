@@ -131,7 +131,13 @@ fn advice(node: &Node, network: Network, fault: &Fault) -> (Code, String) {
              nothing of block headers, which RPC does."
                 .to_owned(),
         ),
-        Fault::Http { .. }
+        // Of template providers alone, which are looked at elsewhere.
+        Fault::ProviderUnreachable { .. }
+        | Fault::ProviderUntrusted { .. }
+        | Fault::ProviderRefused { .. }
+        | Fault::ProviderProtocol { .. }
+        | Fault::ProviderWithoutTemplate
+        | Fault::Http { .. }
         | Fault::Rpc { .. }
         | Fault::Remote { .. }
         | Fault::Unimplemented { .. }

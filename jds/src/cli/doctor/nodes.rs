@@ -12,11 +12,13 @@ use super::node::{self, Answers};
 use super::report::{Check, Report};
 
 const NODES: &str = "nodes";
+const TEMPLATES: &str = "templates";
 
 /// A node that is this far behind is not just hearing of the newest block, blocks.
 const LAG_MIN: u64 = 2;
 
-pub(super) fn check(config: &Checked, limit: Duration, report: &mut Report) {
+/// `providers`: template providers that gave a template.
+pub(super) fn check(config: &Checked, providers: &[String], limit: Duration, report: &mut Report) {
     let network = config.network;
     let answers: Vec<Answers> = thread::scope(|scope| {
         let threads: Vec<_> = config
@@ -29,11 +31,28 @@ pub(super) fn check(config: &Checked, limit: Duration, report: &mut Report) {
     for check in answers.iter().flat_map(|answers| &answers.checks) {
         report.push(check.clone());
     }
+    if answers.is_empty() {
+        return report.push(without_node(providers));
+    }
     report.push(clock::check(&answers));
     if answers.len() > 1 {
         report.push(together(&answers));
     }
-    report.push(ready(&answers));
+    report.push(ready(&answers, providers));
+}
+
+/// Without a node templates alone are served.
+fn without_node(providers: &[String]) -> Check {
+    if providers.is_empty() {
+        return Check::bad(
+            TEMPLATES,
+            Code::NodesNone,
+            "no template provider gives templates now",
+            "See what is said of each above. The server starts all the same, and serves nothing \
+             until one is ready.",
+        );
+    }
+    Check::ok(TEMPLATES, format!("from {}", providers.join(", ")))
 }
 
 /// Whether the nodes are on one chain.
@@ -72,8 +91,7 @@ fn together(answers: &[Answers]) -> Check {
     Check::ok(NODES, format!("{} nodes are on one chain, height {}", chains.len(), tip.blocks))
 }
 
-fn ready(answers: &[Answers]) -> Check {
-    const NAME: &str = "templates";
+fn ready(answers: &[Answers], providers: &[String]) -> Check {
     let ready: Vec<_> = answers
         .iter()
         .filter(|answers| answers.ready)
@@ -81,12 +99,13 @@ fn ready(answers: &[Answers]) -> Check {
         .collect();
     if ready.is_empty() {
         return Check::bad(
-            NAME,
+            TEMPLATES,
             Code::NodesNone,
             "no node can give templates and take blocks now",
             "See what is said of each node above. The server starts all the same, and miners can \
              declare nothing until one is ready.",
         );
     }
-    Check::ok(NAME, format!("from {}", ready.join(", ")))
+    let all = ready.into_iter().chain(providers.iter().map(String::as_str));
+    Check::ok(TEMPLATES, format!("from {}", all.collect::<Vec<_>>().join(", ")))
 }

@@ -24,21 +24,21 @@ pub struct Channel {
     pub target: Target,
     /// Future jobs, by id.
     waiting: Vec<Job>,
-    job: Option<Job>,
-    prev_hash: Option<([u8; 32], CompactTarget)>,
+    pub(super) job: Option<Job>,
+    pub(super) prev_hash: Option<([u8; 32], CompactTarget)>,
     sequence: u32,
 }
 
 #[derive(Debug, Clone)]
-struct Job {
-    id: u32,
-    version: u32,
-    min_ntime: u32,
-    work: Work,
+pub(super) struct Job {
+    pub(super) id: u32,
+    pub(super) version: u32,
+    pub(super) min_ntime: u32,
+    pub(super) work: Work,
 }
 
 #[derive(Debug, Clone)]
-enum Work {
+pub(super) enum Work {
     Standard([u8; 32]),
     Extended { prefix: Vec<u8>, suffix: Vec<u8>, path: Vec<[u8; 32]> },
 }

@@ -272,6 +272,20 @@ async fn a_job_on_an_unknown_block_waits_for_our_node() {
 }
 
 #[tokio::test]
+async fn where_too_many_wait_a_job_is_stale_at_once() {
+    let world = World::new(false, FOR_EVER);
+    let (job, token) = world.declared("alice");
+    let all = u32::try_from(CUSTOM_JOBS_WAITING_MAX).unwrap();
+    let taken = world.custom.waiting.acquire_many(all).await.unwrap();
+    let mut early = request_of(&job, &token);
+    early.job.prev_hash = [5; 32].into();
+    let checked = tokio::time::timeout(FOR_EVER / 10, world.check(HERE, early)).await;
+    assert_eq!(checked.expect("it waits for nothing").err(), Some(STALE_CHAIN_TIP));
+    world.check(HERE, request_of(&job, &token)).await.expect("who does not wait needs no place");
+    drop(taken);
+}
+
+#[tokio::test]
 async fn a_block_that_does_not_come_makes_the_job_stale_after_the_grace() {
     let world = World::new(false, Duration::from_millis(20));
     let (job, token) = world.declared("alice");
@@ -329,6 +343,18 @@ async fn coinbase_only_mode_uses_a_token_up_on_one_connection() {
     assert!(world.deps.spent.spend_own(sequence, clock::unix_us()).is_err(), "nobody declares it");
     let world = world.restarted();
     assert_eq!(world.check(HERE, request(&token)).await.err(), Some(INVALID_TOKEN));
+}
+
+#[tokio::test]
+async fn a_token_of_a_living_connection_sets_a_job_however_old_it_is_and_only_once() {
+    let world = World::new(true, FOR_EVER);
+    let earlier = TokenMint::new(&[7; 32], TOKEN_LIFETIME);
+    let then_us = clock::unix_us() - 30 * TOKEN_LIFETIME.as_micros() as u64;
+    let (sequence, token) = earlier.allocate(UserTag::of(b"alice"), then_us);
+    world.deps.spent.held().hold(sequence);
+    world.check(HERE, request(&token)).await.unwrap();
+    assert!(!world.deps.spent.held().holds(sequence), "nobody can declare with it");
+    world.check(HERE, request(&token)).await.expect("again on the same connection");
 }
 
 #[tokio::test]

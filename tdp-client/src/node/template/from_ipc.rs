@@ -61,6 +61,7 @@ pub(super) fn fetch(
         bits: header.bits,
         witness_commitment: commitment.map(|output| output.script_pubkey),
         fetched_at: Instant::now(),
+        provider: None,
     };
     Ok(Some(Fetched { template, longpollid: None }))
 }

@@ -83,6 +83,7 @@ pub(super) fn fetch(
         bits: CompactTarget::from_consensus(bits),
         witness_commitment,
         fetched_at: Instant::now(),
+        provider: None,
     };
     Ok(Some(Fetched { template, longpollid: Some(raw.longpollid) }))
 }

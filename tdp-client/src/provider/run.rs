@@ -1,0 +1,332 @@
+//! The task that keeps in touch with a provider, on a thread of its own: connects, feeds the
+//! session, publishes what it tells, and starts anew after every failure.
+#![deny(clippy::indexing_slicing)]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jds_wire::Frame;
+use jds_wire::message::template::{
+    CoinbaseOutputConstraints, RequestTransactionData, SubmitSolution, TemplateClientMessage,
+    TemplateServerMessage,
+};
+use jds_wire::message::{MessageError, PROTOCOL_VERSION, SetupConnection, constants as c};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::link::{Link, LinkError, unix_s};
+use super::session::{Effect, NO_TEMPLATE_ID, Session};
+use super::{Constraints, ProviderSettings, ProviderSolution};
+use crate::error::{Fault, NodeError};
+use crate::limits::{
+    PROVIDER_ANSWER_TIMEOUT_MS, PROVIDER_DATA_TIMEOUT_MS, PROVIDER_FIRST_TEMPLATE_MS,
+    PROVIDER_SIGN_OF_LIFE_MS, PROVIDER_SILENCE_MS, PROVIDER_SOLUTION_KEPT_MS,
+    PROVIDER_SOLUTIONS_QUEUED_MAX,
+};
+use crate::node::{Backoff, Shared, TxLookup};
+use crate::noise_io::IoError;
+use crate::source::NodeState;
+
+const SILENCE: Duration = Duration::from_millis(PROVIDER_SILENCE_MS);
+const SIGN_OF_LIFE: Duration = Duration::from_millis(PROVIDER_SIGN_OF_LIFE_MS);
+const DATA_TIMEOUT: Duration = Duration::from_millis(PROVIDER_DATA_TIMEOUT_MS);
+const FIRST_TEMPLATE: Duration = Duration::from_millis(PROVIDER_FIRST_TEMPLATE_MS);
+
+/// What follows one provider.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    settings: ProviderSettings,
+    lookup: TxLookup,
+    solutions: mpsc::Receiver<ProviderSolution>,
+    constraints: watch::Receiver<Constraints>,
+    /// Solutions of the last minutes, which a new connection is given again: nobody tells whether
+    /// they arrived, and twice the same is one block.
+    recent: VecDeque<(Instant, ProviderSolution)>,
+    generation: u64,
+}
+
+/// Why a connection ended without a fault.
+enum End {
+    /// Nobody follows any more.
+    Stop,
+    /// More has to be left free in the coinbase.
+    OtherConstraints,
+}
+
+/// What a connection waits for.
+struct Waits {
+    /// When something is due at the latest.
+    due: Instant,
+    /// A sign of life was asked for.
+    sign_asked: bool,
+    /// Since when transactions are awaited.
+    data_since: Option<Instant>,
+    /// Bytes of the next frame that had come when [`Self::due`] was set.
+    held_bytes: usize,
+}
+
+impl Follower {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        settings: ProviderSettings,
+        lookup: TxLookup,
+        solutions: mpsc::Receiver<ProviderSolution>,
+        constraints: watch::Receiver<Constraints>,
+    ) -> Self {
+        let recent = VecDeque::new();
+        Self { shared, settings, lookup, solutions, constraints, recent, generation: 0 }
+    }
+
+    /// Runs until nobody follows any more.
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.connection(&mut backoff).await {
+                Ok(End::Stop) => return,
+                Ok(End::OtherConstraints) => continue,
+                Err(fault) => {
+                    let error = NodeError::new(&self.shared.node, fault).to_string();
+                    self.shared.set_state(NodeState::Connecting { error: Some(error) });
+                }
+            }
+            if self.pause(backoff.pause()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits; an error means that nobody follows any more.
+    async fn pause(&mut self, pause: Duration) -> Result<(), ()> {
+        let until = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                biased;
+                solution = self.solutions.recv() => self.keep(solution.ok_or(())?),
+                () = sleep_until(until) => return Ok(()),
+            }
+        }
+    }
+
+    /// From connecting to the first failure.
+    async fn connection(&mut self, backoff: &mut Backoff) -> Result<End, Fault> {
+        let constraints = *self.constraints.borrow_and_update();
+        let mut link = connect(&self.settings).await?;
+        constrain(&mut link, constraints).await.map_err(fault)?;
+        self.recent
+            .retain(|(at, _)| at.elapsed() < Duration::from_millis(PROVIDER_SOLUTION_KEPT_MS));
+        for (_, solution) in &self.recent {
+            hand_in(&mut link, solution).await.map_err(fault)?;
+        }
+        let mut session = Session::new(self.shared.network, constraints.sigops);
+        let first = sleep(FIRST_TEMPLATE);
+        tokio::pin!(first);
+        let mut waits = Waits::silence();
+        loop {
+            let awaits_data = session.awaits_data();
+            tokio::select! {
+                biased;
+                solution = self.solutions.recv() => {
+                    let Some(solution) = solution else { return Ok(End::Stop) };
+                    hand_in(&mut link, &solution).await.map_err(fault)?;
+                    tracing::info!(node = &*self.shared.node, template = solution.template_id,
+                        "solution handed in at the template provider");
+                    self.keep(solution);
+                }
+                changed = self.constraints.changed() => match changed {
+                    Ok(()) => return Ok(End::OtherConstraints),
+                    Err(_) => return Ok(End::Stop),
+                },
+                frame = link.next(awaits_data) => {
+                    let frame = frame.map_err(|error| fault(error.into()))?;
+                    let effects = self.on_frame(&mut session, &frame)?;
+                    for effect in effects {
+                        self.carry_out(effect, &mut link, backoff).await?;
+                    }
+                    waits.on_frame(session.awaits_data());
+                }
+                () = sleep_until(waits.due) => waits.on_due(&mut link).await?,
+                () = &mut first, if !first.is_elapsed() => if !session.has_tip() {
+                    let error = NodeError::new(&self.shared.node, Fault::ProviderWithoutTemplate);
+                    let error = Some(error.to_string());
+                    self.shared.set_state(NodeState::Connecting { error });
+                },
+            }
+        }
+    }
+
+    fn on_frame(&mut self, session: &mut Session, frame: &Frame) -> Result<Vec<Effect>, Fault> {
+        let message = match TemplateServerMessage::from_frame(frame) {
+            Ok(message) => message,
+            // An extension that nobody negotiated is not for us (SV2 3.4).
+            Err(MessageError::UnknownExtension { .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(Fault::ProviderProtocol { reason: error.to_string() }),
+        };
+        let effects = session.on_message(&message, &self.lookup, now_unix_s());
+        effects.map_err(|error| Fault::ProviderProtocol { reason: error.to_string() })
+    }
+
+    async fn carry_out(
+        &mut self,
+        effect: Effect,
+        link: &mut Link,
+        backoff: &mut Backoff,
+    ) -> Result<(), Fault> {
+        match effect {
+            Effect::Tip(tip) => {
+                let known = self.shared.tip.borrow().as_deref().map(|state| state.tip);
+                let same = known.is_some_and(|known| {
+                    (known.hash, known.next_bits) == (tip.hash, tip.next_bits)
+                });
+                if !same {
+                    // The work of its chain it does not tell.
+                    self.shared.set_tip(tip, None);
+                }
+                backoff.reset();
+                self.shared.begin_session();
+            }
+            Effect::Ask(template_id) => {
+                let request = RequestTransactionData { template_id };
+                let request = TemplateClientMessage::RequestTransactionData(request);
+                link.send(&request).await.map_err(fault)?;
+            }
+            Effect::Template(mut template) => {
+                self.generation += 1;
+                template.generation = self.generation;
+                tracing::debug!(
+                    node = &*self.shared.node,
+                    height = template.height,
+                    txs = template.txs.len(),
+                    value_sat = template.coinbase_value_sat,
+                    "new template"
+                );
+                self.shared.template.send_replace(Some(Arc::new(*template)));
+            }
+            Effect::Sign => {}
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, solution: ProviderSolution) {
+        if self.recent.len() == PROVIDER_SOLUTIONS_QUEUED_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((Instant::now(), solution));
+    }
+}
+
+impl Waits {
+    fn silence() -> Self {
+        let due = Instant::now() + SILENCE;
+        Self { due, sign_asked: false, data_since: None, held_bytes: 0 }
+    }
+
+    fn on_frame(&mut self, awaits_data: bool) {
+        let since = self.data_since.filter(|_| awaits_data);
+        *self = Self::silence();
+        if awaits_data {
+            self.due = Instant::now() + SIGN_OF_LIFE;
+            self.data_since = Some(since.unwrap_or_else(Instant::now));
+        }
+    }
+
+    /// Nothing whole came in time: asks for a sign of life, or gives up.
+    async fn on_due(&mut self, link: &mut Link) -> Result<(), Fault> {
+        let held_bytes = link.held_bytes();
+        let arrives = held_bytes > std::mem::replace(&mut self.held_bytes, held_bytes);
+        self.due = Instant::now() + SIGN_OF_LIFE;
+        if let Some(since) = self.data_since {
+            return match arrives && since.elapsed() < DATA_TIMEOUT {
+                true => Ok(()),
+                false => Err(Fault::TimedOut { method: "RequestTransactionData" }),
+            };
+        }
+        if self.sign_asked {
+            return match arrives {
+                true => Ok(()),
+                false => Err(Fault::TimedOut { method: "a sign of life" }),
+            };
+        }
+        self.sign_asked = true;
+        let request = RequestTransactionData { template_id: NO_TEMPLATE_ID };
+        let request = TemplateClientMessage::RequestTransactionData(request);
+        link.send(&request).await.map_err(fault)
+    }
+}
+
+/// A connection that is set up.
+pub(super) async fn connect(settings: &ProviderSettings) -> Result<Link, Fault> {
+    let limit = Duration::from_millis(PROVIDER_ANSWER_TIMEOUT_MS);
+    let unreachable = |reason: String| Fault::ProviderUnreachable {
+        address: settings.address.as_str().into(),
+        reason,
+    };
+    let link = Link::connect(settings.address.as_str(), settings.public_key, limit).await;
+    let mut link = link.map_err(|error| match error {
+        LinkError::Connect { source, .. } => unreachable(source.to_string()),
+        LinkError::Timeout { waiting_for: "connection", after } => {
+            unreachable(format!("no answer within {} ms", after.as_millis()))
+        }
+        other => fault(other),
+    })?;
+    let setup = SetupConnection {
+        protocol: c::SV2_TEMPLATE_DISTRIBUTION_PROTOCOL_DISCRIMINANT,
+        min_version: PROTOCOL_VERSION,
+        max_version: PROTOCOL_VERSION,
+        flags: 0,
+        endpoint_host: b"",
+        endpoint_port: 0,
+        vendor: b"jds",
+        hardware_version: b"",
+        firmware: env!("CARGO_PKG_VERSION").as_bytes(),
+        device_id: b"",
+    };
+    link.set_up(setup).await.map_err(fault)?;
+    Ok(link)
+}
+
+/// Says what has to be left free (SV2 7.1).
+pub(super) async fn constrain(link: &mut Link, wanted: Constraints) -> Result<(), LinkError> {
+    let constraints = CoinbaseOutputConstraints {
+        max_additional_size: wanted.size,
+        max_additional_sigops: wanted.sigops,
+    };
+    link.send(&TemplateClientMessage::CoinbaseOutputConstraints(constraints)).await
+}
+
+async fn hand_in(link: &mut Link, solution: &ProviderSolution) -> Result<(), LinkError> {
+    link.send(&TemplateClientMessage::SubmitSolution(SubmitSolution {
+        template_id: solution.template_id,
+        version: solution.version,
+        header_timestamp: solution.ntime,
+        header_nonce: solution.nonce,
+        coinbase_tx: &solution.coinbase,
+    }))
+    .await
+}
+
+/// What went wrong, for an operator.
+pub(super) fn fault(error: LinkError) -> Fault {
+    match error {
+        LinkError::SetupRefused { error_code, .. } => Fault::ProviderRefused { code: error_code },
+        LinkError::Timeout { waiting_for, .. } => Fault::TimedOut { method: waiting_for },
+        LinkError::Io(IoError::Handshake(error @ jds_wire::HandshakeError::Certificate { .. })) => {
+            Fault::ProviderUntrusted { reason: error.to_string() }
+        }
+        LinkError::Connect { .. }
+        | LinkError::Io(
+            IoError::Closed | IoError::ClosedEarly | IoError::Read(_) | IoError::Write(_),
+        ) => Fault::ConnectionLost { method: "template distribution", reason: error.to_string() },
+        LinkError::Unexpected { .. }
+        | LinkError::Message(_)
+        | LinkError::Encode(_)
+        | LinkError::Io(IoError::Handshake(_) | IoError::Frame(_) | IoError::Encode(_)) => {
+            Fault::ProviderProtocol { reason: error.to_string() }
+        }
+    }
+}
+
+/// Our clock, Unix seconds.
+pub(super) fn now_unix_s() -> u32 {
+    u32::try_from(unix_s()).unwrap_or(u32::MAX)
+}
