@@ -169,35 +169,55 @@ pub(crate) async fn mine(node: &OwnNode, tips: &watch::Sender<Tip>) -> anyhow::R
 /// Asks for tokens at a rate for as long as it lives.
 pub(crate) struct TokenClients {
     _metronome: Metronome,
-    /// On a thread of their own: beside a thousand miners who all encrypt something at the same moment
-    /// they would measure this program, not the server.
-    playing: Option<Runtime>,
+    /// Beside a thousand miners who all encrypt something at the same moment they would measure this
+    /// program, not the server.
+    _apart: Apart,
 }
 
-impl Drop for TokenClients {
+/// A thread for those who are not to stand behind others.
+struct Apart(Option<Runtime>);
+
+impl Apart {
+    fn start() -> std::io::Result<Self> {
+        Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map(|own| Self(Some(own)))
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> anyhow::Result<JoinHandle<T>> {
+        Ok(self.0.as_ref().context("a runtime that has ended")?.spawn(work))
+    }
+}
+
+impl Drop for Apart {
     fn drop(&mut self) {
-        // Not where a runtime may be waited for.
-        if let Some(playing) = self.playing.take() {
-            playing.shutdown_background();
+        // It is dropped where nothing may be waited for.
+        if let Some(own) = self.0.take() {
+            own.shutdown_background();
         }
     }
 }
 
 impl TokenClients {
     pub(crate) async fn start(scene: &Arc<Scene>, rate: f64) -> anyhow::Result<Self> {
-        let playing = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let apart = Apart::start()?;
         let mut hearers = Vec::new();
         for number in 0..TOKEN_CLIENTS {
             let target = scene.target.clone();
             // The socket belongs to the runtime that makes it.
-            let connecting = playing.spawn(async move {
+            let connecting = apart.spawn(async move {
                 JdClient::connect(target.address, target.key, &SetupOptions::default()).await
-            });
+            })?;
             let mut client = connecting.await??;
             let (hearer, mut dues) = mpsc::unbounded_channel();
             hearers.push(hearer);
             let (board, user) = (Arc::clone(&scene.board), format!("load-token-{number}"));
-            playing.spawn(async move {
+            let _ = apart.spawn(async move {
                 while let Some(due) = dues.recv().await {
                     let due: Instant = due;
                     match client.allocate_token(&user).await {
@@ -208,10 +228,10 @@ impl TokenClients {
                         }
                     }
                 }
-            });
+            })?;
         }
         let metronome = Metronome::start(Pace::Even(rate), Instant::now(), None, hearers);
-        Ok(Self { _metronome: metronome, playing: Some(playing) })
+        Ok(Self { _metronome: metronome, _apart: apart })
     }
 }
 

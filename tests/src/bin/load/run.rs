@@ -78,6 +78,7 @@ pub(crate) async fn run(
     } else {
         figures.with_miners = figures.with_templates;
     }
+    let connected = board.handshakes.count();
     let cast = Cast { templates, miners, _tokens: tokens };
     let (own, cpu) = (ProcessReader::own().cpu()?, report::cpu(process)?);
     let began = Instant::now();
@@ -102,6 +103,7 @@ pub(crate) async fn run(
         declaring: if scene.is_some() { args.declaring } else { 0 },
         templates: if server.templates.is_some() { args.templates } else { 0 },
         started_in: server.started_in,
+        connected,
         connected_in,
         ran: played.ran,
         course,
