@@ -217,7 +217,7 @@ impl TokenClients {
             let (hearer, mut dues) = mpsc::unbounded_channel();
             hearers.push(hearer);
             let (board, user) = (Arc::clone(&scene.board), format!("load-token-{number}"));
-            let _ = apart.spawn(async move {
+            let asking = async move {
                 while let Some(due) = dues.recv().await {
                     let due: Instant = due;
                     match client.allocate_token(&user).await {
@@ -228,7 +228,9 @@ impl TokenClients {
                         }
                     }
                 }
-            })?;
+            };
+            // It ends with the thread.
+            drop(apart.spawn(asking)?);
         }
         let metronome = Metronome::start(Pace::Even(rate), Instant::now(), None, hearers);
         Ok(Self { _metronome: metronome, _apart: apart })

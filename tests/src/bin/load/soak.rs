@@ -23,7 +23,7 @@ const WINDOWS_LAST: usize = 3;
 const MEMORY_NOISE_PERCENT: u64 = 10;
 const MEMORY_NOISE_KB: u64 = 16 * 1024;
 /// Descriptors that come and go.
-const DESCRIPTORS_NOISE: usize = 32;
+const DESCRIPTORS_NOISE: usize = 16;
 /// A median latency that grows to less than so many times is noise of the machine.
 const LATENCY_NOISE_FACTOR: f64 = 3.0;
 /// And one that is less than this, milliseconds.
@@ -180,7 +180,7 @@ mod tests {
         let grows: [fn(usize, &mut Window); 3] = [
             |number, window| window.pss_kb += 50_000 * number as u64,
             |number, window| window.descriptors += 10 * number,
-            |number, window| window.declaration_p50_ms *= 1.0 + number as f64,
+            |number, window| window.declaration_p50_ms *= f64::powi(2.0, number as i32),
         ];
         for (index, grow) in grows.into_iter().enumerate() {
             assert!(judge(&windows(grow)).is_err(), "growth number {index} was not seen");
