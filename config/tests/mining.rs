@@ -75,3 +75,29 @@ fn what_can_not_be_is_refused_by_name() {
     with("max_channels_per_connection = 0").refused(&["max_channels_per_connection"]);
     with("hashrate = 1").refused(&["`mining.hashrate`", "nearest"]);
 }
+
+/// Readers copy what the guide shows.
+#[test]
+fn the_configurations_of_the_guide_are_accepted() {
+    let guide = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../guides/src/mining.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let blocks = guide.split("```toml\n").skip(1);
+    // Those of other programs are theirs to read.
+    let ours = blocks
+        .map(|rest| rest.split("```").next().unwrap_or_default())
+        .filter(|block| !block.contains("[[upstreams]]"));
+    let mut count = 0;
+    for block in ours {
+        let setup = match block.split_once("[mining]") {
+            Some((payout, _)) if payout.contains("[payout]") => {
+                let pool = "mode = \"pool\"\nscript = \"addr(";
+                let pool = format!("[payout]\n{pool}{})\"\n", setup::ADDRESS);
+                Setup::new().with(&pool, "")
+            }
+            _ => Setup::new(),
+        };
+        assert!(setup.plus(block).ok().mining.is_some(), "{block}");
+        count += 1;
+    }
+    assert_eq!(count, 3, "examples in the guide");
+}

@@ -175,3 +175,13 @@ pub const PROVIDER_SOLUTIONS_QUEUED_MAX: usize = 16;
 /// How long a solution is sent again on each new connection, milliseconds: nobody tells whether it
 /// arrived.
 pub const PROVIDER_SOLUTION_KEPT_MS: u64 = 120_000;
+
+/// A connection to a provider that lasted so long counts as a good one: the pause before the next
+/// is short again, milliseconds.
+pub const PROVIDER_LASTING_MS: u64 = 10_000;
+
+/// Tips that a provider may tell within [`PROVIDER_TIPS_MS`], count. Only private chains come near.
+pub const PROVIDER_TIPS_MAX: usize = 200;
+
+/// See [`PROVIDER_TIPS_MAX`], milliseconds.
+pub const PROVIDER_TIPS_MS: u64 = 10_000;

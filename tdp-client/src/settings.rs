@@ -32,7 +32,8 @@ pub struct IpcSettings {
     /// The chain that the node must be on.
     pub network: Network,
     /// The same node's JSON-RPC: `rpc_url` and how it knows us. It serves what the IPC of the
-    /// node's version does not have; a node newer than Bitcoin Core 31 needs none.
+    /// node's version does not have; a node newer than Bitcoin Core 31
+    /// needs none.
     pub rpc: Option<(String, Auth)>,
 }
 

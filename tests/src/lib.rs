@@ -17,6 +17,7 @@ pub mod kept;
 mod miner;
 pub mod proxy;
 pub mod reference;
+pub mod sv1;
 mod work;
 mod world;
 

@@ -48,6 +48,51 @@ pub const MINING_DEVICE: Program = Program {
     variable: "MINING_DEVICE_EXE",
 };
 
+/// The proxy that takes Stratum V1 and speaks Stratum V2.
+pub const TRANSLATOR: Program = Program {
+    name: "translator_sv2",
+    crate_name: "translator_sv2",
+    version: "0.6.0",
+    variable: "TRANSLATOR_SV2_EXE",
+};
+
+/// A translator in front of `upstream`, whose server has this key, and where it listens for miners.
+/// `aggregate`: all of them share one channel, and shares name their workers.
+pub fn translator(
+    upstream: SocketAddr,
+    key: &str,
+    user: &str,
+    aggregate: bool,
+) -> (Running, SocketAddr) {
+    let address = free_address();
+    let config = format!(
+        "downstream_address = \"{}\"\n\
+         downstream_port = {}\n\
+         max_supported_version = 2\n\
+         min_supported_version = 2\n\
+         downstream_extranonce2_size = 4\n\
+         verify_payout = false\n\
+         aggregate_channels = {aggregate}\n\
+         supported_extensions = [2]\n\
+         required_extensions = [2]\n\
+         [downstream_difficulty_config]\n\
+         min_individual_miner_hashrate = 1000.0\n\
+         shares_per_minute = 60.0\n\
+         enable_vardiff = true\n\
+         job_keepalive_interval_secs = 60\n\
+         [[upstreams]]\n\
+         address = \"{}\"\n\
+         port = {}\n\
+         authority_pubkey = \"{key}\"\n\
+         user_identity = \"{user}\"\n",
+        address.ip(),
+        address.port(),
+        upstream.ip(),
+        upstream.port(),
+    );
+    (Running::with_config(TRANSLATOR, &config), address)
+}
+
 /// A CPU miner of Stratum V2 at `address`, whose server has this key.
 pub fn mining_device(address: SocketAddr, key: &str, user: &str) -> Running {
     let args = ["--address-pool", &address.to_string(), "--pubkey-pool", key, "--id-user", user];
@@ -56,6 +101,31 @@ pub fn mining_device(address: SocketAddr, key: &str, user: &str) -> Running {
         MINING_DEVICE,
         &args.iter().chain(&more).map(|arg| (*arg).to_owned()).collect::<Vec<_>>(),
     )
+}
+
+/// A CPU miner of Stratum V1 at `address`: cpuminer (`minerd`) where `MINERD_EXE` or the PATH has it.
+/// It is in no package registry, and not built here.
+pub fn minerd(address: SocketAddr, user: &str) -> Option<Running> {
+    let exe = match std::env::var_os(MINERD_VARIABLE) {
+        Some(path) => PathBuf::from(path),
+        None => on_path("minerd")?,
+    };
+    let url = format!("stratum+tcp://{address}");
+    let args = ["-a", "sha256d", "-t", "1", "-o", &url, "-u", user, "-p", "x", "-r", "0", "-D"];
+    Some(Running::executable("minerd", &exe, &args.map(str::to_owned)))
+}
+
+/// Any other program that mines.
+pub fn miner(name: &'static str, exe: &Path, args: &[String]) -> Running {
+    Running::executable(name, exe, args)
+}
+
+/// Says where `minerd` is.
+const MINERD_VARIABLE: &str = "MINERD_EXE";
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let dirs = std::env::var_os("PATH")?;
+    std::env::split_paths(&dirs).map(|dir| dir.join(name)).find(|exe| exe.is_file())
 }
 
 impl Program {
@@ -72,10 +142,7 @@ impl Program {
             );
             return path;
         }
-        let on_path = std::env::var_os("PATH").and_then(|dirs| {
-            std::env::split_paths(&dirs).map(|dir| dir.join(self.name)).find(|exe| exe.is_file())
-        });
-        on_path.unwrap_or_else(|| self.install())
+        on_path(self.name).unwrap_or_else(|| self.install())
     }
 
     fn install(&self) -> PathBuf {
@@ -127,10 +194,19 @@ impl Running {
         Self::start(program, TempDir::with_prefix("jds-reference-").expect("a directory"), args)
     }
 
+    fn executable(name: &'static str, exe: &Path, args: &[String]) -> Self {
+        let files = TempDir::with_prefix("jds-reference-").expect("a temporary directory");
+        Self::run(name, exe, files, args)
+    }
+
     fn start(program: Program, files: TempDir, args: &[String]) -> Self {
+        Self::run(program.name, &program.find(), files, args)
+    }
+
+    fn run(name: &'static str, exe: &Path, files: TempDir, args: &[String]) -> Self {
         let log = files.path().join("log");
         let output = File::create(&log).expect("a log file");
-        let child = Command::new(program.find())
+        let child = Command::new(exe)
             .args(args)
             .current_dir(files.path())
             .stdin(Stdio::null())
@@ -138,7 +214,7 @@ impl Running {
             .stderr(output)
             .spawn()
             .expect("a program that starts");
-        Self { name: program.name, child, log, _files: files }
+        Self { name, child, log, _files: files }
     }
 
     /// Waits until something listens there.

@@ -121,7 +121,7 @@ impl Setup {
             ("sv1_listen", "\"127.0.0.1:0\""),
             ("shares_per_minute", "60.0"),
             ("share_batch_size", "1"),
-            ("min_hashrate_ths", "0.000000000001"),
+            ("min_hashrate_ths", "0.000000000000001"),
             ("sv1_start_hashrate_ths", "0.000001"),
             ("min_interval_ms", "1000"),
         ];

@@ -93,7 +93,7 @@ reasons! {
     TokenUnknown = "token-unknown" => InvalidMiningJobToken,
     /// The token is older than it may be.
     TokenExpired = "token-expired" => InvalidMiningJobToken,
-    /// An earlier declaration used the token.
+    /// An earlier declaration or custom job used the token.
     TokenSpent = "token-spent" => InvalidMiningJobToken,
     /// The token belongs to a user who never asked for one on this connection.
     TokenForeign = "token-foreign" => InvalidMiningJobToken,

@@ -195,6 +195,14 @@ fn codes_are_those_of_the_protocol_crate() {
 }
 
 #[test]
+fn the_guide_names_every_code() {
+    let guide = include_str!("../../guides/src/custom-jobs.md");
+    for code in Code::ALL {
+        assert!(guide.contains(&format!("| `{}` |", code.as_str())), "{code:?}");
+    }
+}
+
+#[test]
 fn the_tables_know_every_code() {
     let all = [HEADER, DECLARED].concat();
     let codes: HashSet<_> = all.iter().map(|(_, code, _)| *code).collect();

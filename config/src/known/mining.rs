@@ -32,7 +32,7 @@ pub(super) const MINING: &[Key] = &[
     .unit("shares"),
     key(
         "min_hashrate_ths",
-        Kind::Number { min: 0.000_000_000_001, max: 1_000_000.0 },
+        Kind::Number { min: 0.000_000_000_000_001, max: 1_000_000.0 },
         Need::Default("1.0"),
         "No channel gets a lower difficulty than a miner of this hashrate would: what is slower \
          sends fewer shares. 1 suits a home miner; a miner on a processor needs 0.000001.",
@@ -40,7 +40,7 @@ pub(super) const MINING: &[Key] = &[
     .unit("terahashes per second"),
     key(
         "sv1_start_hashrate_ths",
-        Kind::Number { min: 0.000_000_000_001, max: 1_000_000.0 },
+        Kind::Number { min: 0.000_000_000_000_001, max: 1_000_000.0 },
         Need::Default("1.0"),
         "What a Stratum V1 miner is taken for until its shares tell its hashrate: that protocol \
          does not say it.",

@@ -250,9 +250,9 @@ const NODE: &[Key] = &[
         "source",
         Kind::Choice(&["rpc", "ipc"]),
         Need::Default("\"rpc\""),
-        "How the server talks with the node. ipc: Bitcoin Core 31 or newer; needs ipc_socket, and \
-         for what that version's IPC lacks a way to log in to rpc_url too (31 needs it, newer ones do \
-         not).",
+        "How the server talks with the node. ipc: Bitcoin Core 30 or newer; needs ipc_socket, and \
+         for what that version's IPC lacks a way to log in to rpc_url too (30 and 31 need it, newer \
+         ones do not).",
     ),
 ];
 

@@ -90,24 +90,32 @@ impl Standing {
         let below = others().filter_map(|other| behind(tip, &other, now)).max();
         if tip.is_some_and(|tip| nodes.is_stale(node.name(), &tip.tip.hash)) {
             let text = match below {
-                Some(blocks) => format!("on another branch, {blocks} below the highest tip"),
+                Some(blocks) => format!("on another branch, {blocks} blocks below the best tip"),
                 None => "on another branch than the tip that counts".to_owned(),
             };
             return (State::Stale, Some(text));
         }
         if let Some(blocks) = below {
-            return (State::Behind, Some(format!("{blocks} below the highest tip of our nodes")));
+            return (
+                State::Behind,
+                Some(format!("{blocks} blocks below the best tip of our nodes")),
+            );
         }
         let error = node.template_error();
         (State::AtTip, error.map(|error| format!("no template: {error}")))
     }
 }
 
-/// How many blocks a tip is below another that has been there for a while.
+/// How many blocks a tip is below another that has been there for a while and has more work.
 fn behind(tip: Option<&TipState>, other: &TipState, now: Instant) -> Option<u32> {
+    let own = tip?;
     let settled = now.saturating_duration_since(other.seen_at) >= NODE_BEHIND_AFTER;
-    let blocks = other.tip.height.saturating_sub(tip?.tip.height);
-    (settled && blocks > 0).then_some(blocks)
+    let better = match (own.work, other.work) {
+        (Some(own), Some(other)) => other > own,
+        // A source that tells no work.
+        _ => other.tip.height > own.tip.height,
+    };
+    (settled && better).then(|| other.tip.height.saturating_sub(own.tip.height))
 }
 
 /// Writes an event for each change of a node's state, for as long as `tasks` live.
@@ -146,7 +154,7 @@ async fn follow(node: Followed, nodes: Arc<Nodes>, journal: Arc<Journal>) {
 
 #[cfg(test)]
 mod tests {
-    use bitcoin::{BlockHash, CompactTarget, hashes::Hash};
+    use bitcoin::{BlockHash, CompactTarget, Work, hashes::Hash};
     use validation::tip::{ChainTip, NextBits};
 
     use super::*;
@@ -171,5 +179,22 @@ mod tests {
         assert_eq!(behind(Some(&own), &other, later), Some(2));
         assert_eq!(behind(Some(&other), &own, later), None, "it is ahead");
         assert_eq!(behind(Some(&other), &other, later), None);
+    }
+
+    #[test]
+    fn a_higher_tip_with_less_work_is_not_ahead() {
+        let start = Instant::now();
+        let later = start + NODE_BEHIND_AFTER;
+        let with_work = |height, work: u8| {
+            let mut be = [0; 32];
+            be[31] = work;
+            TipState { work: Some(Work::from_be_bytes(be)), ..tip(height, start) }
+        };
+        let (high, heavy) = (with_work(101, 10), with_work(100, 11));
+        assert_eq!(behind(Some(&heavy), &high, later), None);
+        assert_eq!(behind(Some(&high), &heavy, later), Some(0));
+        assert_eq!(behind(Some(&with_work(98, 9)), &heavy, later), Some(2));
+        // Of two branches of equal work neither is ahead.
+        assert_eq!(behind(Some(&with_work(101, 11)), &heavy, later), None);
     }
 }

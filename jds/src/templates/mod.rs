@@ -212,7 +212,9 @@ impl Templates {
         let now = Instant::now();
         let out_already =
             template.provider.is_some() && template.provider == current.provider_template();
-        if out_already {
+        // One without transactions after another brings nothing.
+        let no_news = provider.is_some() && template.txs.is_empty() && current.is_empty();
+        if out_already || no_news {
             return None;
         }
         // A node knows what it tells; what a provider claims is the provider's word.

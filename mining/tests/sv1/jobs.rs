@@ -79,12 +79,15 @@ fn an_old_job_is_given_anew_with_the_time() {
 fn a_suggested_difficulty_is_for_the_job_after_it() {
     let mut rig = Rig::easy();
     let before = rig.difficulty.unwrap();
+    assert_eq!(rig.job.as_ref().unwrap().time.0, START_S);
     let (answer, after) = rig.ask("mining.suggest_difficulty", json!([2_000]));
     assert_eq!(answer, Ok(json!(true)));
     assert_eq!(methods(&after), ["mining.set_difficulty", "mining.notify"]);
     assert_eq!(after[0].value["params"].to_string(), "[2000]");
     assert!(before < 1e-6, "{before}");
-    assert!(!rig.job.as_ref().unwrap().clean_jobs);
+    let job = rig.job.as_ref().unwrap();
+    assert!(!job.clean_jobs);
+    assert_eq!(job.time.0, START_S + 1, "in the same second, and not the same work");
 
     let (answer, after) = rig.ask("mining.suggest_difficulty", json!([1]));
     assert_eq!((answer.unwrap_err().0, after), (20, vec![]), "not twice in a moment");

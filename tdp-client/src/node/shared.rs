@@ -31,8 +31,15 @@ pub(crate) struct Shared {
     lacks_lookup: AtomicU64,
     tips: Mutex<RecentTips>,
     template_error: Mutex<Option<NodeError>>,
-    /// When the log last heard of a download.
-    sync_told: Mutex<Option<Instant>>,
+    sync_told: Mutex<SyncTold>,
+}
+
+/// What the log has heard of a download.
+#[derive(Debug, Default)]
+struct SyncTold {
+    at: Option<Instant>,
+    /// How long it takes.
+    estimated: bool,
 }
 
 impl Shared {
@@ -98,11 +105,14 @@ impl Shared {
     /// every [`SYNC_LOG_MS`].
     fn is_sync_news(&self, old: &NodeState, new: &NodeState) -> bool {
         let mut told = lock(&self.sync_told);
-        let pause = Duration::from_millis(SYNC_LOG_MS);
-        let due = told.is_none_or(|told| told.elapsed() >= pause);
-        let is_news = due || twentieths(old) != twentieths(new);
+        if twentieths(old).is_none() {
+            *told = SyncTold::default();
+        }
+        let estimated = matches!(new, NodeState::Syncing { left: Some(_), .. });
+        let due = told.at.is_none_or(|at| at.elapsed() >= Duration::from_millis(SYNC_LOG_MS));
+        let is_news = due || estimated && !told.estimated || twentieths(old) != twentieths(new);
         if is_news {
-            *told = Some(Instant::now());
+            *told = SyncTold { at: Some(Instant::now()), estimated: told.estimated || estimated };
         }
         is_news
     }
@@ -192,13 +202,10 @@ fn corrected(ours: NextBits, time: u32, bits: CompactTarget) -> Option<NextBits>
     })
 }
 
-/// Which twentieth of the synchronisation it is in, and whether an estimate is known, so that the log
-/// gets one line for each.
-fn twentieths(state: &NodeState) -> Option<(u32, bool)> {
+/// Which twentieth of the synchronisation it is in, so that the log gets one line for each.
+fn twentieths(state: &NodeState) -> Option<u32> {
     match state {
-        NodeState::Syncing { progress, left, .. } => {
-            Some(((progress * 20.0) as u32, left.is_some()))
-        }
+        NodeState::Syncing { progress, .. } => Some((progress * 20.0) as u32),
         _ => None,
     }
 }
@@ -292,6 +299,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::TimeLeft;
 
     #[test]
     fn pauses_double_up_to_their_bound() {
@@ -313,6 +321,28 @@ mod tests {
         signal.stop();
         assert_eq!(signal.wait(&mut seen, Duration::MAX), Wake::Stop);
         assert!(signal.sleep(Duration::MAX));
+    }
+
+    #[test]
+    fn the_log_hears_of_a_download_now_and_then() {
+        let shared =
+            Shared::new("main".into(), SourceKind::BitcoinCore, "there".into(), Network::Signet);
+        let syncing = |progress, seconds: Option<u64>| NodeState::Syncing {
+            progress,
+            blocks: 1,
+            headers: 2,
+            left: seconds.and_then(|s| TimeLeft::by_pace(0.0, 0.5, Duration::from_secs(s))),
+        };
+        let before = NodeState::Connecting { error: None };
+        let (first, more) = (syncing(0.5, None), syncing(0.51, None));
+        assert!(shared.is_sync_news(&before, &first), "it begins");
+        assert!(!shared.is_sync_news(&first, &more));
+        assert!(shared.is_sync_news(&more, &syncing(0.51, Some(60))), "a first estimate");
+        assert!(!shared.is_sync_news(&more, &syncing(0.51, Some(70))), "and another");
+        assert!(!shared.is_sync_news(&syncing(0.51, Some(70)), &more));
+        assert!(!shared.is_sync_news(&more, &syncing(0.52, Some(80))));
+        assert!(shared.is_sync_news(&more, &syncing(0.56, Some(80))), "the next twentieth");
+        assert!(shared.is_sync_news(&before, &first), "it begins again");
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use crate::limits::{SYNC_PACE_SAMPLE_MS, SYNC_PACE_SAMPLES_MAX};
 use crate::source::TimeLeft;
 
+/// Progress that is lost only by a node that begins anew.
+const SETBACK: f64 = 0.01;
+
 /// What was seen of a download, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct SyncPace(VecDeque<(Instant, f64)>);
@@ -14,8 +17,8 @@ impl SyncPace {
     /// Takes note of the progress (0 to 1) and estimates the rest. `None` until it has been looked at
     /// for a while, and where there is no progress.
     pub(super) fn left(&mut self, progress: f64, now: Instant) -> Option<TimeLeft> {
-        // A node may find that it has more to do, or begin anew.
-        if self.0.back().is_some_and(|(_, last)| progress < *last) {
+        // A node may begin anew. It may also fall back by a hair, for the chain grows meanwhile.
+        if self.0.back().is_some_and(|(_, last)| progress < last - SETBACK) {
             self.0.clear();
         }
         let sample = Duration::from_millis(SYNC_PACE_SAMPLE_MS);
@@ -70,6 +73,15 @@ mod tests {
     #[test]
     fn no_progress_is_no_estimate() {
         assert!(estimates([0.5; 1_000]).iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn a_node_that_falls_back_by_a_hair_is_not_forgotten() {
+        let seen = (0..200_i32).map(|second| {
+            let hair = if second % 3 == 0 { 0.000_01 } else { 0.0 };
+            f64::from(second) / 1_000.0 - hair
+        });
+        assert!(estimates(seen).pop().unwrap().is_some());
     }
 
     #[test]

@@ -21,8 +21,8 @@ use super::{Constraints, ProviderSettings, ProviderSolution};
 use crate::error::{Fault, NodeError};
 use crate::limits::{
     PROVIDER_ANSWER_TIMEOUT_MS, PROVIDER_DATA_TIMEOUT_MS, PROVIDER_FIRST_TEMPLATE_MS,
-    PROVIDER_SIGN_OF_LIFE_MS, PROVIDER_SILENCE_MS, PROVIDER_SOLUTION_KEPT_MS,
-    PROVIDER_SOLUTIONS_QUEUED_MAX,
+    PROVIDER_LASTING_MS, PROVIDER_SIGN_OF_LIFE_MS, PROVIDER_SILENCE_MS, PROVIDER_SOLUTION_KEPT_MS,
+    PROVIDER_SOLUTIONS_QUEUED_MAX, PROVIDER_TIPS_MAX, PROVIDER_TIPS_MS,
 };
 use crate::node::{Backoff, Shared, TxLookup};
 use crate::noise_io::IoError;
@@ -31,6 +31,8 @@ use crate::source::NodeState;
 const SILENCE: Duration = Duration::from_millis(PROVIDER_SILENCE_MS);
 const SIGN_OF_LIFE: Duration = Duration::from_millis(PROVIDER_SIGN_OF_LIFE_MS);
 const DATA_TIMEOUT: Duration = Duration::from_millis(PROVIDER_DATA_TIMEOUT_MS);
+const LASTING: Duration = Duration::from_millis(PROVIDER_LASTING_MS);
+const TIPS_TIME: Duration = Duration::from_millis(PROVIDER_TIPS_MS);
 const FIRST_TEMPLATE: Duration = Duration::from_millis(PROVIDER_FIRST_TEMPLATE_MS);
 
 /// What follows one provider.
@@ -52,6 +54,25 @@ enum End {
     Stop,
     /// More has to be left free in the coinbase.
     OtherConstraints,
+}
+
+/// How many tips came lately.
+#[derive(Default)]
+struct TipRate(Option<(Instant, usize)>);
+
+impl TipRate {
+    /// Counts one; too many are a fault, before they fill our log and everybody's line.
+    fn count(&mut self) -> Result<(), Fault> {
+        let now = Instant::now();
+        let (since, tips) =
+            self.0.filter(|(since, _)| now - *since < TIPS_TIME).unwrap_or((now, 0));
+        self.0 = Some((since, tips + 1));
+        if tips < PROVIDER_TIPS_MAX {
+            return Ok(());
+        }
+        let reason = format!("more than {PROVIDER_TIPS_MAX} tips in {} s", TIPS_TIME.as_secs());
+        Err(Fault::ProviderProtocol { reason })
+    }
 }
 
 /// What a connection waits for.
@@ -82,10 +103,15 @@ impl Follower {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new();
         loop {
-            match self.connection(&mut backoff).await {
+            let start = Instant::now();
+            match self.connection().await {
                 Ok(End::Stop) => return,
                 Ok(End::OtherConstraints) => continue,
                 Err(fault) => {
+                    // One that fails again and again is not to fill the log.
+                    if start.elapsed() >= LASTING {
+                        backoff.reset();
+                    }
                     let error = NodeError::new(&self.shared.node, fault).to_string();
                     self.shared.set_state(NodeState::Connecting { error: Some(error) });
                 }
@@ -109,7 +135,7 @@ impl Follower {
     }
 
     /// From connecting to the first failure.
-    async fn connection(&mut self, backoff: &mut Backoff) -> Result<End, Fault> {
+    async fn connection(&mut self) -> Result<End, Fault> {
         let constraints = *self.constraints.borrow_and_update();
         let mut link = connect(&self.settings).await?;
         constrain(&mut link, constraints).await.map_err(fault)?;
@@ -121,17 +147,18 @@ impl Follower {
         let mut session = Session::new(self.shared.network, constraints.sigops);
         let first = sleep(FIRST_TEMPLATE);
         tokio::pin!(first);
-        let mut waits = Waits::silence();
+        let (mut waits, mut tips) = (Waits::silence(), TipRate::default());
         loop {
             let awaits_data = session.awaits_data();
             tokio::select! {
                 biased;
                 solution = self.solutions.recv() => {
                     let Some(solution) = solution else { return Ok(End::Stop) };
+                    // Whatever becomes of this connection, the next one is given it again.
+                    self.keep(solution.clone());
                     hand_in(&mut link, &solution).await.map_err(fault)?;
                     tracing::info!(node = &*self.shared.node, template = solution.template_id,
                         "solution handed in at the template provider");
-                    self.keep(solution);
                 }
                 changed = self.constraints.changed() => match changed {
                     Ok(()) => return Ok(End::OtherConstraints),
@@ -141,7 +168,7 @@ impl Follower {
                     let frame = frame.map_err(|error| fault(error.into()))?;
                     let effects = self.on_frame(&mut session, &frame)?;
                     for effect in effects {
-                        self.carry_out(effect, &mut link, backoff).await?;
+                        self.carry_out(effect, &mut link, &mut tips).await?;
                     }
                     waits.on_frame(session.awaits_data());
                 }
@@ -170,7 +197,7 @@ impl Follower {
         &mut self,
         effect: Effect,
         link: &mut Link,
-        backoff: &mut Backoff,
+        tips: &mut TipRate,
     ) -> Result<(), Fault> {
         match effect {
             Effect::Tip(tip) => {
@@ -179,10 +206,10 @@ impl Follower {
                     (known.hash, known.next_bits) == (tip.hash, tip.next_bits)
                 });
                 if !same {
+                    tips.count()?;
                     // The work of its chain it does not tell.
                     self.shared.set_tip(tip, None);
                 }
-                backoff.reset();
                 self.shared.begin_session();
             }
             Effect::Ask(template_id) => {

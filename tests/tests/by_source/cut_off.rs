@@ -21,7 +21,9 @@ async fn a_node_behind_a_cut_line_is_covered_by_the_other_and_taken_back() {
         pair.mines(other).await;
         ready(&pair.world, OVER_RPC, false).await;
         pair.comes_from(other);
+        pair.in_step();
         pair.mines(OVER_RPC).await;
+        pair.in_step();
         pair.stands(OVER_RPC, "unreachable");
 
         proxy.heal();

@@ -70,6 +70,14 @@ impl Pair {
         tip
     }
 
+    /// Waits until every node that runs has the tip: they tell each other, which takes a moment.
+    pub(crate) fn in_step(&self) {
+        let tip = *self.expected.last().unwrap();
+        for node in self.world.nodes.iter().filter(|node| node.is_running()) {
+            Work::wait_mined(node, tip, PATIENCE);
+        }
+    }
+
     /// Waits until the tip comes from this node. It is where it was.
     pub(crate) fn comes_from(&self, index: usize) {
         let (name, nodes) = (self.node(index).name(), &self.world.server.shared().nodes);
@@ -103,16 +111,15 @@ impl Pair {
 
     /// A miner declares, a client of template distribution finds a block, and nodes that run take it.
     pub(crate) async fn works(&mut self) {
+        self.in_step();
         let index = usize::from(!self.node(0).is_running());
         let work = Work::of(self.node(index));
         let mut miner = self.world.miner("alice").await;
         accepted(&miner.declare(&miner.template(&work)).await);
         let solved = self.client.solve(&self.world, &self.expected.len().to_le_bytes());
         self.client.wire.submit(&solved).await.unwrap();
-        for node in self.world.nodes.iter().filter(|node| node.is_running()) {
-            Work::wait_mined(node, solved.hash(), PATIENCE);
-        }
         self.moves_to(solved.hash()).await;
+        self.in_step();
     }
 
     /// Both nodes are connected again and agree.
@@ -247,8 +254,10 @@ async fn a_tip_survives_its_node_until_the_other_has_it() {
 async fn reorganisations_are_followed_back_and_forth() {
     let mut pair = Pair::start().await;
     let before = pair.expected[0];
-    let old = [pair.mines(0).await, pair.mines(1).await];
-    pair.node(0).sync_with(pair.node(1)).unwrap();
+    let first = pair.mines(0).await;
+    pair.in_step();
+    let old = [first, pair.mines(1).await];
+    pair.in_step();
     // A longer branch from the block before.
     let forked = pair.node(0).reorg(2).unwrap();
     assert_eq!(forked.fork, before);

@@ -9,10 +9,13 @@
 )]
 
 mod custom;
+mod jdc;
 mod pool_work;
 mod ports;
 mod solo;
-mod sv1;
+mod sv1_miners;
+mod sv1_trouble;
+mod translator;
 
 use jds::client::SetupOptions;
 use jds::client::mining::{Channel, MiningClient};

@@ -9,6 +9,7 @@
 
 mod alone;
 mod beside;
+mod liar;
 mod line;
 mod trouble;
 mod worlds;

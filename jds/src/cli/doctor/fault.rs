@@ -123,7 +123,7 @@ fn advice(node: &Node, network: Network, fault: &Fault) -> (Code, String) {
         ),
         Fault::IpcTooOld => (
             Code::NodeNoIpc,
-            "Upgrade the node to Bitcoin Core 31 or newer, or set `source` = \"rpc\".".to_owned(),
+            "Upgrade the node to Bitcoin Core 30 or newer, or set `source` = \"rpc\".".to_owned(),
         ),
         Fault::IpcNeedsRpc => (
             Code::NodeNoIpc,

@@ -19,7 +19,7 @@ use jds::node_settings::Reach;
 const VERSION_MIN: u64 = 280_000;
 
 /// The first version with IPC that we speak.
-const VERSION_IPC: u64 = 310_000;
+const VERSION_IPC: u64 = 300_000;
 
 /// Below this many connections one bad one matters.
 const PEERS_FEW: u64 = 4;
@@ -220,7 +220,7 @@ impl Asker<'_> {
             self.bad(WHAT, Code::NodeNoIpc, message, advice);
         } else if facts.version < VERSION_MIN {
             let message = format!("{said} is older than what this server is tried with");
-            let advice = "Upgrade the node: Bitcoin Core 28 or newer, 31 or newer for IPC.";
+            let advice = "Upgrade the node: Bitcoin Core 28 or newer, 30 or newer for IPC.";
             self.bad(WHAT, Code::NodeOld, message, advice);
         } else {
             let ipc = if facts.version < VERSION_IPC { "has no IPC" } else { "can have IPC" };

@@ -1,0 +1,198 @@
+//! The reference implementation's Job Declaration Client: it declares to us, sets custom jobs on our
+//! mining port, and its miner's shares and blocks are the miner's own.
+
+use std::net::SocketAddr;
+
+use bitcoin::{Address, Amount, BlockHash, Network, Transaction, TxOut, Txid};
+use jds_tests::reference::{JD_CLIENT, MINING_DEVICE, Running, free_address};
+use jds_tests::{PATIENCE, Setup, World};
+use signet::wait;
+use store::{EventData, EventKind, Role, ShareSubmitted, TemplateSource};
+
+use crate::{BLOCKS_BEFORE, events, extended, shares, wait_event};
+
+/// Client and miner.
+struct Peer {
+    client: Running,
+    device: Running,
+}
+
+impl Peer {
+    fn logs(&self) -> String {
+        format!("{}\n{}", self.client.log_end(), self.device.log_end())
+    }
+}
+
+/// Everything that the client needs is ours: templates, tokens, channels.
+async fn world() -> World {
+    let templates = "listen = \"127.0.0.1:0\"\nfee_threshold_sat = 1\nmin_interval_ms = 1000";
+    let setup = Setup::new().table("template_distribution", templates).mining("");
+    let world = setup.start().await;
+    world.node().mine(BLOCKS_BEFORE).unwrap();
+    world.synced().await;
+    world
+}
+
+/// Shares, and here blocks, in a minute: with more of them the next comes before the node has put its
+/// transactions into a template.
+const SHARES: &str = "12.0";
+
+/// Starts a client for `user`, and a miner at it.
+fn run(world: &World, user: &str) -> Peer {
+    let (secret, public) = config::keys::generate().unwrap();
+    let script = world.node().mining_script();
+    let reward = Address::from_script(script.as_script(), Network::Regtest).unwrap();
+    let listen = free_address();
+    let (pool, jds) = (world.mining(), world.address());
+    let config = format!(
+        "listening_address = \"{listen}\"\nmax_supported_version = 2\nmin_supported_version = 2\n\
+         authority_public_key = \"{public}\"\nauthority_secret_key = \"{secret}\"\n\
+         cert_validity_sec = 3600\nuser_identity = \"{user}\"\nshares_per_minute = {SHARES}\n\
+         share_batch_size = 1\nmode = \"FULLTEMPLATE\"\njdc_signature = \"test\"\n\
+         coinbase_reward_script = \"addr({reward})\"\nsupported_extensions = []\n\
+         required_extensions = []\n\
+         [[upstreams]]\nauthority_pubkey = \"{key}\"\npool_address = \"{}\"\npool_port = {}\n\
+         jds_address = \"{}\"\njds_port = {}\nuser_identity = \"{user}\"\n\
+         [template_provider_type.Sv2Tp]\naddress = \"{provider}\"\npublic_key = \"{key}\"\n",
+        pool.ip(),
+        pool.port(),
+        jds.ip(),
+        jds.port(),
+        secret = secret.expose_text().as_str(),
+        key = world.authority,
+        provider = world.server.template_addr().unwrap(),
+    );
+    let client = Running::with_config(JD_CLIENT, &config);
+    client.wait_listening(listen);
+    Peer { client, device: device(listen, &public.to_string()) }
+}
+
+fn device(address: SocketAddr, key: &str) -> Running {
+    let args = ["--address-pool", &address.to_string(), "--pubkey-pool", key].map(str::to_owned);
+    let more = ["--id-user", "miner", "--id-device", "device", "--cores", "1"].map(str::to_owned);
+    Running::with_args(MINING_DEVICE, &[&args[..], &more[..]].concat())
+}
+
+fn ids(txs: &[Transaction]) -> Vec<Txid> {
+    txs.iter().map(Transaction::compute_txid).collect()
+}
+
+/// The first accepted share on a miner's template that is wanted.
+fn wait_share(
+    world: &World,
+    peer: &Peer,
+    wanted: impl Fn(&ShareSubmitted) -> bool,
+) -> ShareSubmitted {
+    let good = |share: &ShareSubmitted| {
+        share.accepted && share.template_source == TemplateSource::Miner && wanted(share)
+    };
+    let found = wait::until("an accepted share on a miner's template", PATIENCE, || {
+        shares(world).into_iter().find(good)
+    });
+    found.unwrap_or_else(|error| panic!("{error}; {}", peer.logs()))
+}
+
+/// Waits for a block of the miner's own template.
+fn wait_block(world: &World, peer: &Peer, known: &[BlockHash]) -> BlockHash {
+    let found = wait::until("a block on the miner's template", PATIENCE, || {
+        events(world, EventKind::BlockFound).iter().find_map(|event| {
+            let EventData::BlockFound(found) = event.typed().unwrap() else { return None };
+            let hash: BlockHash = found.block_hash.parse().unwrap();
+            let is_new = found.template_source == TemplateSource::Miner && !known.contains(&hash);
+            is_new.then_some(hash)
+        })
+    });
+    found.unwrap_or_else(|error| panic!("{error}; {}", peer.logs()))
+}
+
+/// SV2-C-01, -05 and -08 with the reference client: declared, negotiated, mined, told.
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_and_blocks_through_the_reference_client_are_the_miners() {
+    let world = world().await;
+    let coins = world.coins(3).await;
+    let script = world.node().mining_script();
+    let pay = |coin: &signet::Coin| {
+        let value = Amount::from_sat(coin.value_sat - 5_000);
+        coin.spend(vec![TxOut { value, script_pubkey: script.clone() }])
+    };
+    let txs: Vec<_> = coins.iter().take(3).map(pay).collect();
+    let work = world.relay(&txs).await;
+    let peer = run(&world, "carol.rig1");
+
+    let share = wait_share(&world, &peer, |share| share.first_for_user == Some(true));
+    assert_eq!((share.user.as_str(), share.worker.as_str()), ("carol", "rig1"));
+    let hash = share.miner_template_hash.clone().expect("the miner's template");
+    assert!(share.miner_tx_count.is_some() && share.miner_template_fees_sat.is_some());
+    assert!(share.pool_payout_sat.is_some() && share.claimable_sat.is_some());
+    let accepted = wait_event(
+        &world,
+        EventKind::TemplateAccepted,
+        |event| matches!(event, EventData::TemplateAccepted(event) if event.template_hash == hash),
+    );
+    let EventData::TemplateAccepted(accepted) = accepted else { panic!("{accepted:?}") };
+    assert_eq!(share.miner_tx_count, Some(accepted.tx_count));
+    assert_eq!(share.miner_template_fees_sat, Some(accepted.total_fees_sat));
+    wait_event(&world, EventKind::JobNegotiated, |event| match event {
+        EventData::JobNegotiated(job) => {
+            job.template_hash.as_deref() == Some(&hash)
+                && (job.channel_id, job.job_id) == (share.channel_id, share.job_id)
+        }
+        _ => false,
+    });
+    wait_event(&world, EventKind::MinerConnected, |event| match event {
+        EventData::MinerConnected(event) => {
+            event.role == Role::Mining
+                && event.job_negotiation
+                && event.user.as_deref() == Some("carol")
+        }
+        _ => false,
+    });
+
+    // Blocks until all of the transactions are in the chain: more than one, so over tip changes.
+    let (mut rest, mut known) = (ids(&work.txs), Vec::new());
+    while !rest.is_empty() || known.len() < 3 {
+        let hash = wait_block(&world, &peer, &known);
+        known.push(hash);
+        let block =
+            wait::until("the block in the chain", PATIENCE, || world.node().block(&hash).ok());
+        let block = block.unwrap_or_else(|error| panic!("{error}; {}", peer.logs()));
+        let mined = ids(&block.txdata);
+        rest.retain(|txid| !mined.contains(txid));
+        let stored = world.store().block(&hash.to_string()).unwrap().expect("the block's record");
+        assert!(stored.miner_template_hash.is_some(), "{stored:?}");
+    }
+    let firsts = shares(&world).iter().filter(|share| share.first_for_user == Some(true)).count();
+    assert_eq!(firsts, 1);
+}
+
+/// SV2-C-06: each share is attributed to the template that it was mined on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_custom_jobs_and_a_miner_on_pool_work_mine_beside_each_other() {
+    let world = world().await;
+    let (mut client, mut channel) = extended(&world, "dave.rig1").await;
+    let peer = run(&world, "carol");
+    wait_share(&world, &peer, |share| share.user == "carol");
+    // The tip moves all the time: until one share comes in time.
+    let accepted = loop {
+        while let Ok(message) = tokio::time::timeout(QUIET, client.recv()).await {
+            channel.hear(&message.unwrap());
+        }
+        let share = channel.mine_share_only().expect("a share");
+        if client.submit(&channel, &share).await.unwrap().is_ok() {
+            break share;
+        }
+    };
+    let told = shares(&world);
+    let own = told.iter().find(|told| told.share_hash == accepted.hash().to_string()).unwrap();
+    assert_eq!((own.user.as_str(), own.template_source), ("dave", TemplateSource::Pool));
+    assert_eq!(own.miner_template_hash, None);
+    for share in told.iter().filter(|share| share.accepted) {
+        let expected =
+            if share.user == "carol" { TemplateSource::Miner } else { TemplateSource::Pool };
+        assert_eq!(share.template_source, expected, "{share:?}");
+        assert_eq!(share.miner_template_hash.is_some(), share.user == "carol", "{share:?}");
+    }
+}
+
+/// Nothing came for so long: what there is was heard.
+const QUIET: std::time::Duration = std::time::Duration::from_millis(20);
