@@ -11,12 +11,14 @@ use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::{CONNECTION_BYTES_ALLOWED, PEER_BYTES_UNIT};
+use crate::peer::turns::Turns;
 
 /// A budget of bytes shared by all connections.
 #[derive(Debug, Clone)]
 pub struct ByteBudget {
     units: Arc<Semaphore>,
     capacity_units: usize,
+    turns: Turns,
 }
 
 /// What one connection may hold: its allowance, and beyond that a share of the common budget.
@@ -64,7 +66,13 @@ impl ByteBudget {
     /// A budget of this many bytes.
     pub fn new(bytes: usize) -> Self {
         let capacity_units = bytes.div_ceil(PEER_BYTES_UNIT);
-        Self { units: Arc::new(Semaphore::new(capacity_units)), capacity_units }
+        let units = Arc::new(Semaphore::new(capacity_units));
+        Self { units, capacity_units, turns: Turns::default() }
+    }
+
+    /// At reading what takes much of it.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// All of it, bytes.

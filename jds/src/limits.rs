@@ -118,6 +118,9 @@ pub const PEER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Unit of the peer byte budget.
 pub const PEER_BYTES_UNIT: usize = 1024;
 
+/// Frames of so many bytes are read in turns: one reactor thread is always left for smaller ones.
+pub const LARGE_FRAME_BYTES_MIN: usize = 16 * 1024;
+
 /// Bytes of a frame that are read before they are counted.
 pub const FRAME_BYTES_UNCOUNTED_MAX: usize = 4 * 1024;
 

@@ -1,5 +1,8 @@
 //! The receiving side of a connection, with its share of the byte budget.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, ready};
 use std::time::{Duration, Instant};
 
 use jds_wire::{Admit, Event, FrameDecoder, FrameHeader};
@@ -8,13 +11,17 @@ use tokio::time::timeout_at;
 
 use super::Ended;
 use crate::budget::{ByteBudget, ConnectionBudget, Permit, Taking};
-use crate::limits::{FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT};
+use crate::limits::{
+    FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, LARGE_FRAME_BYTES_MIN,
+};
 use crate::noise_io::FrameReader;
+use crate::peer::turns::{TakingTurn, Turns};
 
 /// The receiving side with its share of the byte budget.
 pub(crate) struct Incoming<R> {
     frames: FrameReader<R>,
     budget: ConnectionBudget,
+    turns: Turns,
     frame: Option<Arriving>,
 }
 
@@ -24,13 +31,16 @@ struct Arriving {
     permit: Permit,
     /// Set while we wait for our own budget: since when, and the place in the line.
     taking: Option<(Instant, Taking)>,
+    /// Read in turns with others.
+    is_large: bool,
     deadline: Instant,
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
     pub(crate) fn new(stream: R, decoder: FrameDecoder, peer_bytes: ByteBudget) -> Self {
+        let turns = peer_bytes.turns().clone();
         let budget = ConnectionBudget::new(peer_bytes);
-        Self { frames: FrameReader::new(stream, decoder), budget, frame: None }
+        Self { frames: FrameReader::new(stream, decoder), budget, turns, frame: None }
     }
 
     /// True between two frames: not a byte of the next one has arrived.
@@ -49,6 +59,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
             admit: admit(&header),
             permit: Permit::default(),
             taking: None,
+            is_large: header.payload_bytes >= LARGE_FRAME_BYTES_MIN,
             deadline: Instant::now() + frame_time(header.payload_bytes),
         });
         let event = loop {
@@ -59,7 +70,8 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
             }
             let held_max = arriving.permit.bytes() + FRAME_BYTES_UNCOUNTED_MAX;
             let body = self.frames.body_within(arriving.admit, held_max);
-            match timeout_at(arriving.deadline.into(), body).await {
+            let turns = arriving.is_large.then_some(&self.turns);
+            match timeout_at(arriving.deadline.into(), in_turns(turns, body)).await {
                 Err(_) => return Err(Ended::FrameTimeout),
                 Ok(event) => match event? {
                     Some(event) => break event,
@@ -76,7 +88,69 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
     }
 }
 
+/// Goes on with `reading` whenever it is our turn, and gives the turn back as soon as it has to wait for
+/// the peer. Without `turns` it is always ours. Dropped, it holds no turn and has no place in the line:
+/// a turn that nobody uses would hold up all others.
+async fn in_turns<T>(turns: Option<&Turns>, reading: impl Future<Output = T>) -> T {
+    let (mut reading, mut turn) = (pin!(reading), None);
+    let mut read = |context: &mut Context<'_>| reading.as_mut().poll(context);
+    poll_fn(|context| {
+        let Some(turns) = turns else { return read(context) };
+        let taking: &mut TakingTurn = turn.get_or_insert_with(|| turns.take());
+        let held = ready!(Pin::new(taking).poll(context));
+        turn = None;
+        let read = read(context);
+        drop(held);
+        read
+    })
+    .await
+}
+
 /// How long a frame of that size may take.
 fn frame_time(payload_bytes: usize) -> Duration {
     FRAME_TIMEOUT + Duration::from_secs(payload_bytes as u64 / FRAME_BYTES_PER_SECOND_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::sync::oneshot;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_its_peer_holds_up_nobody() {
+        let turns = Turns::at_once(1);
+        let waiting = {
+            let turns = turns.clone();
+            tokio::spawn(async move { in_turns(Some(&turns), pending::<()>()).await })
+        };
+        yield_now().await;
+        assert_eq!(in_turns(Some(&turns), async { 1 }).await, 1);
+        waiting.abort();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_out_of_turn_and_who_goes_gives_its_turn_back() {
+        let turns = Turns::at_once(1);
+        let held = turns.take().await;
+        let stand = |answer: oneshot::Sender<()>| {
+            let turns = turns.clone();
+            tokio::spawn(async move {
+                let _ = in_turns(Some(&turns), async { answer.send(()) }).await;
+            })
+        };
+        let (first, mut of_first) = oneshot::channel();
+        let (second, of_second) = oneshot::channel();
+        let (gone, stands) = (stand(first), stand(second));
+        yield_now().await;
+        assert!(of_first.try_recv().is_err(), "it was read while the turn was another's");
+        gone.abort();
+        drop(held);
+        of_second.await.unwrap();
+        stands.await.unwrap();
+        assert!(turns.take().await.is_some(), "the turn is back");
+    }
 }

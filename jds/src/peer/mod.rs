@@ -3,6 +3,7 @@
 
 mod incoming;
 mod outbox;
+pub(crate) mod turns;
 
 use jds_wire::Transport;
 use tokio::io::{AsyncRead, AsyncWrite};

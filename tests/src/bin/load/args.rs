@@ -8,6 +8,9 @@ use bitcoin::Network;
 use clap::{Parser, ValueEnum};
 use jds_wire::Secp256k1PublicKey;
 
+/// Between two blocks of a soak, seconds.
+const SOAK_TIP_EVERY_S: f64 = 10.0;
+
 const EXAMPLES: &str = "\
 Examples (build both first: cargo build --release -p jds -p jds-tests --bin jds --bin load)
 
@@ -25,6 +28,9 @@ Examples (build both first: cargo build --release -p jds -p jds-tests --bin jds 
 
   Found blocks under load:
     load --self-contained --declaring 50 --rate 50 --solutions 20
+
+  Ten minutes of everything, and the server must not grow:
+    load --self-contained --soak --declaring 50 --templates 100 --rate 20 --unknown 1 --for 600
 
   Ours and the reference in turns, five pairs:
     load --self-contained --reference PATH/TO/pool_sv2 --pairs 5 --rate 8
@@ -128,6 +134,16 @@ pub(crate) struct Args {
     /// Instead of a rate: so many times a new block comes, and every miner declares at that moment.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Course")]
     pub(crate) storms: u32,
+    /// Mixed load for as long as `--for` says: blocks (every ten seconds, if `--tip-every` does not say
+    /// otherwise), miners that leave and come back, ten restarts of the node. Fails when memory,
+    /// descriptors or latency of the server are not flat.
+    #[arg(
+        long,
+        help_heading = "Course",
+        requires = "self_contained",
+        conflicts_with_all = ["storms", "solutions", "reference"]
+    )]
+    pub(crate) soak: bool,
     /// Blocks found afterwards, of full templates, while the others go on to declare; each is taken
     /// back so that the next finds the same transactions.
     #[arg(
@@ -182,6 +198,14 @@ impl Args {
         ensure!(self.storms == 0 || self.declaring > 0, "--storms needs --declaring");
         ensure!(self.solutions == 0 || self.declaring > 0, "--solutions needs --declaring");
         Ok(())
+    }
+
+    /// Between two blocks, seconds; 0 for none.
+    pub(crate) fn block_every(&self) -> f64 {
+        match self.soak && self.tip_every == 0.0 {
+            true => SOAK_TIP_EVERY_S,
+            false => self.tip_every,
+        }
     }
 
     /// Transactions of each declaration that the server does not know.

@@ -32,6 +32,11 @@ impl Latencies {
         lock(&self.0).saturating_record(us);
     }
 
+    /// Forgets them.
+    pub(crate) fn clear(&self) {
+        lock(&self.0).reset();
+    }
+
     pub(crate) fn count(&self) -> u64 {
         lock(&self.0).len()
     }
@@ -64,6 +69,8 @@ pub(crate) struct Board {
     pub(crate) tokens: Latencies,
     /// From when a declaration was due until it was accepted.
     pub(crate) declarations: Latencies,
+    /// Those of [`Self::declarations`] since somebody looked.
+    pub(crate) window: Latencies,
     /// From when the node had a new tip until a template client had work on it.
     pub(crate) tip_to_work: Latencies,
     /// The same until it had work with transactions.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
@@ -29,10 +29,38 @@ pub(crate) struct Tip {
     pub(crate) at: Instant,
 }
 
+/// A node of our own, for us to mine on and to restart.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnNode(Arc<RwLock<Node>>);
+
+impl OwnNode {
+    /// Asks it; not while it restarts. Blocks its thread.
+    pub(crate) fn with<T>(
+        &self,
+        ask: impl FnOnce(&Node) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        ask(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// As [`Self::with`], on a thread that may block.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Node) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let node = self.clone();
+        tokio::task::spawn_blocking(move || node.with(ask)).await?
+    }
+
+    /// Stops it in good order and starts it again. Blocks its thread.
+    pub(crate) fn restart(&self) -> anyhow::Result<()> {
+        Ok(self.0.write().unwrap_or_else(PoisonError::into_inner).restart()?)
+    }
+}
+
 /// The node that everybody builds on.
 pub(crate) enum Chain {
-    /// Of our own, for us to mine on.
-    Own(Arc<Node>),
+    /// Of our own.
+    Own(OwnNode),
     /// Somebody's, followed.
     Theirs(tdp_client::Node),
 }
@@ -50,7 +78,7 @@ impl Chain {
         let tx_count = pool_size(args.transactions);
         let target_weight_wu = (tx_count as u64 * TX_WEIGHT_WU).min(FULL_WEIGHT_WU);
         node.fill_mempool(FillSpec { tx_count, target_weight_wu, ..FillSpec::default() })?;
-        Ok(Self::Own(Arc::new(node)))
+        Ok(Self::Own(OwnNode(Arc::new(RwLock::new(node)))))
     }
 
     /// The node of that login.
@@ -59,10 +87,12 @@ impl Chain {
     }
 
     /// How to ask it for what it would mine.
-    pub(crate) fn login(args: &Args, own: Option<&Node>) -> anyhow::Result<Login> {
+    pub(crate) fn login(args: &Args, own: Option<&OwnNode>) -> anyhow::Result<Login> {
         if let Some(node) = own {
-            let (rpc_url, cookie) = (node.rpc_url(), node.cookie_file());
-            return Ok(Login { rpc_url, cookie, network: Network::Regtest });
+            let network = Network::Regtest;
+            return node.with(|node| {
+                Ok(Login { rpc_url: node.rpc_url(), cookie: node.cookie_file(), network })
+            });
         }
         Ok(Login {
             rpc_url: args.rpc_url.clone().context("--rpc-url")?,
@@ -71,7 +101,7 @@ impl Chain {
         })
     }
 
-    pub(crate) fn node(&self) -> Option<&Arc<Node>> {
+    pub(crate) fn node(&self) -> Option<&OwnNode> {
         match self {
             Self::Own(node) => Some(node),
             Self::Theirs(_) => None,
@@ -82,7 +112,7 @@ impl Chain {
     pub(crate) async fn tips(&self) -> anyhow::Result<watch::Sender<Tip>> {
         match self {
             Self::Own(node) => {
-                let (hash, height) = (node.tip()?, node.height()?);
+                let (hash, height) = node.ask(|node| Ok((node.tip()?, node.height()?))).await?;
                 Ok(watch::Sender::new(Tip { hash, height, at: Instant::now() }))
             }
             Self::Theirs(node) => {

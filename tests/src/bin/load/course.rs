@@ -5,17 +5,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jds::client::{JdClient, SetupOptions};
-use signet::Node;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::args::{Args, Arrivals};
-use crate::chain::{self, Tip};
+use crate::chain::{self, OwnNode, Tip};
 use crate::metronome::{Metronome, Pace};
 use crate::miner::{Miner, Scene, short};
 
 /// Connections that ask for tokens and do nothing else.
 const TOKEN_CLIENTS: usize = 8;
+/// Declarations until a miner leaves and comes back, where they do.
+const DECLARATIONS_PER_STAY: u32 = 10;
 /// Until the first declaration: everybody is there then.
 const START_PAUSE: Duration = Duration::from_millis(100);
 /// A rest between two storms: what follows an answer is done.
@@ -50,10 +52,11 @@ impl OpenLoop {
         let start = Instant::now() + START_PAUSE;
         let counts_from = start + warm_up;
         let (mut hearers, mut playing) = (Vec::new(), JoinSet::new());
+        let stays = args.soak.then_some(DECLARATIONS_PER_STAY);
         for miner in miners {
             let (hearer, dues) = mpsc::unbounded_channel();
             hearers.push(hearer);
-            playing.spawn(play(miner, dues, counts_from, paused.clone()));
+            playing.spawn(play(miner, dues, counts_from, paused.clone(), stays));
         }
         let pace = match args.arrivals {
             Arrivals::Even => Pace::Even(args.rate),
@@ -87,13 +90,19 @@ async fn play(
     mut dues: mpsc::UnboundedReceiver<Instant>,
     counts_from: Instant,
     paused: watch::Receiver<bool>,
+    stays: Option<u32>,
 ) -> Miner {
+    let mut declared = 0u32;
     while let Some(due) = dues.recv().await {
         if *paused.borrow() {
             continue;
         }
         miner.declare(due, due >= counts_from).await;
         miner.forget_unknown();
+        declared += 1;
+        if stays.is_some_and(|stays| declared.is_multiple_of(stays)) {
+            miner.leave();
+        }
         // Ahead of time, so that only the declaration itself counts. What fails here fails again when
         // it is due, and is counted then.
         let _ = miner.prepare().await;
@@ -104,7 +113,7 @@ async fn play(
 /// Blocks come, and each time all miners declare at the same moment.
 pub(crate) async fn storms(
     args: &Args,
-    node: &Arc<Node>,
+    node: &OwnNode,
     scene: &Arc<Scene>,
     mut miners: Vec<Miner>,
 ) -> anyhow::Result<(Vec<Miner>, Ran)> {
@@ -152,28 +161,63 @@ pub(crate) async fn storms(
 }
 
 /// A block without transactions.
-pub(crate) async fn mine(node: &Arc<Node>, tips: &watch::Sender<Tip>) -> anyhow::Result<Tip> {
-    let (node, tips) = (Arc::clone(node), tips.clone());
-    tokio::task::spawn_blocking(move || chain::mine(&node, &tips)).await?
+pub(crate) async fn mine(node: &OwnNode, tips: &watch::Sender<Tip>) -> anyhow::Result<Tip> {
+    let tips = tips.clone();
+    node.ask(move |node| chain::mine(node, &tips)).await
 }
 
 /// Asks for tokens at a rate for as long as it lives.
 pub(crate) struct TokenClients {
     _metronome: Metronome,
-    _playing: JoinSet<()>,
+    /// Beside a thousand miners who all encrypt something at the same moment they would measure this
+    /// program, not the server.
+    _apart: Apart,
+}
+
+/// A thread for those who are not to stand behind others.
+struct Apart(Option<Runtime>);
+
+impl Apart {
+    fn start() -> std::io::Result<Self> {
+        Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map(|own| Self(Some(own)))
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> anyhow::Result<JoinHandle<T>> {
+        Ok(self.0.as_ref().context("a runtime that has ended")?.spawn(work))
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        // It is dropped where nothing may be waited for.
+        if let Some(own) = self.0.take() {
+            own.shutdown_background();
+        }
+    }
 }
 
 impl TokenClients {
     pub(crate) async fn start(scene: &Arc<Scene>, rate: f64) -> anyhow::Result<Self> {
-        let (mut hearers, mut playing) = (Vec::new(), JoinSet::new());
+        let apart = Apart::start()?;
+        let mut hearers = Vec::new();
         for number in 0..TOKEN_CLIENTS {
-            let options = SetupOptions::default();
-            let target = &scene.target;
-            let mut client = JdClient::connect(target.address, target.key, &options).await?;
+            let target = scene.target.clone();
+            // The socket belongs to the runtime that makes it.
+            let connecting = apart.spawn(async move {
+                JdClient::connect(target.address, target.key, &SetupOptions::default()).await
+            })?;
+            let mut client = connecting.await??;
             let (hearer, mut dues) = mpsc::unbounded_channel();
             hearers.push(hearer);
             let (board, user) = (Arc::clone(&scene.board), format!("load-token-{number}"));
-            playing.spawn(async move {
+            let asking = async move {
                 while let Some(due) = dues.recv().await {
                     let due: Instant = due;
                     match client.allocate_token(&user).await {
@@ -184,10 +228,12 @@ impl TokenClients {
                         }
                     }
                 }
-            });
+            };
+            // It ends with the thread.
+            drop(apart.spawn(asking)?);
         }
         let metronome = Metronome::start(Pace::Even(rate), Instant::now(), None, hearers);
-        Ok(Self { _metronome: metronome, _playing: playing })
+        Ok(Self { _metronome: metronome, _apart: apart })
     }
 }
 
@@ -198,9 +244,9 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    pub(crate) fn start(node: &Arc<Node>, tips: &watch::Sender<Tip>, every: Duration) -> Self {
+    pub(crate) fn start(node: &OwnNode, tips: &watch::Sender<Tip>, every: Duration) -> Self {
         let stop = watch::Sender::new(false);
-        let (mut stopped, node, tips) = (stop.subscribe(), Arc::clone(node), tips.clone());
+        let (mut stopped, node, tips) = (stop.subscribe(), node.clone(), tips.clone());
         let mining = tokio::spawn(async move {
             let mut mined = Vec::new();
             let mut next = Instant::now() + every;
@@ -210,7 +256,8 @@ impl Blocks {
                     () = tokio::time::sleep_until(next.into()) => {}
                 }
                 mined.push(mine(&node, &tips).await?);
-                next += every;
+                // What a restart of the node held up is not made up for.
+                next = (next + every).max(Instant::now() + every / 2);
             }
         });
         Self { stop, mining }

@@ -8,11 +8,10 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use jds_wire::message::PushSolution;
 use rand::Rng;
-use signet::Node;
 use tokio::sync::watch;
 
 use crate::board::Board;
-use crate::chain::NodeLog;
+use crate::chain::{NodeLog, OwnNode};
 use crate::miner::{Answer, Miner, Scene};
 
 /// Longest wait for anything that should happen at once.
@@ -33,7 +32,7 @@ pub(crate) struct Found {
 /// the same transactions to mine again. From a block until then the others are told to pause.
 pub(crate) async fn find(
     scene: &Arc<Scene>,
-    node: &Arc<Node>,
+    node: &OwnNode,
     miner: &mut Miner,
     count: u32,
     paused: &watch::Sender<bool>,
@@ -49,7 +48,7 @@ pub(crate) async fn find(
 
 async fn find_one(
     scene: &Arc<Scene>,
-    node: &Arc<Node>,
+    node: &OwnNode,
     miner: &mut Miner,
     paused: &watch::Sender<bool>,
 ) -> anyhow::Result<Found> {
@@ -63,7 +62,7 @@ async fn find_one(
     tokio::time::sleep(pause).await;
 
     let parent = scene.tips.borrow().hash;
-    let header = blocking(node, move |node| Ok(node.block(&parent)?.header)).await?;
+    let header = node.ask(move |node| Ok(node.block(&parent)?.header)).await?;
     // A chain that was mined in seconds is ahead of the clock.
     let now = u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
     let (time, bits) = (now.max(header.time + 1), header.bits);
@@ -84,14 +83,14 @@ async fn find_one(
     miner.client().context("a connection")?.push_solution(pushed).await?;
 
     let deadline = Instant::now() + PATIENCE;
-    while blocking(node, |node| Ok(node.tip()?)).await? != found.hash {
+    while node.ask(|node| Ok(node.tip()?)).await? != found.hash {
         if Instant::now() >= deadline {
             bail!("waited for {} to be the node's tip", found.hash);
         }
         tokio::time::sleep(POLL).await;
     }
     paused.send_replace(true);
-    blocking(node, move |node| Ok(node.invalidate(&found.hash)?)).await?;
+    node.ask(move |node| Ok(node.invalidate(&found.hash)?)).await?;
     Ok(found)
 }
 
@@ -109,14 +108,6 @@ async fn accepted(miner: &mut Miner) -> anyhow::Result<()> {
         }
         tokio::time::sleep(POLL).await;
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    node: &Arc<Node>,
-    ask: impl FnOnce(&Node) -> anyhow::Result<T> + Send + 'static,
-) -> anyhow::Result<T> {
-    let node = Arc::clone(node);
-    tokio::task::spawn_blocking(move || ask(&node)).await?
 }
 
 /// Writes down when the node was given each block, and when it was its tip.

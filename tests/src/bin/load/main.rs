@@ -13,6 +13,7 @@ mod proposal;
 mod report;
 mod run;
 mod server;
+mod soak;
 mod templates;
 
 use std::path::Path;
@@ -40,7 +41,7 @@ fn main() -> anyhow::Result<()> {
         false => Chain::theirs(&Chain::login(&args, None)?)?,
     };
     let runtime = Runtime::new()?;
-    let mut runs = Vec::new();
+    let (mut runs, mut judged) = (Vec::new(), Ok(()));
     for pair in 1..=args.pairs {
         for server in servers(&args, &chain) {
             let server = server?;
@@ -48,14 +49,17 @@ fn main() -> anyhow::Result<()> {
             // What it has to say about it is in its log, which is about to be removed.
             let ran = ran.with_context(|| format!("{}; {}", server.name, server.log_end()))?;
             println!("{ran}\n");
+            if args.soak {
+                judged = judged.and(ran.judge_soak());
+            }
             runs.push(ran.to_json());
         }
     }
     let all = json!({ "machine": machine, "course": report::course(&args), "runs": runs });
-    match &args.json {
-        Some(file) => write(file, &all),
-        None => Ok(()),
+    if let Some(file) = &args.json {
+        write(file, &all)?;
     }
+    judged
 }
 
 /// Those to measure, each started when it is its turn.
@@ -64,11 +68,11 @@ fn servers<'a>(
     chain: &'a Chain,
 ) -> impl Iterator<Item = anyhow::Result<Server>> + 'a {
     let ours = move || match chain.node() {
-        Some(node) => Server::ours(args, node),
+        Some(node) => node.with(|node| Server::ours(args, node)),
         None => Ok(Server::elsewhere(args)),
     };
     let reference = args.reference.as_deref().map(move |exe| match chain.node() {
-        Some(node) => Server::reference(exe, node),
+        Some(node) => node.with(|node| Server::reference(exe, node)),
         None => bail!("--reference needs a node of our own"),
     });
     std::iter::once_with(ours).chain(reference)

@@ -115,12 +115,15 @@ impl Miner {
     pub(crate) async fn declare(&mut self, due: Instant, counts: bool) {
         let board = Arc::clone(&self.scene.board);
         match self.answer().await {
-            Ok(Answer::Accepted) if counts => board.declarations.record(due.elapsed()),
+            Ok(Answer::Accepted) if counts => {
+                board.declarations.record(due.elapsed());
+                board.window.record(due.elapsed());
+            }
             Ok(Answer::Accepted) => {}
             Ok(Answer::Rejected(code)) => board.error(format!("declaration: {code}")),
             Err(error) => {
                 board.error(format!("declaration: {}", short(&error)));
-                self.client = None;
+                self.leave();
             }
         }
     }
@@ -162,6 +165,11 @@ impl Miner {
         if self.scene.unknown > 0 {
             self.proposal = None;
         }
+    }
+
+    /// Ends its connection; the next request makes another.
+    pub(crate) fn leave(&mut self) {
+        (self.client, self.token) = (None, None);
     }
 
     /// Replaces its template.

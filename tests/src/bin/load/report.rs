@@ -4,12 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{bail, ensure};
 use jds_tests::bench::{Memory, ProcessReader};
 use serde_json::{Value, json};
 
 use crate::args::{Args, Arrivals};
 use crate::board::{Board, Latencies};
 use crate::course::Ran;
+use crate::soak::{self, Window};
+
+/// The one error that a soak may see: a declaration and a new block met.
+const MET_A_BLOCK: &str = "declaration: stale-chain-tip";
 
 /// What the system said of the server's process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,7 +42,8 @@ pub(crate) struct Run {
     pub(crate) declaring: usize,
     pub(crate) templates: usize,
     pub(crate) started_in: Option<Duration>,
-    /// Time in which all clients connected.
+    /// Clients that connected before the course, and the time that all took together.
+    pub(crate) connected: u64,
     pub(crate) connected_in: Duration,
     pub(crate) ran: Ran,
     /// Of the whole course, for the share of a processor.
@@ -48,11 +54,13 @@ pub(crate) struct Run {
     /// Processor time of this program in the course.
     pub(crate) own_cpu: Duration,
     pub(crate) board: Arc<Board>,
+    /// Of a soak: its parts, and how often the node restarted.
+    pub(crate) soak: Option<(Vec<Window>, u32)>,
 }
 
 impl Run {
     fn handshakes_per_second(&self) -> f64 {
-        self.board.handshakes.count() as f64 / self.connected_in.as_secs_f64().max(1e-9)
+        self.connected as f64 / self.connected_in.as_secs_f64().max(1e-9)
     }
 
     fn declarations_per_second(&self) -> f64 {
@@ -107,8 +115,22 @@ impl Run {
                 self.board.asked_txs.load(std::sync::atomic::Ordering::Relaxed),
             "errors": self.board.errors(),
             "process": process,
+            "soak": self.soak.as_ref().map(|(windows, restarts)| {
+                json!({ "node_restarts": restarts, "windows": soak::to_json(windows) })
+            }),
             "load_cpu_s": self.own_cpu.as_secs_f64(),
         })
+    }
+
+    /// Fails when something grew, or went wrong.
+    pub(crate) fn judge_soak(&self) -> anyhow::Result<()> {
+        let mut errors = self.board.errors();
+        errors.remove(MET_A_BLOCK);
+        ensure!(errors.is_empty(), "errors in a soak: {errors:?}");
+        match &self.soak {
+            Some((windows, _)) => soak::judge(windows),
+            None => bail!("a soak needs the process of the server"),
+        }
     }
 
     /// None without a process or without clients.
@@ -155,6 +177,17 @@ impl fmt::Display for Run {
             writeln!(f, "  bytes a declaration      {bytes}, transactions asked for {asked}")?;
         }
         self.fmt_process(f)?;
+        for (number, window) in self.soak.iter().flat_map(|(windows, _)| windows).enumerate() {
+            let Window { pss_kb, descriptors, declaration_p50_ms: p50, declaration_p99_ms: p99 } =
+                *window;
+            let mb = pss_kb as f64 / 1024.0;
+            writeln!(
+                f,
+                "  part {:<19} {mb:.1} MB, {descriptors} descriptors, declaration p50 {p50:.2} ms, \
+                 p99 {p99:.2}",
+                number + 1
+            )?;
+        }
         let errors = self.board.errors();
         if errors.is_empty() {
             write!(f, "  errors                   none")?;
@@ -236,6 +269,7 @@ pub(crate) fn course(args: &Args) -> Value {
         "storms": args.storms,
         "tip_every_s": args.tip_every,
         "solutions": args.solutions,
+        "soak": args.soak,
         "token_rate_per_second": args.token_rate,
     })
 }

@@ -18,12 +18,15 @@ use crate::miner::{Answer, Miner, Scene};
 use crate::proposal::{Proposal, Stock};
 use crate::report::{self, Figures, Run};
 use crate::server::Server;
+use crate::soak::{Restarts, Sampler, Window};
 use crate::templates::{OnBlock, TemplateClients};
 
 /// How long a server may take until it takes declarations.
 const READY_WAIT: Duration = Duration::from_secs(60);
 /// Between two tries of that.
 const READY_POLL: Duration = Duration::from_millis(100);
+/// Restarts of the node in a soak, about.
+const RESTARTS: u32 = 10;
 /// How long the last template client may take for its last work.
 const LAST_WORK_WAIT: Duration = Duration::from_secs(20);
 
@@ -75,10 +78,16 @@ pub(crate) async fn run(
     } else {
         figures.with_miners = figures.with_templates;
     }
+    let connected = board.handshakes.count();
     let cast = Cast { templates, miners, _tokens: tokens };
     let (own, cpu) = (ProcessReader::own().cpu()?, report::cpu(process)?);
     let began = Instant::now();
+    let soak = Soak::start(args, chain, process, &board);
     let played = play(args, chain, scene.as_ref(), &tips, cast).await?;
+    let soak = match soak {
+        Some(soak) => Some(soak.stop().await?),
+        None => None,
+    };
     let course = began.elapsed();
     let own_cpu = ProcessReader::own().cpu()?.saturating_sub(own);
     figures.cpu = report::cpu(process)?.saturating_sub(cpu);
@@ -94,6 +103,7 @@ pub(crate) async fn run(
         declaring: if scene.is_some() { args.declaring } else { 0 },
         templates: if server.templates.is_some() { args.templates } else { 0 },
         started_in: server.started_in,
+        connected,
         connected_in,
         ran: played.ran,
         course,
@@ -101,7 +111,36 @@ pub(crate) async fn run(
         process: process.map(|_| figures),
         own_cpu,
         board,
+        soak,
     })
+}
+
+/// What goes on beside a soak.
+struct Soak {
+    sampler: Sampler,
+    restarts: Restarts,
+}
+
+impl Soak {
+    fn start(
+        args: &Args,
+        chain: &Chain,
+        process: Option<&ProcessReader>,
+        board: &Arc<Board>,
+    ) -> Option<Self> {
+        let (process, node) = (process?, chain.node()?);
+        let length = Duration::from_secs(args.seconds);
+        args.soak.then(|| Self {
+            sampler: Sampler::start(process, board, length),
+            restarts: Restarts::start(node, length / RESTARTS),
+        })
+    }
+
+    /// What it saw, and how often the node restarted.
+    async fn stop(self) -> anyhow::Result<(Vec<Window>, u32)> {
+        let restarts = self.restarts.stop().await?;
+        Ok((self.sampler.stop().await?, restarts))
+    }
 }
 
 /// What the miners of a run share; none where nobody declares.
@@ -115,7 +154,7 @@ async fn scene(
     let Some(target) = server.declaration.clone().filter(|_| args.declaring > 0) else {
         return Ok(None);
     };
-    let node = chain.node().map(Arc::as_ref);
+    let node = chain.node();
     let wanted = match node {
         Some(_) => chain::pool_size(args.transactions),
         None => args.transactions,
@@ -229,10 +268,10 @@ enum Followed {
 impl Followed {
     fn start(args: &Args, chain: &Chain, tips: &watch::Sender<Tip>) -> Self {
         if let Some(node) = chain.node()
-            && args.tip_every > 0.0
+            && args.block_every() > 0.0
             && args.storms == 0
         {
-            let every = Duration::from_secs_f64(args.tip_every);
+            let every = Duration::from_secs_f64(args.block_every());
             return Self::Mining(Blocks::start(node, tips, every));
         }
         let (stop, mut told) = (watch::Sender::new(false), tips.subscribe());
@@ -264,7 +303,7 @@ impl Followed {
 /// Compares what the clients noted with what the node says of itself.
 fn judge(chain: &Chain, played: &Played, board: &Board) -> anyhow::Result<()> {
     let log = match chain.node() {
-        Some(node) => NodeLog::read(node.debug_log())?,
+        Some(node) => NodeLog::read(node.with(|node| Ok(node.debug_log()))?)?,
         None => NodeLog::default(),
     };
     found::judge(&played.found, &log, board);
