@@ -9,6 +9,7 @@
 )]
 
 mod custom;
+mod encrypted;
 mod jdc;
 mod pool_work;
 mod ports;
