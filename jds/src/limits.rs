@@ -209,6 +209,10 @@ pub const FOUND_FILE_BYTES_MAX: u64 = 2 * 4_000_000 + 64 * 1024;
 /// A found block that the store has not written after this time goes to a file as well.
 pub const FOUND_RECORD_LIMIT: Duration = Duration::from_millis(500);
 
+/// A share that makes a block is acknowledged when the block is on the disk; after this time all the
+/// same, for then neither store nor file can be written.
+pub const FOUND_KEPT_LIMIT: Duration = Duration::from_secs(5);
+
 /// What one submission tells while the store is slow: sent, unknown, the answer, the end.
 pub const NOTES_PER_SUBMISSION_MAX: usize = 4;
 

@@ -29,7 +29,7 @@ use crate::limits::{
 };
 use crate::server::Shared;
 use crate::session::{OwnedSolution, Solve};
-use crate::submit::{Handover, UnderWay};
+use crate::submit::{Handover, Told, UnderWay};
 use crate::templates::{Built, NoBlock, TemplateSolution};
 pub(crate) use mined::FoundTurns;
 
@@ -55,7 +55,7 @@ pub(crate) enum Request {
     /// `SubmitSolution`, for a template of ours (SV2 7.7).
     Submitted(Arc<Built>, TemplateSolution),
     /// A share that makes a block.
-    Mined(Box<FoundShare>),
+    Mined(Box<FoundShare>, Told),
 }
 
 impl From<Solve> for Request {
@@ -166,7 +166,7 @@ fn serve(tasks: &Mutex<Receiver<Task>>) {
         };
         let _entered = span.enter();
         // A defect must not take a thread away from the blocks to come.
-        let found = catch_unwind(AssertUnwindSafe(|| solve(&shared, &request, received)));
+        let found = catch_unwind(AssertUnwindSafe(|| solve(&shared, request, received)));
         let found = found.unwrap_or_else(|_| {
             error!("looking for the block of a solution ended abnormally");
             false
@@ -178,25 +178,26 @@ fn serve(tasks: &Mutex<Receiver<Task>>) {
 
 /// Finds the job that the solution makes a block of, and submits that block to every node. Whether
 /// it made one that was not known.
-fn solve(shared: &Arc<Shared>, request: &Request, received: Instant) -> bool {
-    let end = match request {
-        Request::Pushed(request) => find(shared, request),
-        Request::Submitted(template, solution) => of_template(shared, template, solution),
-        Request::Mined(share) => mined::block(shared, share),
+fn solve(shared: &Arc<Shared>, request: Request, received: Instant) -> bool {
+    let (end, told) = match request {
+        Request::Pushed(request) => (find(shared, &request), None),
+        Request::Submitted(template, solution) => (of_template(shared, &template, &solution), None),
+        Request::Mined(share, told) => (mined::block(shared, &share), Some(told)),
     };
     let result = match end {
         End::Block(block, handover) => {
-            match shared.submitter.submit_with(block, handover, received) {
+            match shared.submitter.submit_with(block, handover, received, told) {
                 true => BLOCK,
                 false => KNOWN,
             }
         }
-        End::Announced(block) => match shared.submitter.announce(block) {
+        End::Announced(block) => match shared.submitter.announce(block, told) {
             true => ANNOUNCED,
             false => KNOWN,
         },
         End::Known(hash) => {
             info!(block = %hash, "block found again, it is under way already");
+            shared.submitter.tell_when_kept(&hash, told);
             KNOWN
         }
         End::None(tried) if tried.above_target > 0 => "above_target",

@@ -16,6 +16,7 @@ mod to_provider;
 mod under_way;
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,7 @@ use bitcoin::BlockHash;
 use store::NewBlock;
 use tdp_client::Node;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::clock;
@@ -86,7 +87,12 @@ struct Open {
     in_store: AtomicBool,
     /// At least one node has it.
     taken: AtomicBool,
+    /// Who waits until it is on the disk; none any more once it is.
+    told: Mutex<Option<Vec<Told>>>,
 }
+
+/// Dropped as soon as a block is on the disk, or known not to get there.
+pub(crate) type Told = oneshot::Sender<Infallible>;
 
 impl Open {
     fn new(hash: BlockHash, file: PathBuf, found_at_ms: u64, received: Instant) -> Self {
@@ -104,7 +110,20 @@ impl Open {
             in_file: AtomicBool::new(false),
             in_store: AtomicBool::new(false),
             taken: AtomicBool::new(false),
+            told: Mutex::new(Some(Vec::new())),
         }
+    }
+
+    /// Keeps `told` until the block is on the disk.
+    fn tell_when_kept(&self, told: Option<Told>) {
+        if let (Some(waiting), Some(told)) = (&mut *lock(&self.told), told) {
+            waiting.push(told);
+        }
+    }
+
+    /// The block is on the disk, or as near to it as it gets for now.
+    fn tell_kept(&self) {
+        lock(&self.told).take();
     }
 
     /// From the solution on.
@@ -164,19 +183,22 @@ impl Submitter {
     /// solution came. False when this very block is known already: the same solution may come
     /// twice.
     pub fn submit(self: &Arc<Self>, block: NewBlock, received: Instant) -> bool {
-        self.submit_with(block, None, received)
+        self.submit_with(block, None, received, None)
     }
 
     /// As [`Self::submit`], and hands the block to the template provider that gave its template.
+    /// `told` is dropped once the block is on the disk.
     pub(crate) fn submit_with(
         self: &Arc<Self>,
         block: NewBlock,
         handover: Option<Handover>,
         received: Instant,
+        told: Option<Told>,
     ) -> bool {
         let hash = block.block.hash;
         if !self.remember(hash) {
             info!(block = %hash, "block found again, it is under way already");
+            self.tell_when_kept(&hash, told);
             return false;
         }
         let file = self.files.path(&hash);
@@ -187,6 +209,7 @@ impl Submitter {
             provider: handover.as_ref().map(|handover| handover.provider.name().to_owned()),
             ..Open::new(hash, file, clock::unix_us() / 1_000, received)
         };
+        open.tell_when_kept(told);
         let hex = block.block.hex().into();
         let open = self.start(open, hex, Steps::new(), ToRecord::New(block), handover);
         info!(
@@ -198,8 +221,9 @@ impl Submitter {
     }
 
     /// Records a block of which nobody here has the transactions, and follows it: its miner's own
-    /// node has to submit it. False when it is known already.
-    pub fn announce(self: &Arc<Self>, block: NewBlock) -> bool {
+    /// node has to submit it. False when it is known already. `told` is dropped once that is on the
+    /// disk.
+    pub(crate) fn announce(self: &Arc<Self>, block: NewBlock, told: Option<Told>) -> bool {
         let (hash, height) = (block.block.hash, block.height);
         if !self.remember(hash) {
             return false;
@@ -214,9 +238,16 @@ impl Submitter {
             let found_at_ms = clock::unix_us() / 1_000;
             submitter.journal.found(block, found_at_ms, Vec::new()).await;
             submitter.follower.add(hash, height, 0);
-            drop(recording);
+            drop((recording, told));
         });
         true
+    }
+
+    /// Keeps `told` until a block that is known already is on the disk.
+    pub(crate) fn tell_when_kept(&self, hash: &BlockHash, told: Option<Told>) {
+        if let Some(open) = lock(&self.open).iter().find(|open| open.hash == *hash) {
+            open.tell_when_kept(told);
+        }
     }
 
     /// Whether this block was found before, lately.

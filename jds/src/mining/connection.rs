@@ -239,7 +239,9 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         while let Some(action) = self.session.poll_action() {
             match action {
                 Action::Found(share) => {
-                    Solvers::found(&self.shared, &self.found, share, Instant::now()).await;
+                    let (shared, turns) = (&self.shared, &self.found);
+                    let kept = Solvers::found(shared, turns, share, Instant::now()).await;
+                    self.durable.after_block(kept);
                 }
                 other => actions.push_back(other),
             }

@@ -1,8 +1,14 @@
 //! Messages that leave only after what they acknowledge is durable, in order.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 
 use store::{Commit, CommitError};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use crate::limits::FOUND_KEPT_LIMIT;
 
 /// What waits, in order.
 #[derive(Debug)]
@@ -14,6 +20,8 @@ pub(super) struct WhenDurable<M> {
 #[derive(Debug)]
 enum Waiting<M> {
     Commit(Commit),
+    /// A found block, and until when it is waited for.
+    Block(oneshot::Receiver<Infallible>, Instant),
     Message(M),
 }
 
@@ -28,6 +36,12 @@ impl<M> WhenDurable<M> {
     pub(super) fn after(&mut self, commit: Commit) {
         self.commits += 1;
         self.waiting.push_back(Waiting::Commit(commit));
+    }
+
+    /// What follows waits until this block is on the disk, or [`FOUND_KEPT_LIMIT`] is over.
+    pub(super) fn after_block(&mut self, kept: oneshot::Receiver<Infallible>) {
+        self.commits += 1;
+        self.waiting.push_back(Waiting::Block(kept, Instant::now() + FOUND_KEPT_LIMIT));
     }
 
     /// To leave after all that came before.
@@ -51,8 +65,19 @@ impl<M> WhenDurable<M> {
     /// # Errors
     /// What came before it will not be durable.
     pub(super) async fn next(&mut self) -> Result<Option<M>, CommitError> {
-        while let Some(Waiting::Commit(commit)) = self.waiting.front_mut() {
-            let done = commit.await;
+        loop {
+            let done = match self.waiting.front_mut() {
+                Some(Waiting::Commit(commit)) => commit.await.map(drop),
+                Some(Waiting::Block(kept, until)) => {
+                    if timeout_at(*until, kept).await.is_err() {
+                        warn!(
+                            "a found block is not on the disk in time: its share is acknowledged"
+                        );
+                    }
+                    Ok(())
+                }
+                _ => break,
+            };
             self.waiting.pop_front();
             self.commits -= 1;
             done?;

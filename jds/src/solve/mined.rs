@@ -2,6 +2,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,18 +33,21 @@ impl Default for FoundTurns {
 }
 
 impl Solvers {
-    /// Takes a share in that makes a block, and returns when it is in line.
+    /// Takes a share in that makes a block, and returns when it is in line. What is given back ends
+    /// when the block is on the disk: before that the share is not acknowledged, for its miner would
+    /// not send it again.
     pub(crate) async fn found(
         shared: &Arc<Shared>,
         turns: &FoundTurns,
         share: Box<FoundShare>,
         received: Instant,
-    ) {
+    ) -> oneshot::Receiver<Infallible> {
         // The semaphore is never closed.
         let turn = Arc::clone(&turns.0).acquire_owned().await.ok();
         let (answer, _nobody_waits) = oneshot::channel();
+        let (told, kept) = oneshot::channel();
         let task = Task {
-            request: Request::Mined(share),
+            request: Request::Mined(share, told),
             received,
             shared: Arc::clone(shared),
             span: Span::current(),
@@ -54,6 +58,7 @@ impl Solvers {
         if shared.solvers.queue.send(task).is_err() {
             error!("the threads that look at solutions have ended");
         }
+        kept
     }
 }
 

@@ -111,6 +111,7 @@ impl Recorder {
                     "the store is slow to write a found block: it goes to a file as well");
                 if self.keep(&hex).await {
                     recording = None;
+                    self.open.tell_kept();
                 }
                 in_store.await
             }
@@ -120,6 +121,7 @@ impl Recorder {
         }
         let recorded = self.kept(kept, again).await;
         drop(recording);
+        self.open.tell_kept();
         recorded
     }
 
