@@ -8,10 +8,12 @@
     reason = "test code outside of test functions"
 )]
 
+mod acceptance;
 mod custom;
 mod jdc;
 mod pool_work;
 mod ports;
+mod scenarios;
 mod solo;
 mod sv1_miners;
 mod sv1_trouble;
