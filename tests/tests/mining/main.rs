@@ -10,6 +10,7 @@
 
 mod acceptance;
 mod custom;
+mod encrypted;
 mod jdc;
 mod pool_work;
 mod ports;
