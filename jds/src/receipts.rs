@@ -106,8 +106,7 @@ impl Receipts {
         &self.published
     }
 
-    /// The receipt of an accepted job, as a token. Takes about 50 microseconds, or 5 milliseconds in
-    /// a build without optimisation: not for the reactor.
+    /// The receipt of an accepted job, as a token. Takes some 30 microseconds: not for the reactor.
     pub fn accept(&self, job: &AcceptedJob, user: UserTag) -> Vec<u8> {
         let accepted_at_us = self.next_us();
         let expires_us = accepted_at_us.saturating_add(self.lifetime.as_micros() as u64);

@@ -166,7 +166,7 @@ impl EventLog {
     }
 
     /// Checks the hash chain of everything that is kept, and its heads against these keys. Blocks for
-    /// about a second per 100,000 events.
+    /// as long as reading all of it takes.
     ///
     /// # Errors
     /// [`EventLogError`], when it can not be read; inside, where the chain is broken.

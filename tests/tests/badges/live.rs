@@ -10,7 +10,7 @@ use crate::{Awards, THRESHOLD};
 
 /// When the first event of that type happened for which something is true, Unix milliseconds.
 #[track_caller]
-fn first(world: &World, kind: &str, wanted: impl Fn(&Value) -> bool) -> u64 {
+pub(crate) fn first(world: &World, kind: &str, wanted: impl Fn(&Value) -> bool) -> u64 {
     let page = http::read(world.api(), &format!("/v1/events?limit=1000&types={kind}"));
     let events = page["events"].as_array().unwrap();
     let first = events.iter().find(|event| wanted(&event["data"]));

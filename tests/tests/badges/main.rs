@@ -14,6 +14,7 @@ mod gaps;
 mod kills;
 mod link;
 mod live;
+mod mining;
 mod reader;
 mod site;
 
