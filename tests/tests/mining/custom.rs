@@ -13,59 +13,68 @@ use crate::{HASHRATE, client, shares, wait_event};
 
 const USER: &str = "alice.farm";
 const TOKEN: &str = "invalid-mining-job-token";
-const STALE: &str = "stale-chain-tip";
+pub(crate) const STALE: &str = "stale-chain-tip";
 /// Long enough for a job that waits for our node, short enough to wait for.
-const TIP_GRACE: &str = "tip_grace_ms = 300";
+pub(crate) const TIP_GRACE: &str = "tip_grace_ms = 300";
 
 /// A job declaration client: both connections, and a channel.
-struct Jdc {
-    miner: Miner,
-    client: MiningClient,
-    channel: Channel,
+pub(crate) struct Jdc {
+    pub(crate) miner: Miner,
+    pub(crate) client: MiningClient,
+    pub(crate) channel: Channel,
 }
 
-async fn work_selection(world: &World) -> MiningClient {
+pub(crate) async fn work_selection(world: &World) -> MiningClient {
     client(world, flags::REQUIRES_WORK_SELECTION | flags::REQUIRES_VERSION_ROLLING).await
 }
 
 impl Jdc {
-    async fn connect(world: &World) -> Self {
+    pub(crate) async fn connect(world: &World) -> Self {
         let mut client = work_selection(world).await;
         let channel = client.open_extended(USER, HASHRATE, 10).await.unwrap();
         Self { miner: world.miner(USER).await, client, channel }
     }
 
     /// The node's transactions, with room for the channel's extranonce.
-    fn template(&self, work: &Work) -> MinerTemplate {
+    pub(crate) fn template(&self, work: &Work) -> MinerTemplate {
         let (value_sat, outputs) = (work.subsidy_sat + work.fees_sat, self.miner.outputs.clone());
         let extranonce_bytes = self.channel.extranonce_bytes();
         MinerTemplate::new(work.height, value_sat, outputs, work.txs.clone(), extranonce_bytes)
     }
 
-    async fn declare(&mut self, template: &MinerTemplate) -> Vec<u8> {
+    pub(crate) async fn declare(&mut self, template: &MinerTemplate) -> Vec<u8> {
         match self.miner.declare(template).await {
             DeclareOutcome::Accepted { new_token, .. } => new_token,
             refused @ DeclareOutcome::Rejected { .. } => panic!("{refused:?}"),
         }
     }
 
-    fn job(&self, token: &[u8], template: &MinerTemplate, work: &Work) -> SetCustomMiningJobOwned {
+    pub(crate) fn job(
+        &self,
+        token: &[u8],
+        template: &MinerTemplate,
+        work: &Work,
+    ) -> SetCustomMiningJobOwned {
         let Work { prev_hash, time, bits, .. } = *work;
         self.channel.custom_job(token, template, prev_hash, time, bits).unwrap()
     }
 
     /// Sets a job that has to be accepted, and works on it.
-    async fn set(&mut self, job: &SetCustomMiningJobOwned, template: &MinerTemplate) -> u32 {
+    pub(crate) async fn set(
+        &mut self,
+        job: &SetCustomMiningJobOwned,
+        template: &MinerTemplate,
+    ) -> u32 {
         let job_id = self.client.set_custom_job(job.clone()).await.unwrap().expect("a good job");
         self.channel.work_on(job_id, job, template).unwrap();
         job_id
     }
 
-    async fn refused(&mut self, job: &SetCustomMiningJobOwned, what: &str) -> String {
+    pub(crate) async fn refused(&mut self, job: &SetCustomMiningJobOwned, what: &str) -> String {
         self.client.set_custom_job(job.clone()).await.unwrap().expect_err(what)
     }
 
-    async fn mine_block(&mut self) -> bitcoin::BlockHash {
+    pub(crate) async fn mine_block(&mut self) -> bitcoin::BlockHash {
         let block = self.channel.mine_block().expect("a block");
         assert_eq!(self.client.submit(&self.channel, &block).await.unwrap(), Ok(()));
         block.hash()
@@ -73,7 +82,7 @@ impl Jdc {
 }
 
 /// Work with some transactions of the node's.
-async fn work_with_transactions(world: &World) -> Work {
+pub(crate) async fn work_with_transactions(world: &World) -> Work {
     let script = world.node().mining_script();
     let spend = |coin: &signet::Coin| {
         let value = Amount::from_sat(coin.value_sat - 5_000);
@@ -81,54 +90,6 @@ async fn work_with_transactions(world: &World) -> Work {
     };
     let txs: Vec<_> = world.coins(3).await.iter().take(3).map(spend).collect();
     world.relay(&txs).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_declared_job_is_set_its_shares_count_and_its_block_is_in_the_chain() {
-    let world = Setup::new().job_declaration(TIP_GRACE).mining("").start().await;
-    let work = work_with_transactions(&world).await;
-    let mut jdc = Jdc::connect(&world).await;
-    let template = jdc.template(&work);
-    let token = jdc.declare(&template).await;
-    let job = jdc.job(&token, &template, &work);
-    let job_id = jdc.set(&job, &template).await;
-
-    let negotiated = wait_event(&world, EventKind::JobNegotiated, |_| true);
-    let EventData::JobNegotiated(negotiated) = negotiated else { panic!("{negotiated:?}") };
-    assert_eq!((negotiated.job_id, negotiated.channel_id), (job_id, jdc.channel.id));
-    assert_eq!(negotiated.user, "alice");
-    assert_eq!((negotiated.tx_count, negotiated.total_fees_sat), (Some(4), Some(work.fees_sat)));
-    let template_hash = negotiated.template_hash.expect("the declared template");
-
-    // On regtest a share is a block, but for one in millions.
-    let late = jdc.channel.mine_block().expect("a share");
-    let block = jdc.mine_block().await;
-    let told = shares(&world);
-    let told = told.iter().find(|told| told.share_hash == block.to_string());
-    let told = told.expect("an acknowledged share in the log");
-    assert!(told.accepted);
-    assert_eq!((&*told.user, &*told.worker), ("alice", "farm"));
-    assert_eq!(told.template_source, TemplateSource::Miner);
-    assert_eq!(told.miner_template_hash.as_ref(), Some(&template_hash));
-    assert_eq!(told.miner_tx_count, Some(4));
-    assert_eq!(told.miner_template_fees_sat, Some(work.fees_sat));
-    assert_eq!(told.pool_payout_sat, Some(work.subsidy_sat + work.fees_sat));
-    assert_eq!(told.first_for_user, Some(true));
-
-    world.assert_mined(block, &work.txs);
-    let found = wait_event(&world, EventKind::BlockFound, |_| true);
-    let EventData::BlockFound(found) = found else { panic!("{found:?}") };
-    assert_eq!((&*found.block_hash, found.assembled), (&*block.to_string(), true));
-    assert_eq!(found.miner_template_hash, Some(template_hash));
-    world.synced_to(block).await;
-    let answer = jdc.client.submit(&jdc.channel, &late).await.unwrap();
-    assert_eq!(answer, Err("stale-share".to_owned()));
-    assert_eq!(jdc.refused(&job, "an old job").await, STALE);
-    // Late or not, what makes a block goes to the nodes.
-    wait_event(&world, EventKind::BlockFound, |event| match event {
-        EventData::BlockFound(found) => found.block_hash == late.hash().to_string(),
-        _ => false,
-    });
 }
 
 type Mutation = (&'static str, fn(&mut SetCustomMiningJobOwned));

@@ -9,10 +9,10 @@ use jds_tests::{PATIENCE, Setup, World};
 use signet::wait;
 use store::{EventData, EventKind, Role, ShareSubmitted, TemplateSource};
 
-use crate::{BLOCKS_BEFORE, events, extended, shares, wait_event};
+use crate::{BLOCKS_BEFORE, events, shares, wait_event};
 
 /// Client and miner.
-struct Peer {
+pub(crate) struct Peer {
     client: Running,
     device: Running,
 }
@@ -24,7 +24,7 @@ impl Peer {
 }
 
 /// Everything that the client needs is ours: templates, tokens, channels.
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let templates = "listen = \"127.0.0.1:0\"\nfee_threshold_sat = 1\nmin_interval_ms = 1000";
     let setup = Setup::new().table("template_distribution", templates).mining("");
     let world = setup.start().await;
@@ -38,7 +38,7 @@ async fn world() -> World {
 const SHARES: &str = "12.0";
 
 /// Starts a client for `user`, and a miner at it.
-fn run(world: &World, user: &str) -> Peer {
+pub(crate) fn run(world: &World, user: &str) -> Peer {
     let (secret, public) = config::keys::generate().unwrap();
     let script = world.node().mining_script();
     let reward = Address::from_script(script.as_script(), Network::Regtest).unwrap();
@@ -78,7 +78,7 @@ fn ids(txs: &[Transaction]) -> Vec<Txid> {
 }
 
 /// The first accepted share on a miner's template that is wanted.
-fn wait_share(
+pub(crate) fn wait_share(
     world: &World,
     peer: &Peer,
     wanted: impl Fn(&ShareSubmitted) -> bool,
@@ -164,35 +164,3 @@ async fn shares_and_blocks_through_the_reference_client_are_the_miners() {
     let firsts = shares(&world).iter().filter(|share| share.first_for_user == Some(true)).count();
     assert_eq!(firsts, 1);
 }
-
-/// SV2-C-06: each share is attributed to the template that it was mined on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_with_custom_jobs_and_a_miner_on_pool_work_mine_beside_each_other() {
-    let world = world().await;
-    let (mut client, mut channel) = extended(&world, "dave.rig1").await;
-    let peer = run(&world, "carol");
-    wait_share(&world, &peer, |share| share.user == "carol");
-    // The tip moves all the time: until one share comes in time.
-    let accepted = loop {
-        while let Ok(message) = tokio::time::timeout(QUIET, client.recv()).await {
-            channel.hear(&message.unwrap());
-        }
-        let share = channel.mine_share_only().expect("a share");
-        if client.submit(&channel, &share).await.unwrap().is_ok() {
-            break share;
-        }
-    };
-    let told = shares(&world);
-    let own = told.iter().find(|told| told.share_hash == accepted.hash().to_string()).unwrap();
-    assert_eq!((own.user.as_str(), own.template_source), ("dave", TemplateSource::Pool));
-    assert_eq!(own.miner_template_hash, None);
-    for share in told.iter().filter(|share| share.accepted) {
-        let expected =
-            if share.user == "carol" { TemplateSource::Miner } else { TemplateSource::Pool };
-        assert_eq!(share.template_source, expected, "{share:?}");
-        assert_eq!(share.miner_template_hash.is_some(), share.user == "carol", "{share:?}");
-    }
-}
-
-/// Nothing came for so long: what there is was heard.
-const QUIET: std::time::Duration = std::time::Duration::from_millis(20);

@@ -8,11 +8,13 @@
     reason = "test code outside of test functions"
 )]
 
+mod acceptance;
 mod custom;
 mod encrypted;
 mod jdc;
 mod pool_work;
 mod ports;
+mod scenarios;
 mod solo;
 mod sv1_miners;
 mod sv1_trouble;

@@ -1,0 +1,233 @@
+//! What was promised of miners' own templates at the mining endpoint, one test for each point. More
+//! of each is beside: the weight to the unit and every rule in the tests of declarations, all kinds
+//! of transactions in `never_filters`, the reference client in [`crate::jdc`].
+
+use bitcoin::opcodes::all::OP_RETURN;
+use bitcoin::script::{Builder, PushBytesBuf};
+use bitcoin::{Amount, Transaction, TxOut};
+use jds_tests::{Setup, Work, World, rejected};
+use signet::kinds::{COIN_VALUE_SAT_MIN, Kind};
+use signet::{Coin, FillSpec, Node, NodeOptions};
+use store::{EventData, EventKind, TemplateSource};
+
+use crate::custom::{Jdc, STALE, TIP_GRACE, work_with_transactions};
+use crate::{extended, jdc, shares, wait_event};
+
+/// Nothing came for so long: what there is was heard.
+const QUIET: std::time::Duration = std::time::Duration::from_millis(20);
+
+async fn world() -> World {
+    Setup::new().job_declaration(TIP_GRACE).mining("").start().await
+}
+
+/// Declares, sets the job, mines a block through a share, and finds exactly these transactions in it.
+async fn goes_through(world: &World, miner: &mut Jdc, work: &Work) {
+    let template = miner.template(work);
+    let token = miner.declare(&template).await;
+    let job = miner.job(&token, &template, work);
+    miner.set(&job, &template).await;
+    let block = miner.mine_block().await;
+    world.assert_mined(block, &work.txs);
+}
+
+/// Spends the coin for that much data, and leaves the rest as a fee.
+fn data(coin: &Coin, data_bytes: usize) -> Transaction {
+    let data = PushBytesBuf::try_from(vec![0x6a; data_bytes]).unwrap();
+    let script = Builder::new().push_opcode(OP_RETURN).push_slice(data).into_script();
+    coin.spend(vec![TxOut { value: Amount::ZERO, script_pubkey: script }])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sv2_c_01_a_valid_template_is_accepted_and_its_shares_are_tested_against_it() {
+    let world = world().await;
+    let work = work_with_transactions(&world).await;
+    let mut miner = Jdc::connect(&world).await;
+    let template = miner.template(&work);
+    let token = miner.declare(&template).await;
+    let job = miner.job(&token, &template, &work);
+    miner.set(&job, &template).await;
+    // Here nearly every hash is a share: what is left to get wrong is the job.
+    let good = miner.channel.mine_block().expect("a block");
+    let mut strange = good.clone();
+    strange.job_id += 1_000;
+    let answer = miner.client.submit(&miner.channel, &strange).await.unwrap();
+    assert_eq!(answer, Err("invalid-job-id".to_owned()));
+    assert_eq!(miner.client.submit(&miner.channel, &good).await.unwrap(), Ok(()));
+    world.assert_mined(good.hash(), &work.txs);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sv2_c_02_a_stale_template_is_refused_and_told_so() {
+    let world = world().await;
+    let work = work_with_transactions(&world).await;
+    let mut miner = Jdc::connect(&world).await;
+    let template = miner.template(&work);
+    let token = miner.declare(&template).await;
+    let job = miner.job(&token, &template, &work);
+    miner.set(&job, &template).await;
+    let late = miner.channel.mine_block().expect("a share");
+    world.node().mine_block(&[]).unwrap();
+    world.synced().await;
+    let declared = miner.miner.declare(&template).await;
+    rejected(&declared, STALE, "coinbase-height");
+    assert_eq!(miner.refused(&job, "an old job").await, STALE);
+    let answer = miner.client.submit(&miner.channel, &late).await.unwrap();
+    assert_eq!(answer, Err("stale-share".to_owned()));
+    let told = wait_event(&world, EventKind::TemplateRejected, |_| true);
+    let EventData::TemplateRejected(told) = told else { panic!("{told:?}") };
+    assert_eq!((&*told.error_code, &*told.reason), (STALE, "coinbase-height"));
+    // The same transactions on the new tip are as good as before.
+    let work = Work::with_txs(world.node(), work.txs.len());
+    goes_through(&world, &mut miner, &work).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sv2_c_03_more_than_four_million_weight_units_are_refused() {
+    let world = world().await;
+    let coins = world.coins(1).await;
+    let mut miner = Jdc::connect(&world).await;
+    let mut work = world.work();
+    work.fees_sat = coins[0].value_sat;
+    work.txs = vec![data(&coins[0], 1_000_000)];
+    let template = miner.template(&work);
+    let declared = miner.miner.declare(&template).await;
+    rejected(&declared, "invalid-job", "weight");
+    work.txs = vec![data(&coins[0], 990_000)];
+    goes_through(&world, &mut miner, &work).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sv2_c_04_an_unusual_choice_of_transactions_is_accepted_and_mined() {
+    let world = world().await;
+    let coins = world.coins(Kind::ALL.len()).await;
+    let mut miner = Jdc::connect(&world).await;
+    let mut work = world.work();
+    for (kind, coin) in Kind::ALL.iter().zip(&coins) {
+        let sample = kind.build(coin).unwrap();
+        work.fees_sat += sample.fee_sat;
+        work.txs.extend(sample.txs);
+    }
+    goes_through(&world, &mut miner, &work).await;
+    world.synced().await;
+    // And none at all.
+    goes_through(&world, &mut miner, &Work { txs: Vec::new(), fees_sat: 0, ..world.work() }).await;
+}
+
+/// On the private signet a block takes work.
+#[tokio::test(flavor = "multi_thread")]
+async fn sv2_c_05_a_block_on_a_miners_template_is_in_the_signets_chain() {
+    let node = Node::start(NodeOptions::signet()).unwrap();
+    let coins = node.ensure_funds(1, COIN_VALUE_SAT_MIN).unwrap();
+    let filled = node.fill_mempool(FillSpec::of(20)).unwrap();
+    let world = Setup::new().mining("").start_on(vec![node]).await;
+    world.synced().await;
+    world.wait_known(&filled.txs);
+    let mut work = Work::with_txs(world.node(), filled.txs.len());
+    // One transaction that no mempool takes, behind those of the node.
+    let unseen = Kind::OddVersion.build(&coins[0]).unwrap();
+    work.fees_sat += unseen.fee_sat;
+    work.txs.extend(unseen.txs);
+    let mut miner = Jdc::connect(&world).await;
+    goes_through(&world, &mut miner, &work).await;
+    let found = wait_event(&world, EventKind::BlockFound, |_| true);
+    let EventData::BlockFound(found) = found else { panic!("{found:?}") };
+    assert_eq!((found.template_source, found.assembled), (TemplateSource::Miner, true));
+}
+
+/// Each share is attributed to the template that it was mined on.
+#[tokio::test(flavor = "multi_thread")]
+async fn sv2_c_06_miners_of_both_kinds_mine_beside_each_other() {
+    let world = jdc::world().await;
+    let (mut client, mut channel) = extended(&world, "dave.rig1").await;
+    let peer = jdc::run(&world, "carol");
+    jdc::wait_share(&world, &peer, |share| share.user == "carol");
+    // The tip moves all the time: until one share comes in time.
+    let accepted = loop {
+        while let Ok(message) = tokio::time::timeout(QUIET, client.recv()).await {
+            channel.hear(&message.unwrap());
+        }
+        let share = channel.mine_share_only().expect("a share");
+        if client.submit(&channel, &share).await.unwrap().is_ok() {
+            break share;
+        }
+    };
+    let told = shares(&world);
+    let own = told.iter().find(|told| told.share_hash == accepted.hash().to_string()).unwrap();
+    assert_eq!((own.user.as_str(), own.template_source), ("dave", TemplateSource::Pool));
+    assert_eq!(own.miner_template_hash, None);
+    for share in told.iter().filter(|share| share.accepted) {
+        let expected =
+            if share.user == "carol" { TemplateSource::Miner } else { TemplateSource::Pool };
+        assert_eq!(share.template_source, expected, "{share:?}");
+        assert_eq!(share.miner_template_hash.is_some(), share.user == "carol", "{share:?}");
+    }
+}
+
+/// How long a verdict took is in its event. A time is measured, not tested: the command `load` of
+/// this crate does that, with any number of miners.
+#[tokio::test(flavor = "multi_thread")]
+async fn sv2_c_07_every_verdict_is_told_with_the_time_that_it_took() {
+    let world = world().await;
+    let work = work_with_transactions(&world).await;
+    let mut miner = Jdc::connect(&world).await;
+    let template = miner.template(&work);
+    miner.declare(&template).await;
+    let mut ahead = work.clone();
+    ahead.height += 7;
+    let stale = miner.template(&ahead);
+    rejected(&miner.miner.declare(&stale).await, STALE, "coinbase-height");
+    let accepted = wait_event(&world, EventKind::TemplateAccepted, |_| true);
+    let EventData::TemplateAccepted(told) = accepted else { panic!("{accepted:?}") };
+    assert!(told.validation_ms > 0.0, "{told:?}");
+    let rejected = wait_event(&world, EventKind::TemplateRejected, |_| true);
+    let EventData::TemplateRejected(told) = rejected else { panic!("{rejected:?}") };
+    assert!(told.validation_ms > 0.0, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sv2_c_08_shares_on_a_declared_job_are_told_with_all_that_is_known() {
+    let world = Setup::new().job_declaration(TIP_GRACE).mining("").start().await;
+    let work = work_with_transactions(&world).await;
+    let mut jdc = Jdc::connect(&world).await;
+    let template = jdc.template(&work);
+    let token = jdc.declare(&template).await;
+    let job = jdc.job(&token, &template, &work);
+    let job_id = jdc.set(&job, &template).await;
+
+    let negotiated = wait_event(&world, EventKind::JobNegotiated, |_| true);
+    let EventData::JobNegotiated(negotiated) = negotiated else { panic!("{negotiated:?}") };
+    assert_eq!((negotiated.job_id, negotiated.channel_id), (job_id, jdc.channel.id));
+    assert_eq!(negotiated.user, "alice");
+    assert_eq!((negotiated.tx_count, negotiated.total_fees_sat), (Some(4), Some(work.fees_sat)));
+    let template_hash = negotiated.template_hash.expect("the declared template");
+
+    // On regtest a share is a block, but for one in millions.
+    let late = jdc.channel.mine_block().expect("a share");
+    let block = jdc.mine_block().await;
+    let told = shares(&world);
+    let told = told.iter().find(|told| told.share_hash == block.to_string());
+    let told = told.expect("an acknowledged share in the log");
+    assert!(told.accepted);
+    assert_eq!((&*told.user, &*told.worker), ("alice", "farm"));
+    assert_eq!(told.template_source, TemplateSource::Miner);
+    assert_eq!(told.miner_template_hash.as_ref(), Some(&template_hash));
+    assert_eq!(told.miner_tx_count, Some(4));
+    assert_eq!(told.miner_template_fees_sat, Some(work.fees_sat));
+    assert_eq!(told.pool_payout_sat, Some(work.subsidy_sat + work.fees_sat));
+    assert_eq!(told.first_for_user, Some(true));
+
+    world.assert_mined(block, &work.txs);
+    let found = wait_event(&world, EventKind::BlockFound, |_| true);
+    let EventData::BlockFound(found) = found else { panic!("{found:?}") };
+    assert_eq!((&*found.block_hash, found.assembled), (&*block.to_string(), true));
+    assert_eq!(found.miner_template_hash, Some(template_hash));
+    world.synced_to(block).await;
+    let answer = jdc.client.submit(&jdc.channel, &late).await.unwrap();
+    assert_eq!(answer, Err("stale-share".to_owned()));
+    assert_eq!(jdc.refused(&job, "an old job").await, STALE);
+    // Late or not, what makes a block goes to the nodes.
+    wait_event(&world, EventKind::BlockFound, |event| match event {
+        EventData::BlockFound(found) => found.block_hash == late.hash().to_string(),
+        _ => false,
+    });
+}
