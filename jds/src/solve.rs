@@ -12,14 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, CompactTarget, Target};
+use bitcoin::{BlockHash, CompactTarget, Target, Transaction};
 use mining::FoundShare;
 use store::{NewBlock, TemplateSource};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::{Span, error, info, warn};
 use validation::block::{Solution, assemble, solution_header};
+use validation::coinbase::EXTRANONCE_BYTES_MAX;
 use validation::tip::ChainTip;
 
 use crate::jobs::Job;
@@ -297,11 +299,14 @@ fn of_template(shared: &Shared, template: &Built, solution: &TemplateSolution) -
         let reward: u64 =
             coinbase.output.iter().fold(0, |sum, out| sum.saturating_add(out.value.to_sat()));
         let handover = template.handover(&header, &serialize(&coinbase)).map(Handover::from);
+        // A client may declare what it got here, and then hands its block in both ways.
+        let job = declared_with(shared, &header, &coinbase);
+        let job = job.as_deref();
         let block = NewBlock {
-            user: TEMPLATE_USER.into(),
+            user: job.map_or(TEMPLATE_USER, |job| job.user.name.as_str()).into(),
             height: tip.next_height(),
-            template_source: TemplateSource::Pool,
-            template_hash: None,
+            template_source: job.map_or(TemplateSource::Pool, |_| TemplateSource::Miner),
+            template_hash: job.map(|job| job.accepted.template_hash()),
             reward_sat: reward,
             block: Arc::new(block),
         };
@@ -311,6 +316,22 @@ fn of_template(shared: &Shared, template: &Built, solution: &TemplateSolution) -
         warn!(template = template.id(), %error, "a solution makes no block of its template");
         let above_target = usize::from(error == NoBlock::AboveTarget);
         End::None(Tried { above_target, ..Tried::default() })
+    })
+}
+
+/// The declared job that a block was mined on: it has its coinbase, but for the extranonce, which ends
+/// the script, and its transactions.
+fn declared_with(shared: &Shared, header: &Header, coinbase: &Transaction) -> Option<Arc<Job>> {
+    let [input] = coinbase.input.as_slice() else { return None };
+    let (script, txid) = (input.script_sig.as_bytes(), coinbase.compute_txid());
+    (1..=script.len().min(EXTRANONCE_BYTES_MAX as usize)).find_map(|length| {
+        let (_, extranonce) = script.split_at_checked(script.len() - length)?;
+        let on_parent = &header.prev_blockhash;
+        let jobs = shared.jobs.on_parent(on_parent, length, &[], SOLUTION_JOBS_MAX);
+        jobs.into_iter().find(|job| {
+            job.accepted.coinbase().txid_with(extranonce) == txid
+                && job.body().merkle_root(txid) == header.merkle_root
+        })
     })
 }
 

@@ -92,6 +92,9 @@ pub(crate) fn wait_share(
     found.unwrap_or_else(|error| panic!("{error}; {}", peer.logs()))
 }
 
+/// Blocks of the miner's until its transactions are in one of them.
+const BLOCKS_MAX: usize = 100;
+
 /// Waits for a block of the miner's own template.
 fn wait_block(world: &World, peer: &Peer, known: &[BlockHash]) -> BlockHash {
     let found = wait::until("a block on the miner's template", PATIENCE, || {
@@ -153,6 +156,7 @@ async fn shares_and_blocks_through_the_reference_client_are_the_miners() {
     while !rest.is_empty() || known.len() < 3 {
         let hash = wait_block(&world, &peer, &known);
         known.push(hash);
+        assert!(known.len() < BLOCKS_MAX, "{rest:?} are in none of {known:?}; {}", peer.logs());
         let block =
             wait::until("the block in the chain", PATIENCE, || world.node().block(&hash).ok());
         let block = block.unwrap_or_else(|error| panic!("{error}; {}", peer.logs()));
