@@ -2,7 +2,7 @@
 
 use bitcoin::hashes::Hash;
 use jds_tests::reference::translator;
-use jds_tests::sv1::{Sv1Client, is_block, is_share};
+use jds_tests::sv1::{Job, Sv1Client, is_block, is_share};
 use jds_tests::{PATIENCE, Setup, World};
 use serde_json::json;
 use signet::wait;
@@ -53,8 +53,16 @@ async fn translated(aggregate: bool, workers: &[&str]) {
     for event in events(&world, EventKind::ShareSubmitted) {
         assert_eq!(event.protocol, Protocol::StratumV2, "{event:?}");
     }
-    // A block, and work on the next one.
+    // A block, and work on the next one. The shares were blocks too: on the last of them.
     let (miner, user) = &mut miners[0];
+    let tip = world.node().tip().unwrap();
+    let parent_of = |job: &Job| {
+        let parent: &[u8] = job.notify.prev_hash.as_ref();
+        parent.to_vec()
+    };
+    while miner.job.as_ref().map(parent_of) != Some(tip.as_byte_array().to_vec()) {
+        miner.next_job().await.unwrap();
+    }
     let block = miner.mine(1 << 20, |header, difficulty| {
         is_block(header, difficulty) && is_share(header, difficulty)
     });
