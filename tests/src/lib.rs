@@ -18,6 +18,7 @@ mod miner;
 pub mod proxy;
 pub mod reference;
 pub mod sv1;
+pub mod user_check;
 mod work;
 mod world;
 

@@ -5,6 +5,7 @@
 mod kept;
 mod mining;
 mod tables;
+mod user_check;
 
 pub(crate) use tables::TABLES;
 

@@ -16,10 +16,12 @@ pub(super) enum Table {
     Blocks,
     Users,
     Aggregates,
+    /// Entries of the accounting feed.
+    Accounting,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Events,
         Self::Tokens,
         Self::Templates,
@@ -29,6 +31,7 @@ impl Table {
         Self::Blocks,
         Self::Users,
         Self::Aggregates,
+        Self::Accounting,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Table {
             Self::Blocks => "blocks",
             Self::Users => "users",
             Self::Aggregates => "aggregates",
+            Self::Accounting => "accounting",
         }
     }
 
@@ -57,6 +61,7 @@ impl Table {
             Self::Blocks => 600,
             Self::Users => 150,
             Self::Aggregates => 160,
+            Self::Accounting => 280,
         }
     }
 }

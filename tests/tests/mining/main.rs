@@ -19,6 +19,7 @@ mod solo;
 mod sv1_miners;
 mod sv1_trouble;
 mod translator;
+mod user_check;
 
 use jds::client::SetupOptions;
 use jds::client::mining::{Channel, MiningClient};
