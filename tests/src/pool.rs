@@ -1,6 +1,6 @@
 //! A pool's side of the pool interface: its unix socket, nothing but std.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
