@@ -18,6 +18,7 @@ mod load;
 mod mining;
 mod node;
 mod payout;
+mod pool;
 mod provider;
 mod raw;
 mod redacted;
@@ -28,8 +29,8 @@ mod user_check;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
-    Mining, Node, Payout, ProviderAddress, Receipts, RpcAuth, RpcUrl, Source, StoreSettings,
-    TemplateDistribution, TemplateProvider, UserCallback, UserCheck, UserList,
+    Mining, Node, Payout, PoolInterface, ProviderAddress, Receipts, RpcAuth, RpcUrl, Source,
+    StoreSettings, TemplateDistribution, TemplateProvider, UserCallback, UserCheck, UserList,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};

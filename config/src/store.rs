@@ -19,13 +19,8 @@ pub(crate) fn check(
 ) -> StoreSettings {
     let days = |days: u32| Duration::from_secs(u64::from(days) * SECONDS_PER_DAY);
     let bytes = |megabytes: u32| u64::from(megabytes) * BYTES_PER_MB;
-    let tables = [
-        raw.events_mb,
-        raw.templates_mb,
-        raw.transactions_mb,
-        raw.shares_mb,
-        raw.accounting_mb,
-    ];
+    let tables =
+        [raw.events_mb, raw.templates_mb, raw.transactions_mb, raw.shares_mb, raw.accounting_mb];
     let sum_mb: u64 = tables.map(u64::from).iter().sum();
     if raw.database_mb_max != 0 && u64::from(raw.database_mb_max) <= sum_mb {
         warnings.push(format!(

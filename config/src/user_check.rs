@@ -67,7 +67,9 @@ fn list(context: &Context<'_>, raw: RawUserCheck) -> Result<UserList, Problem> {
     if raw.users.is_empty() && raw.users_file.is_none() {
         return Err(Problem::Missing {
             key: USERS.to_owned(),
-            expected: format!("with `{MODE}` = \"list\", the users, or a file of them: {USERS_FILE}"),
+            expected: format!(
+                "with `{MODE}` = \"list\", the users, or a file of them: {USERS_FILE}"
+            ),
         });
     }
     let mut names = BTreeSet::new();
@@ -147,10 +149,7 @@ fn callback(
     })
 }
 
-fn token_file(
-    context: &Context<'_>,
-    path: Option<&PathBuf>,
-) -> Result<Option<PathBuf>, Problem> {
+fn token_file(context: &Context<'_>, path: Option<&PathBuf>) -> Result<Option<PathBuf>, Problem> {
     let path = context.resolve_optional(TOKEN_FILE, path)?;
     if let Some(path) = &path {
         let place = context.places.of(TOKEN_FILE);

@@ -88,7 +88,8 @@ fn addresses_with_secrets_in_them_are_refused_without_being_quoted() {
 fn what_has_no_effect_is_said() {
     let checked = with("users = [\"alice\"]").ok();
     assert!(checked.warnings[0].contains("user_check.users"), "{:?}", checked.warnings);
-    let setup = with("mode = \"callback\"\nurl = \"http://pool.example/\"\ncheck_token_file = \"t\"");
+    let setup =
+        with("mode = \"callback\"\nurl = \"http://pool.example/\"\ncheck_token_file = \"t\"");
     setup.write_token("t");
     assert!(setup.ok().warnings[0].contains("unencrypted"));
 }

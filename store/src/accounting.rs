@@ -147,9 +147,17 @@ mod tests {
         for cursor in [AccountingCursor::START, AccountingCursor { entry: 7, tag: 0 }, last] {
             assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
-        for text in ["", "7", "-1", "0-0000000000000000", "7-", "+7-0000000000000000",
-            "7-000000000000000", "7-+000000000000000", "9223372036854775808-0000000000000000"]
-        {
+        for text in [
+            "",
+            "7",
+            "-1",
+            "0-0000000000000000",
+            "7-",
+            "+7-0000000000000000",
+            "7-000000000000000",
+            "7-+000000000000000",
+            "9223372036854775808-0000000000000000",
+        ] {
             assert!(text.parse::<AccountingCursor>().is_err(), "{text:?}");
         }
     }

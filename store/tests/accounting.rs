@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{KEEP_ALL, NOW_MS, all_events, commit, block as found_block, share, wait_for};
+use common::{KEEP_ALL, NOW_MS, all_events, block as found_block, commit, share, wait_for};
 use rusqlite::Connection;
 use store::{
     Accounted, AccountingCursor, AccountingEntry, AccountingPage, Batch, Change, EventData, Keep,
@@ -38,9 +38,9 @@ fn of(user: &str, number: u64, source: TemplateSource) -> ShareSubmitted {
 }
 
 fn batch(shares: &[ShareSubmitted]) -> Batch {
-    shares.iter().fold(Batch::new(NOW_MS), |batch, share| {
-        batch.share(share.clone()).event(share.clone())
-    })
+    shares
+        .iter()
+        .fold(Batch::new(NOW_MS), |batch, share| batch.share(share.clone()).event(share.clone()))
 }
 
 /// Everything after a cursor, in pages of this size.
@@ -67,8 +67,7 @@ fn totals<'a>(entries: impl IntoIterator<Item = &'a AccountingEntry>) -> Totals 
     let mut totals = Totals::new();
     for entry in entries {
         let Accounted::Work { shares, work, .. } = entry.what else { continue };
-        let key =
-            (entry.user.clone(), entry.template_source.as_str(), entry.template_hash.clone());
+        let key = (entry.user.clone(), entry.template_source.as_str(), entry.template_hash.clone());
         let total = totals.entry(key).or_default();
         *total = (total.0 + shares, total.1 + work);
     }
@@ -113,7 +112,8 @@ fn an_interval_is_given_out_when_it_can_not_change_any_more() {
     let page = store.accounting_after(AccountingCursor::START, 10).unwrap();
     let [interval] = page.intervals.as_slice() else { panic!("{page:?}") };
     assert_eq!((interval.after_event, interval.last_event), (0, 4));
-    let works: Vec<_> = page.entries.iter().filter(|e| e.template_source == TemplateSource::Miner).collect();
+    let works: Vec<_> =
+        page.entries.iter().filter(|e| e.template_source == TemplateSource::Miner).collect();
     let [entry] = works.as_slice() else { panic!("{page:?}") };
     assert_eq!(entry.template_hash, good.miner_template_hash);
     let Accounted::Work { shares, work, pool_payout_sat, claimable_sat, .. } = entry.what else {
@@ -163,9 +163,7 @@ fn an_interval_without_further_shares_is_closed_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SHORT);
     commit(&store, batch(&[of("alice", 1, TemplateSource::Pool)]));
-    wait_for("the interval to be closed", || {
-        !read(&store, AccountingCursor::START, 10).is_empty()
-    });
+    wait_for("the interval to be closed", || !read(&store, AccountingCursor::START, 10).is_empty());
 }
 
 #[test]
@@ -216,8 +214,7 @@ fn retention_tells_a_reader_what_is_gone() {
     let rest = read(&store, first.next, 100);
     store.close();
     let retention = Retention { accounting: Keep { age_ms: u64::MAX, bytes: 1_000 }, ..KEEP_ALL };
-    let store =
-        SqliteStore::open(Settings { retention, ..settings(dir.path(), SHORT) }).unwrap();
+    let store = SqliteStore::open(Settings { retention, ..settings(dir.path(), SHORT) }).unwrap();
     store.retain(NOW_MS).unwrap();
     common::assert_counted(dir.path(), &store.sizes().unwrap());
     let error = store.accounting_after(first.next, 100).unwrap_err();
@@ -301,7 +298,8 @@ fn every_share_is_credited_once_over_kills_of_writer_and_reader() {
         let mut child = spawn(dir.path());
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let acknowledged = lines.by_ref().map(Result::unwrap);
-        let seen = acknowledged.filter(|line| line.contains("acknowledged")).take(ACKNOWLEDGED + round);
+        let seen =
+            acknowledged.filter(|line| line.contains("acknowledged")).take(ACKNOWLEDGED + round);
         assert_eq!(seen.count(), ACKNOWLEDGED + round, "the child ended by itself");
         child.kill().unwrap();
         child.wait().unwrap();
@@ -318,7 +316,8 @@ fn every_share_is_credited_once_over_kills_of_writer_and_reader() {
         store.close();
     }
     let store = open(dir.path(), ENDLESS);
-    let intervals = store.accounting_after(AccountingCursor::START, 10_000).unwrap().intervals.len();
+    let intervals =
+        store.accounting_after(AccountingCursor::START, 10_000).unwrap().intervals.len();
     assert!(intervals > ROUNDS, "{intervals} intervals: none was closed under load");
     credited.extend(read(&store, cursor, 7));
     assert_gap_free(&credited);

@@ -75,7 +75,8 @@ impl Users {
         let allowed = self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&user);
         let body = format!("{{\"allowed\":{allowed}}}");
         let length = body.len();
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
         (&stream).write_all((head + &body).as_bytes()).ok()
     }
 }

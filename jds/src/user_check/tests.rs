@@ -153,7 +153,8 @@ async fn many_who_come_at_once_are_one_question() {
 async fn an_answer_that_is_none_counts_as_down() {
     let pool = Pool::default();
     let check = check(&settings(pool.clone().start()));
-    let bodies = ["500 {\"allowed\": true}", "204 ", "200 yes", "200 {}", "302 {\"allowed\": true}"];
+    let bodies =
+        ["500 {\"allowed\": true}", "204 ", "200 yes", "200 {}", "302 {\"allowed\": true}"];
     for (number, answer) in bodies.iter().enumerate() {
         let user = format!("user{number}");
         pool.says(&user, answer);

@@ -7,9 +7,9 @@ use binary_sv2::{Str0255Owned, U256Owned};
 use bitcoin::{BlockHash, CompactTarget, Target};
 use jds_wire::Frame;
 use jds_wire::message::mining::{
-    MiningClientMessage, MiningServerMessage, OpenExtendedMiningChannelOwned, OpenExtendedMiningChannelSuccessOwned,
-    OpenStandardMiningChannelOwned, OpenStandardMiningChannelSuccessOwned,
-    SetExtranoncePrefixOwned,
+    MiningClientMessage, MiningServerMessage, OpenExtendedMiningChannelOwned,
+    OpenExtendedMiningChannelSuccessOwned, OpenStandardMiningChannelOwned,
+    OpenStandardMiningChannelSuccessOwned, SetExtranoncePrefixOwned,
 };
 use mining_sv2::{
     ERROR_CODE_OPEN_MINING_CHANNEL_CHANNEL_CAPACITY_EXHAUSTED,

@@ -55,7 +55,8 @@ struct Work {
 
 impl Work {
     fn add(&mut self, other: &Self) {
-        self.first_at = if self.shares == 0 { other.first_at } else { self.first_at.min(other.first_at) };
+        self.first_at =
+            if self.shares == 0 { other.first_at } else { self.first_at.min(other.first_at) };
         self.last_at = self.last_at.max(other.last_at);
         self.shares += other.shares;
         self.difficulty += other.difficulty;
@@ -153,7 +154,9 @@ impl Accounts {
 
 fn open(connection: &Connection, state: &mut State, before: u64) -> rusqlite::Result<i64> {
     connection
-        .prepare_cached("INSERT INTO accounting_intervals (opened_at, after_event) VALUES (?1, ?2)")?
+        .prepare_cached(
+            "INSERT INTO accounting_intervals (opened_at, after_event) VALUES (?1, ?2)",
+        )?
         .execute(params![now_ms(), before])?;
     let id = connection.last_insert_rowid();
     state.interval = Some(OpenInterval { id, opened: Instant::now() });
@@ -287,7 +290,9 @@ fn intervals(
     snapshot: &Connection,
     entries: &[AccountingEntry],
 ) -> rusqlite::Result<Vec<AccountingInterval>> {
-    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(Vec::new()) };
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        return Ok(Vec::new());
+    };
     let mut statement = snapshot.prepare_cached(
         "SELECT id, opened_at, closed_at, after_event, last_event FROM accounting_intervals
          WHERE id BETWEEN ?1 AND ?2 AND closed_at IS NOT NULL ORDER BY id",
@@ -330,7 +335,11 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<AccountingEntry> {
         number: row.get("id")?,
         interval: row.get("interval_id")?,
         user: row.get("user_id")?,
-        template_source: if source == "miner" { TemplateSource::Miner } else { TemplateSource::Pool },
+        template_source: if source == "miner" {
+            TemplateSource::Miner
+        } else {
+            TemplateSource::Pool
+        },
         template_hash: Some(template_hash).filter(|hash| !hash.is_empty()),
         what,
     })

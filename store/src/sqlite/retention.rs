@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::group::Pen;
-use super::{accounts, read_chain};
 use super::sizes::Table;
 use super::state::{State, raise_spent_floor};
+use super::{accounts, read_chain};
 use crate::limits::{LIVE_DEPTH_BLOCKS, RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE, USERS_MAX};
 use crate::settings::{Keep, Retention};
 use crate::types::Period;

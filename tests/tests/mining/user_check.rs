@@ -32,7 +32,8 @@ async fn alice_and_not_bob(world: &World) {
     miner.send_raw(line).await;
     let refused = miner.line().await.unwrap();
     assert_eq!((&refused["id"], &refused["error"][0]), (&json!(7), &json!(24)), "{refused}");
-    let (code, text) = miner.ask("mining.authorize", json!(["bob", "x"])).await.unwrap().unwrap_err();
+    let (code, text) =
+        miner.ask("mining.authorize", json!(["bob", "x"])).await.unwrap().unwrap_err();
     assert_eq!(code, 24, "{text}");
     let answer = miner.ask("mining.authorize", json!(["alice.rig2", "x"])).await.unwrap();
     assert_eq!(answer, Ok(json!(true)));
@@ -76,7 +77,8 @@ async fn a_pool_that_hangs_on_one_user_delays_no_block_of_another() {
         min_extranonce_size: 8,
     };
     client.send(&MiningClientMessage::OpenExtendedMiningChannel(open)).await.unwrap();
-    wait::until_true("the question about the slow one", PATIENCE, || users.asked(SLOW) == 1).unwrap();
+    wait::until_true("the question about the slow one", PATIENCE, || users.asked(SLOW) == 1)
+        .unwrap();
     let block = channel.mine_block().expect("a block");
     assert_eq!(client.submit(&channel, &block).await.unwrap(), Ok(()));
     world.assert_mined(block.hash(), &[]);
