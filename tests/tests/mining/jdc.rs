@@ -24,9 +24,18 @@ impl Peer {
 }
 
 /// Everything that the client needs is ours: templates, tokens, channels.
-pub(crate) async fn world() -> World {
+pub(crate) fn setup() -> Setup {
     let templates = "listen = \"127.0.0.1:0\"\nfee_threshold_sat = 1\nmin_interval_ms = 1000";
-    let setup = Setup::new().table("template_distribution", templates).mining("");
+    Setup::new().table("template_distribution", templates).mining("")
+}
+
+/// A server for the client, on a chain that has begun.
+pub(crate) async fn world() -> World {
+    start(setup()).await
+}
+
+/// As [`world`], set up like this.
+pub(crate) async fn start(setup: Setup) -> World {
     let world = setup.start().await;
     world.node().mine(BLOCKS_BEFORE).unwrap();
     world.synced().await;
@@ -96,7 +105,7 @@ pub(crate) fn wait_share(
 const BLOCKS_MAX: usize = 100;
 
 /// Waits for a block of the miner's own template.
-fn wait_block(world: &World, peer: &Peer, known: &[BlockHash]) -> BlockHash {
+pub(crate) fn wait_block(world: &World, peer: &Peer, known: &[BlockHash]) -> BlockHash {
     let found = wait::until("a block on the miner's template", PATIENCE, || {
         events(world, EventKind::BlockFound).iter().find_map(|event| {
             let EventData::BlockFound(found) = event.typed().unwrap() else { return None };
