@@ -1,5 +1,7 @@
 //! `[user_check]`: who may mine and declare.
 
+#![allow(clippy::panic, reason = "test code outside of test functions")]
+
 mod setup;
 
 use std::fs;
@@ -13,7 +15,10 @@ trait Refusal {
 
 impl Refusal for Setup {
     fn refusal(&self) -> String {
-        self.load_with(&[]).unwrap_err().to_string()
+        match self.load_with(&[]) {
+            Ok(_) => panic!("accepted:\n{}", self.text),
+            Err(error) => error.to_string(),
+        }
     }
 }
 

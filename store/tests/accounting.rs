@@ -103,7 +103,7 @@ fn an_interval_is_given_out_when_it_can_not_change_any_more() {
     let good = of("alice", 1, TemplateSource::Miner);
     let bad = ShareSubmitted { accepted: false, ..of("alice", 9, TemplateSource::Miner) };
     commit(&store, batch(&[good.clone(), bad, of("alice", 2, TemplateSource::Pool)]));
-    commit(&store, batch(&[good.clone()]));
+    commit(&store, batch(std::slice::from_ref(&good)));
     let page = store.accounting_after(AccountingCursor::START, 10).unwrap();
     assert_eq!((page.entries.len(), page.next), (0, AccountingCursor::START), "it is open");
     store.close();
