@@ -9,6 +9,7 @@
 )]
 
 mod acceptance;
+mod beside;
 mod custom;
 mod encrypted;
 mod jdc;
