@@ -13,6 +13,7 @@
 
 pub mod bench;
 pub mod http;
+pub mod jd_client;
 pub mod kept;
 mod miner;
 pub mod proxy;

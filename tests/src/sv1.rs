@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::{Hash, sha256d};
@@ -13,7 +14,7 @@ use sv1_api::server_to_client::Notify;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::PATIENCE;
 
@@ -32,6 +33,8 @@ pub struct Sv1Client {
     next_id: u64,
     /// Answers and jobs that came while something else was awaited.
     inbox: VecDeque<Value>,
+    /// The beginning of a line.
+    partial: Vec<u8>,
     /// What the server's part of the extranonce is.
     pub extranonce1: Vec<u8>,
     /// Bytes of ours.
@@ -79,6 +82,7 @@ impl Sv1Client {
             writer,
             next_id: 1,
             inbox: VecDeque::new(),
+            partial: Vec::new(),
             extranonce1: Vec::new(),
             extranonce2_bytes: 0,
             difficulty: 1.0,
@@ -107,12 +111,31 @@ impl Sv1Client {
     /// # Errors
     /// [`Closed`].
     pub async fn line(&mut self) -> Result<Value, Closed> {
-        let mut line = String::new();
-        let read = timeout(PATIENCE, self.reader.read_line(&mut line)).await;
-        match read.expect("a line of the server in time") {
+        timeout(PATIENCE, self.next_line()).await.expect("a line of the server in time")
+    }
+
+    /// Takes lines as they come, for so long.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn listen(&mut self, period: Duration) -> Result<(), Closed> {
+        let until = Instant::now() + period;
+        while let Ok(value) = timeout_at(until, self.next_line()).await {
+            let value = value?;
+            if value["method"].is_null() {
+                self.inbox.push_back(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Loses nothing when it is given up.
+    async fn next_line(&mut self) -> Result<Value, Closed> {
+        match self.reader.read_until(b'\n', &mut self.partial).await {
             Ok(1..) => {}
             Ok(0) | Err(_) => return Err(Closed),
         }
+        let line = String::from_utf8(std::mem::take(&mut self.partial)).expect("text");
         let value: Value = serde_json::from_str(&line).expect("JSON of the server");
         match value["method"].as_str() {
             Some("mining.set_difficulty") => {

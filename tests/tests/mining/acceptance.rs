@@ -11,10 +11,7 @@ use signet::{Coin, FillSpec, Node, NodeOptions};
 use store::{EventData, EventKind, TemplateSource};
 
 use crate::custom::{Jdc, STALE, TIP_GRACE, work_with_transactions};
-use crate::{extended, jdc, shares, wait_event};
-
-/// Nothing came for so long: what there is was heard.
-const QUIET: std::time::Duration = std::time::Duration::from_millis(20);
+use crate::{mixed, shares, wait_event};
 
 async fn world() -> World {
     Setup::new().job_declaration(TIP_GRACE).mining("").start().await
@@ -134,33 +131,11 @@ async fn sv2_c_05_a_block_on_a_miners_template_is_in_the_signets_chain() {
     assert_eq!((found.template_source, found.assembled), (TemplateSource::Miner, true));
 }
 
-/// Each share is attributed to the template that it was mined on.
+/// Each share is attributed to the user and the worker who mined it, and to the template that it was
+/// mined on.
 #[tokio::test(flavor = "multi_thread")]
-async fn sv2_c_06_miners_of_both_kinds_mine_beside_each_other() {
-    let world = jdc::world().await;
-    let (mut client, mut channel) = extended(&world, "dave.rig1").await;
-    let peer = jdc::run(&world, "carol");
-    jdc::wait_share(&world, &peer, |share| share.user == "carol");
-    // The tip moves all the time: until one share comes in time.
-    let accepted = loop {
-        while let Ok(message) = tokio::time::timeout(QUIET, client.recv()).await {
-            channel.hear(&message.unwrap());
-        }
-        let share = channel.mine_share_only().expect("a share");
-        if client.submit(&channel, &share).await.unwrap().is_ok() {
-            break share;
-        }
-    };
-    let told = shares(&world);
-    let own = told.iter().find(|told| told.share_hash == accepted.hash().to_string()).unwrap();
-    assert_eq!((own.user.as_str(), own.template_source), ("dave", TemplateSource::Pool));
-    assert_eq!(own.miner_template_hash, None);
-    for share in told.iter().filter(|share| share.accepted) {
-        let expected =
-            if share.user == "carol" { TemplateSource::Miner } else { TemplateSource::Pool };
-        assert_eq!(share.template_source, expected, "{share:?}");
-        assert_eq!(share.miner_template_hash.is_some(), share.user == "carol", "{share:?}");
-    }
+async fn sv2_c_06_miners_of_all_kinds_mine_beside_each_other() {
+    mixed::all_at_once().await;
 }
 
 /// How long a verdict took is in its event. A time is measured, not tested: the command `load` of
