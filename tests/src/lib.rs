@@ -17,6 +17,7 @@ pub mod jd_client;
 pub mod kept;
 mod miner;
 pub mod proxy;
+pub mod recorder;
 pub mod reference;
 pub mod sv1;
 mod work;

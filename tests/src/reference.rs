@@ -247,6 +247,11 @@ impl Running {
         format!("end of the log of {}:\n{}", self.name, String::from_utf8_lossy(end))
     }
 
+    /// It runs no more.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// It has said this.
     pub fn has_said(&self, text: &str) -> bool {
         String::from_utf8_lossy(&read(&self.log)).contains(text)

@@ -1,14 +1,14 @@
 //! The reference implementation's Job Declaration Client: it declares to us, sets custom jobs on our
 //! mining port, and its miner's shares and blocks are the miner's own.
 
-use bitcoin::{Amount, BlockHash, Transaction, TxOut, Txid};
+use bitcoin::{Amount, BlockHash, Target, Transaction, TxOut, Txid};
 use jds_tests::jd_client::{JdClient, JdClientSetup};
 use jds_tests::reference::Running;
 use jds_tests::{PATIENCE, Setup, World};
 use signet::wait;
 use store::{EventData, EventKind, Role, ShareSubmitted, TemplateSource};
 
-use crate::{BLOCKS_BEFORE, events, shares, wait_event};
+use crate::{BLOCKS_BEFORE, events, mixed, shares, wait_event};
 
 /// Client and miner.
 pub(crate) struct Peer {
@@ -137,4 +137,50 @@ async fn shares_and_blocks_through_the_reference_client_are_the_miners() {
     }
     let firsts = shares(&world).iter().filter(|share| share.first_for_user == Some(true)).count();
     assert_eq!(firsts, 1);
+}
+
+/// The same where a block takes work. The challenge of this signet is `OP_TRUE`, so its blocks need no
+/// signature. On a signet whose blocks are signed (BIP 325) no miner of a pool finds a block at all: the
+/// signature is in the coinbase and covers the time and all of the coinbase but itself, so whoever has
+/// the key would have to sign each extranonce.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_through_the_reference_client_is_in_the_signets_chain() {
+    let world = mixed::signet().await;
+    let waiting: Vec<Txid> = world.node().mempool().unwrap();
+    assert!(!waiting.is_empty());
+    let client = JdClientSetup::new("carol.farm").start(&world);
+    // Says that it is slower than it is: shares that are no blocks come before one that is.
+    let device = client.device(&["--nominal-hashrate-multiplier", "0.01"]);
+    let peer = Peer { client, device };
+
+    let target = Target::from_compact(world.work().bits);
+    let is_block = |share: &ShareSubmitted| target.is_met_by(share.share_hash.parse().unwrap());
+    let share = wait_share(&world, &peer, |share| !is_block(share));
+    assert_eq!((&*share.user, &*share.worker), ("carol", "farm"));
+    let of = share.miner_template_hash.clone().expect("the miner's template");
+    let accepted = wait_event(
+        &world,
+        EventKind::TemplateAccepted,
+        |event| matches!(event, EventData::TemplateAccepted(event) if event.template_hash == of),
+    );
+    let EventData::TemplateAccepted(accepted) = accepted else { panic!("{accepted:?}") };
+    assert_eq!(share.miner_tx_count, Some(accepted.tx_count));
+
+    let mut known = Vec::new();
+    let mut rest = waiting;
+    while !rest.is_empty() {
+        let hash = wait_block(&world, &peer, &known);
+        known.push(hash);
+        assert!(target.is_met_by(hash), "a block without work, {hash}");
+        let block =
+            wait::until("the block in the chain", PATIENCE, || world.node().block(&hash).ok());
+        let block = block.unwrap_or_else(|error| panic!("{error}; {}", peer.logs()));
+        rest.retain(|txid| !ids(&block.txdata).contains(txid));
+    }
+    // And it goes on.
+    let before = shares(&world).len();
+    wait::until_true("a share after the block", PATIENCE, || {
+        shares(&world).iter().skip(before).any(|share| share.accepted)
+    })
+    .unwrap_or_else(|error| panic!("{error}; {}", peer.logs()));
 }

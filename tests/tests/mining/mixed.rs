@@ -7,11 +7,9 @@ use jds_tests::{PATIENCE, Setup, World};
 use signet::{FillSpec, Node, NodeOptions, wait};
 use store::{EventKind, Protocol, ShareSubmitted, TemplateSource};
 
-use crate::rigs::{self, Rig};
+use crate::rigs::{self, Rig, SLOW};
 use crate::{events, extended, jdc};
 
-/// Microseconds that a device waits after each hash: many shares, and next to no blocks.
-const SLOW: &[&str] = &["--handicap", "200"];
 /// Of a miner of Stratum V1: about a thousand hashes for a share.
 const SV1_RATE: &str = "sv1_start_hashrate_ths = 0.000000001";
 /// Accepted shares of each miner at least.

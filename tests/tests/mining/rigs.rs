@@ -8,6 +8,10 @@ use jds_tests::sv1::{Closed, Sv1Client, is_share};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+/// Arguments of a device that hashes a hundred times a second, and says that it is slower still (it
+/// measures itself without the pauses): many shares, and next to no blocks of a signet.
+pub(crate) const SLOW: &[&str] =
+    &["--handicap", "10000", "--nonces-per-call", "1", "--nominal-hashrate-multiplier", "0.000001"];
 /// A miner finds a share about as often. Meanwhile a new tip's transactions become a job.
 const PACE: Duration = Duration::from_millis(700);
 /// Nothing came for so long: what there is was heard.
