@@ -16,6 +16,7 @@ pub mod http;
 pub mod jd_client;
 pub mod kept;
 mod miner;
+pub mod pool;
 pub mod proxy;
 pub mod recorder;
 pub mod reference;
