@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::{Hash, sha256d};
@@ -13,7 +14,7 @@ use sv1_api::server_to_client::Notify;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::PATIENCE;
 
@@ -116,6 +117,21 @@ impl Sv1Client {
     /// [`Closed`].
     pub async fn line(&mut self) -> Result<Value, Closed> {
         timeout(PATIENCE, self.hear()).await.expect("a line of the server in time")
+    }
+
+    /// Takes lines as they come, for so long.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn listen(&mut self, period: Duration) -> Result<(), Closed> {
+        let until = Instant::now() + period;
+        while let Ok(value) = timeout_at(until, self.hear()).await {
+            let value = value?;
+            if value["method"].is_null() {
+                self.inbox.push_back(value);
+            }
+        }
+        Ok(())
     }
 
     /// As [`Self::line`], however long it takes. Cancelled, nothing is lost.
