@@ -1,182 +1,199 @@
-//! A pool beside this server, as in the guide: its accounting process says who may mine and credits
-//! what the feed tells, killed in between; the miner is the reference implementation's client.
+//! What was promised of both protocols beside each other: header-only mining, miners of all kinds on one
+//! server while others do not behave, and a round trip of Stratum V2 that costs no more than that of
+//! Stratum V1. Bytes and latencies of many are measured by the command `load` of this crate.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use bitcoin::BlockHash;
-use jds::client::ClientError;
-use jds_tests::reference::free_address;
-use jds_tests::{PATIENCE, World};
-use rusqlite::Connection;
-use signet::wait;
-use store::PageRequest;
-use tempfile::TempDir;
+use jds::client::mining::{Channel, MiningClient};
+use jds_tests::sv1::{Sv1Client, is_block, is_share};
+use jds_tests::{Setup, World, accepted};
+use jds_wire::message::mining::{MiningServerMessage, flags};
+use serde_json::json;
+use store::{EventKind, Protocol, TemplateSource};
 
-use crate::{HASHRATE, client, jdc};
+use crate::{HASHRATE, client, events, extended, shares};
 
-/// The accounting process of the pool.
-struct Example {
-    dir: TempDir,
-    check: SocketAddr,
-    child: Option<Child>,
+/// Each hash is a share, for all kinds of miners.
+const EACH_HASH: &str = "shares_per_minute = 600.0\nsv1_start_hashrate_ths = 0.000000000000001\n";
+/// Miners of each kind, and shares that each sends: so few that no channel gets another difficulty.
+const MINERS: usize = 3;
+const SHARES: usize = 12;
+/// Connections of strangers to each port at most.
+const STRANGERS_MAX: u32 = 600;
+/// Miners of each protocol whose round trips are compared.
+const PAIRS: usize = 10;
+
+async fn world() -> World {
+    Setup::new().mining(EACH_HASH).start().await
 }
 
-/// Shares and work by user and source of the template.
-type Totals = BTreeMap<(String, String), (u64, f64)>;
-
-impl Example {
-    fn new() -> Self {
-        let dir = TempDir::with_prefix("jds-beside-").unwrap();
-        Self { dir, check: free_address(), child: None }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("pool.sock")
-    }
-
-    fn ledger(&self) -> PathBuf {
-        self.dir.path().join("ledger.sqlite")
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
-    /// Starts it, and waits until it answers.
-    fn start(&mut self) {
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../guides/examples/pool_beside.py");
-        let log = self.dir.path().join("log");
-        let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
-        let child = Command::new("python3")
-            .arg(script)
-            .arg("--socket")
-            .arg(self.socket())
-            .arg("--ledger")
-            .arg(self.ledger())
-            // Small pages: there is more than one of them to be killed between.
-            .args(["--user", "carol", "--limit", "2", "--check", &self.check.to_string()])
-            .stdin(Stdio::null())
-            .stdout(File::from(std::os::fd::OwnedFd::from(log.try_clone().unwrap())))
-            .stderr(log)
-            .spawn();
-        self.child = Some(child.expect("python3 on the PATH, version 3.9 or newer"));
-        wait::until_true("the user check to listen", PATIENCE, || {
-            std::net::TcpStream::connect(self.check).is_ok()
-        })
-        .unwrap_or_else(|error| panic!("{error}: {}", self.log()));
-    }
-
-    /// SIGKILL.
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let ended = child.try_wait().unwrap();
-            assert!(ended.is_none(), "it ended by itself, {ended:?}: {}", self.log());
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn totals(&self) -> Totals {
-        let sql = "SELECT user, template_source, shares, work FROM credits";
-        totals(&self.ledger(), sql)
-    }
-
-    fn blocks(&self) -> Vec<String> {
-        let ledger = Connection::open(self.ledger()).unwrap();
-        let mut rows = ledger.prepare("SELECT block_hash FROM blocks ORDER BY 1").unwrap();
-        let rows = rows.query_map([], |row| row.get(0)).unwrap();
-        rows.map(Result::unwrap).collect()
-    }
+async fn standard(world: &World, user: &str) -> (MiningClient, Channel) {
+    let mut client = client(world, flags::REQUIRES_STANDARD_JOBS).await;
+    let mut channel = client.open_standard(user, HASHRATE).await.unwrap();
+    client.work(&mut channel).await.unwrap();
+    (client, channel)
 }
 
-impl Drop for Example {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+async fn share(client: &mut MiningClient, channel: &mut Channel) {
+    let share = channel.mine_share_only().expect("a share");
+    assert_eq!(client.submit(channel, &share).await.unwrap(), Ok(()));
 }
 
-fn totals(database: &Path, sql: &str) -> Totals {
-    let database = Connection::open(database).unwrap();
-    database.busy_timeout(PATIENCE).unwrap();
-    let mut rows = database.prepare(sql).unwrap();
-    let rows =
-        rows.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), (row.get(2)?, row.get(3)?))));
-    rows.unwrap().map(Result::unwrap).collect()
+async fn share_v1(client: &mut Sv1Client, user: &str, number: u64) {
+    let good =
+        |header: &_, difficulty| is_share(header, difficulty) && !is_block(header, difficulty);
+    let share = client.mine(number, good);
+    let id = client.submit(user, &share).await;
+    assert_eq!(client.answer(id).await.unwrap(), Ok(json!(true)));
 }
 
-/// What our table of shares says.
-fn shares(world: &World) -> Totals {
-    let sql = "SELECT user_id, template_source, count(*), sum(difficulty) FROM shares
-               WHERE accepted GROUP BY 1, 2";
-    totals(&world.data_dir().join("jds.sqlite"), sql)
-}
-
-/// The same counts, and the same work but for the order in which it was added up.
-fn same(left: &Totals, right: &Totals) -> bool {
-    let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
-    left.len() == right.len()
-        && left.iter().zip(right).all(|((left_key, left), (right_key, right))| {
-            left_key == right_key && left.0 == right.0 && close(left.1, right.1)
-        })
-}
-
+/// A miner that hashes headers and knows no coinbase: what it is told is one merkle root, what it
+/// rolls is nonce, time and version, and what it finds is in the chain.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_beside_us_credits_every_share_once() {
-    let mut example = Example::new();
-    example.start();
-    let user_check = format!("mode = \"callback\"\nurl = \"http://{}/may-mine\"", example.check);
-    let setup = jdc::setup()
-        .table("pool_interface", &format!("socket = {:?}", example.socket()))
-        .table("store", "accounting_interval_seconds = 1")
-        .table("user_check", &user_check);
-    let world = jdc::start(setup).await;
-    let mut stranger = client(&world, 0).await;
-    let refused = stranger.open_extended("mallory", HASHRATE, 8).await;
-    assert!(
-        matches!(&refused, Err(ClientError::ChannelRefused(code)) if code == "unknown-user"),
-        "{refused:?}"
-    );
+async fn sv2_b_03_a_header_only_miner_finds_a_block() {
+    let world = world().await;
+    let mut client = client(&world, flags::REQUIRES_STANDARD_JOBS).await;
+    let mut channel = client.open_standard("alice.rig1", HASHRATE).await.unwrap();
+    assert_eq!(channel.rolled_bytes, 0, "there is no extranonce to roll");
+    while !channel.has_work() {
+        let message = client.recv().await.unwrap();
+        assert!(
+            !matches!(message, MiningServerMessage::NewExtendedMiningJob(_)),
+            "a job that needs a coinbase: {message:?}"
+        );
+        channel.hear(&message);
+    }
+    share(&mut client, &mut channel).await;
+    let block = channel.mine_block().expect("a block");
+    assert_eq!(client.submit(&channel, &block).await.unwrap(), Ok(()));
+    world.assert_mined(block.hash(), &[]);
+    let mined = world.node().block(&block.hash()).unwrap();
+    assert_eq!(mined.header, block.header, "nothing was left for the server to choose");
+    for told in shares(&world) {
+        assert_eq!((told.user.as_str(), told.template_source), ("alice", TemplateSource::Pool));
+    }
+}
 
-    let peer = jdc::run(&world, "carol.rig1");
-    jdc::wait_share(&world, &peer, |_| true);
-    let credited = |more_than: u64, example: &Example| {
-        wait::until("more shares to be credited", PATIENCE, || {
-            let shares = example.totals().values().map(|(shares, _)| shares).sum::<u64>();
-            (shares > more_than).then_some(shares)
+/// Connects, says something that no miner says, and goes, again and again.
+fn bother(address: SocketAddr, over: &AtomicBool) -> u32 {
+    let mut times = 0;
+    // Each takes a port of this machine for a while.
+    while !over.load(Ordering::Relaxed) && times < STRANGERS_MAX {
+        let words: [&[u8]; 3] = [b"GET / HTTP/1.1\r\n\r\n", b"{\"id\":1,\"method\":", &[0xff; 300]];
+        for words in words {
+            let Ok(mut stream) = TcpStream::connect(address) else { continue };
+            // The server may have had enough already.
+            let _ = stream.write_all(words);
+            times += 1;
+        }
+    }
+    times
+}
+
+/// Standard and extended channels and Stratum V1 at the same time, a miner who declares, and strangers
+/// on both ports: every share is accepted, stored once, and belongs to its miner and protocol.
+#[tokio::test(flavor = "multi_thread")]
+async fn sv2_b_04_both_protocols_serve_a_mixed_load() {
+    let world = Arc::new(world().await);
+    let over = Arc::new(AtomicBool::new(false));
+    let strangers: Vec<_> = [world.mining(), world.mining_v1()]
+        .into_iter()
+        .map(|address| {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || bother(address, &over))
         })
-        .unwrap_or_else(|error| panic!("{error}: {}", example.log()))
-    };
-    // Killed again and again while there is something to credit, and not there for a while.
-    let mut known = credited(0, &example);
-    let mut blocks: Vec<BlockHash> = Vec::new();
-    for _ in 0..3 {
-        example.kill();
-        blocks.push(jdc::wait_block(&world, &peer, &blocks));
-        example.start();
-        known = credited(known, &example);
+        .collect();
+    let mut miners = tokio::task::JoinSet::new();
+    for number in 0..MINERS {
+        let there = Arc::clone(&world);
+        miners.spawn(async move {
+            let (mut client, mut channel) =
+                standard(&there, &format!("standard{number}.rig")).await;
+            for _ in 0..SHARES {
+                share(&mut client, &mut channel).await;
+            }
+        });
+        let there = Arc::clone(&world);
+        miners.spawn(async move {
+            let (mut client, mut channel) =
+                extended(&there, &format!("extended{number}.rig")).await;
+            for _ in 0..SHARES {
+                share(&mut client, &mut channel).await;
+            }
+        });
+        let there = Arc::clone(&world);
+        miners.spawn(async move {
+            let user = format!("old{number}.rig");
+            let mut client = Sv1Client::mining(there.mining_v1(), &user).await;
+            for share in 0..SHARES {
+                share_v1(&mut client, &user, share as u64 + 1).await;
+            }
+        });
     }
-    for hash in &blocks {
-        wait::until("the block in the chain", PATIENCE, || world.node().block(hash).ok()).unwrap();
+    let mut declaring = world.miner("declaring").await;
+    let template = declaring.template(&world.work());
+    while let Some(miner) = miners.join_next().await {
+        // Meanwhile.
+        accepted(&declaring.declare(&template).await);
+        miner.unwrap();
+    }
+    over.store(true, Ordering::Relaxed);
+    for stranger in strangers {
+        assert!(stranger.join().unwrap() > 0, "nobody bothered the server");
     }
 
-    drop(peer);
-    let all = wait::until_true("the ledger to have all shares and blocks", PATIENCE, || {
-        let stored = world.store().blocks(PageRequest { after: None, limit: 1_000 }).unwrap();
-        let mut stored: Vec<String> =
-            stored.items.into_iter().map(|block| block.block_hash).collect();
-        stored.sort();
-        same(&example.totals(), &shares(&world)) && example.blocks() == stored
-    });
-    let (ledger, table) = (example.totals(), shares(&world));
-    all.unwrap_or_else(|error| panic!("{error}: {ledger:?}, {table:?}, {}", example.log()));
-    assert!(ledger.contains_key(&("carol".to_owned(), "miner".to_owned())), "{ledger:?}");
-    assert!(ledger.keys().all(|(user, _)| user == "carol"), "{ledger:?}");
+    let told = shares(&world);
+    assert!(told.iter().all(|share| share.accepted), "{told:#?}");
+    assert_eq!(told.len(), 3 * MINERS * SHARES);
+    for (kind, protocol) in [
+        ("standard", Protocol::StratumV2),
+        ("extended", Protocol::StratumV2),
+        ("old", Protocol::StratumV1),
+    ] {
+        for number in 0..MINERS {
+            let user = format!("{kind}{number}");
+            let count = told.iter().filter(|share| share.user == user).count();
+            assert_eq!(count, SHARES, "shares of {user}");
+        }
+        let protocols = events(&world, EventKind::ShareSubmitted)
+            .into_iter()
+            .filter(|event| match event.typed().unwrap() {
+                store::EventData::ShareSubmitted(share) => share.user.starts_with(kind),
+                _ => false,
+            })
+            .map(|event| event.protocol);
+        assert!(protocols.into_iter().all(|spoken| spoken == protocol), "protocol of {kind}");
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Share by share in turns, so that both see the same machine. Half as much again is left for what it
+/// does meanwhile; `load` measures without.
+#[tokio::test(flavor = "multi_thread")]
+async fn sv2_b_05_a_share_of_stratum_v2_is_answered_no_later_than_one_of_stratum_v1() {
+    let world = world().await;
+    let (mut v2, mut v1) = (Vec::new(), Vec::new());
+    for number in 0..PAIRS {
+        let (mut client, mut channel) = standard(&world, &format!("new{number}.rig")).await;
+        let user = format!("old{number}.rig");
+        let mut old = Sv1Client::mining(world.mining_v1(), &user).await;
+        for number in 0..SHARES {
+            let began = Instant::now();
+            share(&mut client, &mut channel).await;
+            v2.push(began.elapsed());
+            let began = Instant::now();
+            share_v1(&mut old, &user, number as u64 + 1).await;
+            v1.push(began.elapsed());
+        }
+    }
+    let (v2, v1) = (median(v2), median(v1));
+    assert!(v2 <= v1 * 3 / 2 + Duration::from_millis(1), "Stratum V2 {v2:?}, Stratum V1 {v1:?}");
 }
