@@ -8,6 +8,7 @@ mod logging;
 mod node;
 mod receipt;
 mod run;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,6 +59,9 @@ enum Command {
     /// Check signed verdicts: the receipt of an accepted template, the proof of a rejection.
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
+    /// Give a verdict once more from what it was given on, without a server.
+    #[command(subcommand)]
+    Verdict(verdict::VerdictCommand),
     /// Find or get a Bitcoin Core for private chains and tests.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -120,6 +124,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Events(command) => events::run(command),
         Command::Receipt(command) => receipt::run(&command),
+        Command::Verdict(command) => verdict::run(&command),
         Command::Node(NodeCommand::Install) => node::install(),
         Command::Node(NodeCommand::Path) => node::path(),
         Command::Demo(args) => demo::run(&args),
@@ -128,10 +133,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
 
 /// What a command that failed ends with.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<events::CursorGone>() {
-        Some(_) => ExitCode::from(events::EXIT_CURSOR_GONE),
-        None => ExitCode::FAILURE,
+    if error.is::<events::CursorGone>() {
+        return ExitCode::from(events::EXIT_CURSOR_GONE);
     }
+    let verdict = error.downcast_ref::<verdict::NotTheSame>();
+    verdict.map_or(ExitCode::FAILURE, verdict::NotTheSame::exit_code)
 }
 
 fn load(path: &Path) -> anyhow::Result<config::Checked> {
