@@ -8,13 +8,12 @@ use anyhow::{Context, bail};
 use bitcoin::hex::FromHex;
 use clap::{Args, Subcommand};
 use store::{
-    Cursor, EventLog, StoredVerdict, TemplateRef, TemplateRejected, TemplateSummary,
-    ValidationResult, VerdictLookup, VerdictRef,
+    Cursor, EventLog, StoredVerdict, TemplateRef, TemplateRejected, ValidationResult,
+    VerdictLookup, VerdictRef,
 };
 use validation::declared::TemplateHash;
-use validation::job::AcceptedJob;
-use validation::rejection::{Reason, Rejection};
-use validation::replay::{DecidedBy, Replayed, decided_by, replay};
+use validation::rejection::Reason;
+use validation::replay::{DecidedBy, decided_by, replay};
 
 /// Exit code when the verdict comes out otherwise.
 pub(super) const EXIT_DIFFERS: u8 = 4;
@@ -179,7 +178,7 @@ fn again(verdict: &StoredVerdict) -> anyhow::Result<()> {
     println!("user           {}", summary.user);
     println!("submitted_at   {} (Unix ms)", summary.submitted_at);
     println!("template_hash  {hash}");
-    println!("stored         {}", stored_words(summary));
+    println!("stored         {}", verdict.words());
     let inputs = match inputs {
         Ok(inputs) => inputs,
         Err(why) => {
@@ -196,7 +195,7 @@ fn again(verdict: &StoredVerdict) -> anyhow::Result<()> {
         Ok(_) => println!("replayed       accepted"),
         Err(rejection) => println!("replayed       rejected: {}", rejection.words()),
     }
-    let differences = differences(verdict, &replayed);
+    let differences = verdict.differences(&replayed);
     if !differences.is_empty() {
         return Err(NotTheSame::Differs(differences.join("; ")).into());
     }
@@ -205,75 +204,4 @@ fn again(verdict: &StoredVerdict) -> anyhow::Result<()> {
     }
     println!("ok: the replayed verdict is the stored one");
     Ok(())
-}
-
-fn stored_words(summary: &TemplateSummary) -> String {
-    let reason = summary.reason.as_deref().unwrap_or_default();
-    match summary.result {
-        ValidationResult::Accepted => "accepted".to_owned(),
-        ValidationResult::Invalidated => format!("accepted, withdrawn later: {reason}"),
-        ValidationResult::Rejected => {
-            let code = summary.error_code.as_deref().unwrap_or_default();
-            let mut words = format!("rejected: {code} reason={reason}");
-            for (name, value) in [
-                ("index", summary.index.map(|index| index.to_string())),
-                ("expected", summary.expected.clone()),
-                ("actual", summary.actual.clone()),
-            ] {
-                if let Some(value) = value {
-                    words.push_str(&format!(" {name}={value}"));
-                }
-            }
-            words
-        }
-    }
-}
-
-/// What of two verdicts is not the same.
-#[derive(Default)]
-struct Differences(Vec<String>);
-
-impl Differences {
-    fn compare<T: PartialEq + fmt::Debug>(&mut self, what: &str, stored: T, replayed: T) {
-        if stored != replayed {
-            self.0.push(format!("{what} was {stored:?}, is {replayed:?}"));
-        }
-    }
-}
-
-fn differences(verdict: &StoredVerdict, replayed: &Replayed) -> Vec<String> {
-    let (stored, mut differences) = (&verdict.summary, Differences::default());
-    let accepted = stored.result != ValidationResult::Rejected;
-    match &replayed.result {
-        Ok(job) if accepted => compare_accepted(verdict, job, &mut differences),
-        Err(rejection) if !accepted => compare_rejected(stored, rejection, &mut differences),
-        Ok(_) => differences.0.push(format!("{}, is accepted", stored_words(stored))),
-        Err(rejection) => differences.0.push(format!("accepted, is {}", rejection.words())),
-    }
-    let hash = replayed.named.map(|(hash, _)| hash.to_string());
-    differences.compare("template_hash", &stored.template_hash, &hash);
-    differences.compare("height", stored.height, replayed.named.map(|(_, height)| height));
-    differences.0
-}
-
-fn compare_accepted(verdict: &StoredVerdict, job: &AcceptedJob, to: &mut Differences) {
-    let stored = &verdict.summary;
-    to.compare("tx_count", stored.tx_count as usize, job.tx_count());
-    to.compare("total_fees_sat", stored.total_fees_sat, job.fees().known_sat);
-    to.compare("fees_verified", stored.fees_verified, job.fees_verified());
-    to.compare("block_weight", stored.block_weight, job.weight_wu());
-    to.compare("sigop_cost_min", verdict.sigop_cost_min, job.sigop_cost_min());
-    to.compare("pool_payout_sat", stored.pool_payout_sat, job.pool_payout_sat());
-    to.compare("miner_payout_sat", stored.miner_payout_sat, job.miner_payout_sat());
-    to.compare("claimable_sat", stored.claimable_sat, job.claimable_sat());
-    to.compare("reward_sat", stored.reward_sat, job.reward_sat());
-    to.compare("prev_hash", stored.prev_hash.as_ref(), Some(&job.prev_hash().to_string()));
-}
-
-fn compare_rejected(stored: &TemplateSummary, rejection: &Rejection, to: &mut Differences) {
-    to.compare("error_code", stored.error_code.as_deref(), Some(rejection.code.as_str()));
-    to.compare("reason", stored.reason.as_deref(), Some(rejection.reason.as_str()));
-    to.compare("index", stored.index, rejection.index.map(u64::from));
-    to.compare("expected", &stored.expected, &rejection.expected);
-    to.compare("actual", &stored.actual, &rejection.actual);
 }
