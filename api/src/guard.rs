@@ -32,6 +32,17 @@ fn names(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     if !app.local {
         return Ok(());
     }
+    let instead = "use localhost, 127.0.0.1 or [::1], or add the name to hosts in [api]";
+    check_names(&app.settings.hosts, uri, headers, instead)
+}
+
+/// Host and Origin name this machine, or one of `hosts`; `instead` says what to do otherwise.
+pub(crate) fn check_names(
+    hosts: &[String],
+    uri: &Uri,
+    headers: &HeaderMap,
+    instead: &str,
+) -> Result<(), Problem> {
     let named: Vec<&str> = headers
         .get_all(header::HOST)
         .iter()
@@ -39,18 +50,12 @@ fn names(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         .chain(uri.authority().map(|authority| authority.as_str()))
         .collect();
     let foreign = |what: &str, value: &str| {
-        Problem::new(
-            Kind::ForeignHost,
-            format!(
-                "{what} {value:?} is none of ours: use localhost, 127.0.0.1 or [::1], or add the \
-                 name to hosts in [api]"
-            ),
-        )
+        Problem::new(Kind::ForeignHost, format!("{what} {value:?} is none of ours: {instead}"))
     };
     if named.is_empty() {
         return Err(foreign("the missing Host", ""));
     }
-    if let Some(stranger) = named.iter().find(|name| !is_ours(app, name)) {
+    if let Some(stranger) = named.iter().find(|name| !is_ours(hosts, name)) {
         return Err(foreign("Host", stranger));
     }
     for origin in headers.get_all(header::ORIGIN) {
@@ -64,7 +69,7 @@ fn names(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-fn is_ours(app: &App, name: &str) -> bool {
+fn is_ours(hosts: &[String], name: &str) -> bool {
     let host = host_of(name);
     let loopback = host
         .trim_start_matches('[')
@@ -73,7 +78,7 @@ fn is_ours(app: &App, name: &str) -> bool {
         .is_ok_and(|ip| ip.to_canonical().is_loopback());
     loopback
         || host.eq_ignore_ascii_case("localhost")
-        || app.settings.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))
+        || hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))
 }
 
 /// The name without the port.
@@ -117,7 +122,7 @@ fn tokens(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<
     })
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())

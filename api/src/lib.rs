@@ -14,6 +14,7 @@ mod live;
 mod metrics;
 mod net;
 mod places;
+pub mod pool;
 mod problem;
 mod refusal;
 mod router;

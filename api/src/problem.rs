@@ -77,6 +77,8 @@ kinds! {
     BadContent = UNPROCESSABLE_ENTITY, "bad-content", "The body does not hold what is expected";
     /// Too many at the same time.
     Busy = SERVICE_UNAVAILABLE, "busy", "Too many at the same time";
+    /// No node has told us the chain yet.
+    NoTip = SERVICE_UNAVAILABLE, "no-tip", "The chain is not known yet";
     /// The store does not answer, or does not write.
     StoreUnavailable = SERVICE_UNAVAILABLE, "store-unavailable", "The store is not available";
     /// A fault of ours.

@@ -18,6 +18,7 @@ use utoipa_axum::routes;
 use crate::app::{App, State as AppState};
 use crate::guard::guard;
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::problem::{Kind, Problem};
 use crate::routes::{
     docs, events, health, page, reads, receipts, schemas, stream, templates, webhooks,
@@ -46,7 +47,7 @@ use crate::routes::{
 )]
 struct Description;
 
-struct TokenScheme;
+pub(crate) struct TokenScheme;
 
 impl Modify for TokenScheme {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
@@ -55,20 +56,24 @@ impl Modify for TokenScheme {
     }
 }
 
-/// The description of the API, as JSON and as a page.
+/// The description of an API, as JSON and as a page.
 pub(crate) struct Documents {
     pub(crate) openapi: Bytes,
     pub(crate) page: Bytes,
 }
 
-static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
-    let (_, openapi) = described().split_for_parts();
-    let openapi = serde_json::to_value(&openapi).unwrap_or_default();
-    Documents {
-        page: page::render(&openapi).unwrap_or_default().into(),
-        openapi: openapi.to_string().into(),
+impl Documents {
+    pub(crate) fn of(openapi: &utoipa::openapi::OpenApi) -> Self {
+        let openapi = serde_json::to_value(openapi).unwrap_or_default();
+        Self {
+            page: page::render(&openapi).unwrap_or_default().into(),
+            openapi: openapi.to_string().into(),
+        }
     }
-});
+}
+
+static DOCUMENTS: LazyLock<Documents> =
+    LazyLock::new(|| Documents::of(&described().split_for_parts().1));
 
 impl AppState {
     /// Made when they are first asked for.
@@ -115,12 +120,16 @@ pub(crate) fn router(app: App) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX))
         .layer(from_fn_with_state(app.clone(), guard))
-        .layer(from_fn_with_state(app.clone(), surround))
+        .layer(from_fn_with_state(app.metrics.clone(), surround))
         .with_state(app)
 }
 
 /// Time limit, headers, count and log of every request.
-async fn surround(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn surround(
+    State(metrics): State<Metrics>,
+    request: Request,
+    next: Next,
+) -> Response {
     let began = Instant::now();
     let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -137,7 +146,7 @@ async fn surround(State(app): State<App>, request: Request, next: Next) -> Respo
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     let (status, time) = (response.status().as_u16(), began.elapsed());
-    app.metrics.request(method, &route, status, time);
+    metrics.request(method, &route, status, time);
     tracing::debug!(method, route, status, ms = time.as_secs_f64() * 1e3, "request");
     response
 }
@@ -156,10 +165,10 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-async fn no_route(uri: Uri) -> Problem {
+pub(crate) async fn no_route(uri: Uri) -> Problem {
     Problem::not_found(format!("path {}", uri.path()))
 }
 
-async fn no_method(method: Method, uri: Uri) -> Problem {
+pub(crate) async fn no_method(method: Method, uri: Uri) -> Problem {
     Problem::new(Kind::MethodNotAllowed, format!("{} has no {method}", uri.path()))
 }

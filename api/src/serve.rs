@@ -1,5 +1,6 @@
 //! Connections: accepted within bounds, served, ended.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use store::Store;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -33,7 +35,7 @@ use crate::settings::{Settings, StartError};
 use crate::webhook::{Deliverer, Poster, Reach};
 
 /// Pause after a connection could not be accepted: most likely the process is out of files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens where the settings say.
 ///
@@ -146,17 +148,32 @@ async fn connection(
     peer: SocketAddr,
     router: Router,
     traffic: Traffic,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
 ) {
     // Small events must not wait for company.
     let _ = stream.set_nodelay(true);
-    let io = WatchedIo::new(stream, traffic, limits::WRITE_TIMEOUT);
-    let io = TokioIo::new(RefusingIo::new(io));
-    let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer_key(peer.ip()));
-        router.call(request)
+        TowerToHyperService::new(router.clone()).call(request)
     });
+    if let Err(error) = connection_on(stream, service, traffic, stopping).await {
+        tracing::debug!(%peer, %error, "a connection to the API broke off");
+    }
+}
+
+/// Serves HTTP on a stream until it ends or `stopping`.
+pub(crate) async fn connection_on<S, H>(
+    stream: S,
+    service: H,
+    traffic: Traffic,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Service<Request<Incoming>, Response = axum::response::Response, Error = Infallible>,
+{
+    let io = WatchedIo::new(stream, traffic, limits::WRITE_TIMEOUT);
+    let io = TokioIo::new(RefusingIo::new(io));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -165,14 +182,11 @@ async fn connection(
             .serve_connection(io, service)
     );
     let stop = async { stopping.wait_for(|stop| *stop).await.is_ok() };
-    let ended: Result<_, hyper::Error> = tokio::select! {
+    tokio::select! {
         ended = connection.as_mut() => ended,
         _ = stop => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection to the API broke off");
     }
 }

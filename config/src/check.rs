@@ -17,7 +17,7 @@ use crate::raw::{
     Mode, NetworkName, PayoutMode, Raw, RawAuthority, RawJobDeclaration, RawPayout, RawReceipts,
     RawTemplateDistribution,
 };
-use crate::{api, known, mining, node, payout, provider, store};
+use crate::{api, known, mining, node, payout, pool, provider, store};
 
 /// 100 percent in basis points.
 pub(crate) const WHOLE_BP: u16 = 10_000;
@@ -128,6 +128,17 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         }
         None => None,
     };
+    let pool_interface = match raw.pool_interface {
+        Some(raw) => {
+            let templates = template_distribution
+                .map(|settings| ("template_distribution.listen", settings.listen));
+            let miners = mining.as_ref().map(mining::addresses).unwrap_or_default();
+            let [v2, v1] = miners;
+            let taken = [declaration_listen, api_listen, templates, v2, v1];
+            Some(pool::check(&context, &raw, api.as_ref(), &taken)?)
+        }
+        None => None,
+    };
     Ok(Checked {
         network,
         data_dir: context.resolve("data_dir", &raw.data_dir)?,
@@ -138,6 +149,7 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         job_declaration,
         template_distribution,
         mining,
+        pool_interface,
         receipts: check_receipts(&context, &raw.receipts)?,
         store: store::check(&context, &raw.store, &mut warnings),
         events: store::check_events(&context, raw.events)?,

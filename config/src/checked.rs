@@ -34,6 +34,8 @@ pub struct Checked {
     pub template_distribution: Option<TemplateDistribution>,
     /// Where miners connect; `None` without them.
     pub mining: Option<Mining>,
+    /// For a pool with a server of its own; `None` without it.
+    pub pool_interface: Option<PoolInterface>,
     /// How verdicts are signed.
     pub receipts: Receipts,
     /// What is kept in `data_dir`, and for how long.
@@ -296,6 +298,17 @@ pub struct Receipts {
     pub key: Option<(PathBuf, SecretKey)>,
     /// Keys that sign no more, or elsewhere: what they signed is honoured.
     pub retired_keys: Vec<PublicKey>,
+}
+
+/// The interface for a pool with a stratum server of its own. At least one of the two ways in is
+/// there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolInterface {
+    /// Unix socket, for owner and group.
+    pub socket: Option<PathBuf>,
+    /// TCP address of this machine, not that of another endpoint, and the file with the bearer
+    /// token, which not everybody can read. It could be opened, its content was not read.
+    pub tcp: Option<(SocketAddr, PathBuf)>,
 }
 
 /// What events say of this server.

@@ -11,8 +11,8 @@ use crate::document::literal;
 use crate::known::{self, Kind, Need, TABLES};
 use crate::raw::{
     Mode, NetworkName, PayoutMode, Raw, RawApi, RawAuthority, RawEvents, RawJobDeclaration, RawLog,
-    RawMining, RawNode, RawPayout, RawReceipts, RawStore, RawTemplateDistribution,
-    RawTemplateProvider,
+    RawMining, RawNode, RawPayout, RawPoolInterface, RawReceipts, RawStore,
+    RawTemplateDistribution, RawTemplateProvider,
 };
 
 /// Records what a derived `Deserialize` asks for: the fields of a struct, the names of an enum.
@@ -76,6 +76,7 @@ fn each_field_of_the_types_is_a_known_key_and_vice_versa() {
     assert_eq!(names_of::<RawMining>(), known_names("mining"));
     assert_eq!(names_of::<RawStore>(), known_names("store"));
     assert_eq!(names_of::<RawReceipts>(), known_names("receipts"));
+    assert_eq!(names_of::<RawPoolInterface>(), known_names("pool_interface"));
     assert_eq!(names_of::<RawEvents>(), known_names("events"));
     assert_eq!(names_of::<RawApi>(), known_names("api"));
     assert_eq!(names_of::<RawLog>(), known_names("log"));

@@ -18,6 +18,7 @@ mod load;
 mod mining;
 mod node;
 mod payout;
+mod pool;
 mod provider;
 mod raw;
 mod redacted;
@@ -27,8 +28,8 @@ mod store;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
-    Mining, Node, Payout, ProviderAddress, Receipts, RpcAuth, RpcUrl, Source, StoreSettings,
-    TemplateDistribution, TemplateProvider,
+    Mining, Node, Payout, PoolInterface, ProviderAddress, Receipts, RpcAuth, RpcUrl, Source,
+    StoreSettings, TemplateDistribution, TemplateProvider,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};

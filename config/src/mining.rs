@@ -64,6 +64,14 @@ pub(crate) fn check(
     })
 }
 
+/// The addresses, with their keys.
+pub(crate) fn addresses(mining: &Mining) -> [Option<(&'static str, SocketAddr)>; 2] {
+    [
+        mining.listen.map(|address| (LISTEN, address)),
+        mining.sv1_listen.map(|address| (SV1_LISTEN, address)),
+    ]
+}
+
 fn address(
     context: &Context<'_>,
     key: &str,

@@ -20,6 +20,7 @@ pub(crate) struct Raw {
     pub(crate) job_declaration: RawJobDeclaration,
     pub(crate) template_distribution: Option<RawTemplateDistribution>,
     pub(crate) receipts: RawReceipts,
+    pub(crate) pool_interface: Option<RawPoolInterface>,
     pub(crate) store: RawStore,
     pub(crate) mining: Option<RawMining>,
     pub(crate) events: RawEvents,
@@ -150,6 +151,14 @@ pub(crate) struct RawReceipts {
     pub(crate) key_file: Option<PathBuf>,
     #[serde(default)]
     pub(crate) retired_keys: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPoolInterface {
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) listen: Option<String>,
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,8 +7,8 @@ use toml::Value;
 
 use crate::check::{BYTES_PER_MB, WHOLE_BP, percent};
 use crate::checked::{
-    Api, Checked, JobDeclaration, Mining, Node, Payout, Receipts, RpcAuth, StoreSettings,
-    TemplateDistribution, TemplateProvider,
+    Api, Checked, JobDeclaration, Mining, Node, Payout, PoolInterface, Receipts, RpcAuth,
+    StoreSettings, TemplateDistribution, TemplateProvider,
 };
 use crate::mining::terahashes;
 use crate::payout::{describe, network_name};
@@ -44,6 +44,9 @@ impl Checked {
         }
 
         write_receipts(&self.receipts, &mut out);
+        if let Some(settings) = &self.pool_interface {
+            write_pool_interface(settings, &mut out);
+        }
         write_store(&self.store, &mut out);
         if let Some(settings) = &self.mining {
             write_mining(settings, &mut out);
@@ -133,6 +136,17 @@ fn write_receipts(receipts: &Receipts, out: &mut Writer) {
     }
     let keys = receipts.retired_keys.iter().map(|key| Value::from(key.to_string()));
     out.value("retired_keys", &Value::Array(keys.collect()));
+}
+
+fn write_pool_interface(settings: &PoolInterface, out: &mut Writer) {
+    out.header("[pool_interface]");
+    if let Some(path) = &settings.socket {
+        out.path("socket", path);
+    }
+    if let Some((listen, token_file)) = &settings.tcp {
+        out.text("listen", &listen.to_string());
+        out.path("token_file", token_file);
+    }
 }
 
 fn write_store(settings: &StoreSettings, out: &mut Writer) {

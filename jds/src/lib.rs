@@ -23,6 +23,7 @@ pub mod node_settings;
 pub mod nodes;
 pub mod payout;
 mod peer;
+pub mod pool;
 mod ports;
 mod presence;
 pub mod receipts;

@@ -284,6 +284,16 @@ pub const EVENTS_OVERFLOW_MAX: usize = 65_536;
 /// for a look-up of a name.
 pub const API_BLOCKING_THREADS_MAX: usize = api::limits::STORE_READS_MAX + 2;
 
+/// Threads of the pool interface.
+pub const POOL_THREADS: usize = 2;
+
+/// Connections to the socket of the pool interface that wait to be taken in.
+pub const POOL_SOCKET_BACKLOG: i32 = 128;
+
+/// How long the end of the pool interface waits for reads that are under way, beside
+/// [`api::limits::SHUTDOWN_WAIT`].
+pub const POOL_SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+
 /// How long the end of the HTTP API waits for reads that are under way, beside
 /// [`api::limits::SHUTDOWN_WAIT`].
 pub const API_SHUTDOWN_GRACE: Duration = Duration::from_millis(500);

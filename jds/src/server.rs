@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bitcoin::Network;
 use config::{Checked, ConsensusCheck};
 use jds_wire::AuthorityKeys;
 use store::{RecoveredBlock, SqliteStore, Store};
@@ -30,6 +31,7 @@ use crate::mining::custom::CustomJobs;
 use crate::node_settings::{Reach, provider_settings};
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
+use crate::pool::{self, Doors, PoolInterface};
 use crate::ports::{Addresses, Ports};
 use crate::receipts::{self, Receipts, ServerIdError};
 use crate::recover;
@@ -46,6 +48,8 @@ use crate::validator::{CheckMode, Validator};
 /// What all connections share.
 #[derive(Debug)]
 pub struct Shared {
+    /// The chain that everything here is about.
+    pub network: Network,
     /// Signs the certificates of the handshakes.
     pub authority: AuthorityKeys,
     /// Validity of a certificate.
@@ -70,6 +74,8 @@ pub struct Shared {
     pub counts: Arc<Counts>,
     /// Templates for clients, if they are given out.
     pub templates: Option<Arc<Templates>>,
+    /// Checks jobs that miners chose, wherever they are mined: what a token is bound to is known here.
+    pub custom_jobs: Arc<CustomJobs>,
     /// What miners connect to, if they can.
     pub mining: Option<Arc<Mining>>,
     connections: AtomicU64,
@@ -115,6 +121,9 @@ pub enum StartError {
     /// The HTTP API.
     #[error(transparent)]
     Api(http::StartError),
+    /// The pool interface.
+    #[error("[pool_interface] {0}")]
+    Pool(pool::StartError),
     /// The system gives us no threads.
     #[error("no threads for solutions: {0}")]
     Threads(io::Error),
@@ -142,6 +151,7 @@ pub struct Server {
     shutdown: watch::Sender<bool>,
     accepting: JoinSet<()>,
     api: Option<Api>,
+    pool: Option<PoolInterface>,
     /// What follows the nodes; ends when this is dropped.
     _tasks: JoinSet<()>,
 }
@@ -184,12 +194,18 @@ impl Server {
         // Whatever the configuration or the machine refuses is refused before anything begins.
         let ports = Ports::bind(config).await?;
         let addresses = ports.addresses();
+        let doors = match &config.pool_interface {
+            Some(settings) => Some(Doors::open(settings).await.map_err(StartError::Pool)?),
+            None => None,
+        };
         let mut tasks = JoinSet::new();
         let journal = Journal::new(store.clone(), &mut tasks);
         let shared = Arc::new(build(config, journal, &mut tasks)?);
         let api = match &config.api {
             Some(api) => {
-                let api = Api::start(config, api, &addresses.all(), &shared).await;
+                let pool = doors.as_ref().and_then(Doors::address);
+                let own: Vec<_> = addresses.all().into_iter().chain(pool).collect();
+                let api = Api::start(config, api, &own, &shared).await;
                 Some(api.map_err(StartError::Api)?)
             }
             None => None,
@@ -202,6 +218,11 @@ impl Server {
             shared.submitter.finish(SHUTDOWN_GRACE).await;
             return Err(error);
         }
+        // Only now: what it is asked about are jobs of before, too.
+        let pool = match doors {
+            Some(doors) => Some(PoolInterface::start(doors, &shared).map_err(StartError::Pool)?),
+            None => None,
+        };
         let (shutdown, down) = watch::channel(false);
         let accepting = ports.serve(&shared, &down);
         tasks.spawn(follow_tip(Arc::clone(&shared)));
@@ -211,7 +232,7 @@ impl Server {
             tasks.spawn(heads::follow(Arc::clone(store), receipts));
         }
         http::journal_states(&shared.nodes, &shared.journal, &mut tasks);
-        Ok(Self { addresses, shared, shutdown, accepting, api, _tasks: tasks })
+        Ok(Self { addresses, shared, shutdown, accepting, api, pool, _tasks: tasks })
     }
 
     /// Where it listens; the port is the one chosen by the system if 0 was configured.
@@ -239,6 +260,11 @@ impl Server {
         self.api.as_ref().map(Api::local_addr)
     }
 
+    /// Where the pool interface listens over TCP, if it does.
+    pub fn pool_addr(&self) -> Option<SocketAddr> {
+        self.pool.as_ref().and_then(PoolInterface::address)
+    }
+
     /// What its connections share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
@@ -258,6 +284,10 @@ impl Server {
         let ended = async { while self.accepting.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN_GRACE, ended).await.is_err() {
             warn!("some connections did not end in time");
+        }
+        // Before the submitter: its last share may be a block.
+        if let Some(pool) = self.pool {
+            pool.shutdown(SHUTDOWN_GRACE).await;
         }
         self.shared.submitter.finish(SHUTDOWN_GRACE).await;
         // Until here it tells of the end.
@@ -358,15 +388,17 @@ fn build(
         templates.follow(&nodes, tasks);
         templates
     });
+    let custom_jobs = Arc::new(CustomJobs::new(&validator, &session_deps, config.network));
     let mining = match &config.mining {
         Some(settings) => {
-            let custom_jobs = CustomJobs::new(&validator, &session_deps, config.network);
+            let custom_jobs = Arc::clone(&custom_jobs);
             let mining = Mining::start(config, settings, custom_jobs, &nodes, tasks);
             Some(mining.ok_or(StartError::Payout)?)
         }
         None => None,
     };
     Ok(Shared {
+        network: config.network,
         authority,
         cert_validity: config.authority.cert_validity,
         session_deps,
@@ -379,6 +411,7 @@ fn build(
         peer_bytes: ByteBudget::new(PEER_BYTES_MAX),
         counts,
         templates,
+        custom_jobs,
         mining,
         connections: AtomicU64::new(0),
     })

@@ -341,8 +341,10 @@ impl Submitter {
         if tokio::time::timeout(limit, self.idle()).await.is_err() {
             warn!("a found block is still being submitted or recorded");
         }
+        // Before its end is told: what follows a block lets go of it then.
+        let open_blocks: Vec<_> = lock(&self.open).iter().cloned().collect();
         self.ended.send_replace(true);
-        for open in lock(&self.open).iter() {
+        for open in open_blocks {
             if open.taken.load(Ordering::Relaxed) {
                 continue;
             }

@@ -17,7 +17,7 @@ use jds::client::{Declaration, DeclareOutcome, JdClient, SetupOptions};
 use jds::limits::BURIED_CONFIRMATIONS;
 use serde_json::{Value, json};
 use signet::{Node, provision, wait};
-use store::{Cursor, EventData, EventFilter, EventLog};
+use store::{Cursor, EventData, EventFilter, EventLog, EventLogError};
 use tempfile::TempDir;
 
 /// How long a server may take to end after a signal.
@@ -353,23 +353,24 @@ impl Solving {
             .unwrap_or_else(|error| panic!("{error}\n{}", self.server.log()));
     }
 
-    /// What the store tells of blocks, in order: found, answers of the node, how it ended.
-    fn told(&self) -> Vec<String> {
-        // Not there before the server has made it.
-        let Ok(log) = EventLog::open(&self.place.path("data")) else { return Vec::new() };
+    /// What the store tells of blocks, in order: found, answers of the node, how it ended. Its files
+    /// are not there before the server has made them.
+    fn told(&self) -> Result<Vec<String>, EventLogError> {
+        let log = EventLog::open(&self.place.path("data"))?;
         let filter = EventFilter::parse("block_*").unwrap();
-        let page = log.after(Cursor::START, &filter, 100).unwrap();
+        let page = log.after(Cursor::START, &filter, 100)?;
         let told = |event: &store::Event| match event.typed().unwrap() {
             EventData::BlockSubmitted(submitted) => submitted.result.to_string(),
             data => data.kind().as_str().trim_start_matches("block_").to_owned(),
         };
-        page.events.iter().map(told).collect()
+        Ok(page.events.iter().map(told).collect())
     }
 
     #[track_caller]
     fn wait_told(&self, told: &[&str]) {
         let what = format!("{told:?} to be told of the block");
-        wait::until_true(&what, START_LIMIT, || self.told() == told)
+        let is_told = || self.told().is_ok_and(|is| is == told);
+        wait::until_true(&what, START_LIMIT, is_told)
             .unwrap_or_else(|error| panic!("{error}: {:?}\n{}", self.told(), self.server.log()));
     }
 
@@ -378,7 +379,9 @@ impl Solving {
         let hash = self.solved.block.block_hash();
         let what = format!("{hash} to be the node's tip");
         wait::until_true(&what, START_LIMIT, || self.node.tip().is_ok_and(|tip| tip == hash))
-            .unwrap_or_else(|error| panic!("{error}\n{}", self.server.log()));
+            .unwrap_or_else(|error| {
+                panic!("{error}, it says {:?}\n{}", self.node.tip(), self.server.log())
+            });
     }
 }
 

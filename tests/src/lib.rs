@@ -15,6 +15,7 @@ pub mod bench;
 pub mod http;
 pub mod kept;
 mod miner;
+pub mod pool;
 pub mod proxy;
 pub mod reference;
 pub mod sv1;

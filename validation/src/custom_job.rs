@@ -167,7 +167,7 @@ pub fn check_header(
 
 /// The earliest time of the next block, Unix seconds: after the median of the last eleven, and on
 /// networks with BIP 94 hardly before its parent where a period begins.
-fn first_ntime(tip: &ChainTip, network: Network) -> u32 {
+pub fn first_ntime(tip: &ChainTip, network: Network) -> u32 {
     let after_median = tip.median_time_past.saturating_add(1);
     if network == Network::Testnet4 && tip.next_height().is_multiple_of(PERIOD_BLOCKS) {
         after_median.max(tip.time.saturating_sub(PERIOD_START_BACK_MAX_S))

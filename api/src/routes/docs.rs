@@ -5,6 +5,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
+use crate::router::Documents;
 
 /// No script, nothing from elsewhere; styles are in the page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; \
@@ -18,8 +19,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ances
     responses((status = 200, description = "The description", body = Object)),
 )]
 pub(crate) async fn openapi(State(app): State<App>) -> Response {
-    let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], app.documents().openapi.clone()).into_response()
+    app.documents().openapi()
 }
 
 /// The description of the API, to be read
@@ -28,9 +28,22 @@ pub(crate) async fn openapi(State(app): State<App>) -> Response {
     responses((status = 200, description = "A page", body = String, content_type = "text/html")),
 )]
 pub(crate) async fn docs(State(app): State<App>) -> Response {
-    let headers: [(HeaderName, HeaderValue); 2] = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-    ];
-    (headers, app.documents().page.clone()).into_response()
+    app.documents().page()
+}
+
+impl Documents {
+    /// The description as an answer.
+    pub(crate) fn openapi(&self) -> Response {
+        let json = HeaderValue::from_static("application/json");
+        ([(header::CONTENT_TYPE, json)], self.openapi.clone()).into_response()
+    }
+
+    /// The page as an answer.
+    pub(crate) fn page(&self) -> Response {
+        let headers: [(HeaderName, HeaderValue); 2] = [
+            (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+            (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        ];
+        (headers, self.page.clone()).into_response()
+    }
 }

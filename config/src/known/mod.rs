@@ -1,9 +1,10 @@
 //! The one table of all keys: the parser checks names, types, ranges and choices against it,
 //! takes the defaults from it, and the reference is printed from it. The table itself is in
-//! `tables`, `mining` and `kept`, what it is made of is here.
+//! `tables`, `mining`, `pool` and `kept`, what it is made of is here.
 
 mod kept;
 mod mining;
+mod pool;
 mod tables;
 
 pub(crate) use tables::TABLES;

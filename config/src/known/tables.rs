@@ -2,6 +2,7 @@
 
 use super::kept::{API, EVENTS, RECEIPTS, STORE};
 use super::mining::MINING;
+use super::pool::POOL_INTERFACE;
 use super::{Key, Kind, MEGABYTES, Need, PROVIDERS, Table, key};
 
 /// Every key, in the order of the reference.
@@ -61,6 +62,14 @@ pub(crate) static TABLES: &[Table] = &[
         meaning: "How verdicts are signed: the receipt of an accepted template is its mining job \
                   token, and a rejection carries a proof.",
         keys: RECEIPTS,
+    },
+    Table {
+        name: "pool_interface",
+        array: false,
+        optional: Some("no pool interface"),
+        meaning: "For a pool with a stratum server of its own, on this machine: custom jobs, shares \
+                  and blocks over HTTP. At least one of listen and socket.",
+        keys: POOL_INTERFACE,
     },
     Table {
         name: "store",

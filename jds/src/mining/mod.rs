@@ -48,7 +48,7 @@ impl Mining {
     pub(crate) fn start(
         config: &Checked,
         settings: &config::Mining,
-        custom_jobs: CustomJobs,
+        custom_jobs: Arc<CustomJobs>,
         nodes: &Arc<Nodes>,
         tasks: &mut JoinSet<()>,
     ) -> Option<Arc<Self>> {
@@ -60,7 +60,7 @@ impl Mining {
         Some(Arc::new(Self {
             deps: Arc::new(deps(config, settings)),
             feed,
-            custom_jobs: Arc::new(custom_jobs),
+            custom_jobs,
             listens: settings.listen.is_some(),
             listens_v1: settings.sv1_listen.is_some(),
         }))

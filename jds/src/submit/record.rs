@@ -198,7 +198,12 @@ impl Recorder {
     async fn close(&self, recorded: Recorded, judged: bool, closing: Option<UnderWay>) {
         let block = self.open.hash;
         let wanted = !judged && !self.open.taken.load(Ordering::Relaxed);
-        if wanted && let Some(kept) = self.open.kept() {
+        // At the end of the server, `finish` says it.
+        let ends = *self.submitter.ended.borrow();
+        if wanted
+            && !ends
+            && let Some(kept) = self.open.kept()
+        {
             error!(%block, "no node has taken this found block: {kept} holds it, and the next \
                 start submits it");
         }

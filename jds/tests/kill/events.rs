@@ -70,6 +70,14 @@ impl Reader {
         Ok(lock(&self.seen).events.get(from..).unwrap_or_default().to_vec())
     }
 
+    /// How far it is, and what was in its way the last time.
+    pub(crate) fn place(&self) -> String {
+        let seen = lock(&self.seen);
+        let last = seen.events.last().map(|event| event.id);
+        let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        format!("the reader is at {last:?}, ended: {ended}, trouble: {:?}", seen.trouble)
+    }
+
     /// The epoch of all that was read.
     pub(crate) fn epoch(&self) -> Option<StreamEpoch> {
         lock(&self.seen).epoch

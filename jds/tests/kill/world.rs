@@ -299,12 +299,13 @@ impl World {
 
     /// Waits until the events tell of something, while the server is running.
     fn wait_told(&mut self, of: &str, tell: impl Fn(&Told) -> bool) -> anyhow::Result<()> {
-        wait::until(&format!("the events to tell of {of}"), PATIENCE, || {
+        let told = wait::until(&format!("the events to tell of {of}"), PATIENCE, || {
             match self.read_events(0) {
                 Ok(()) => tell(&self.told).then_some(Ok(())),
                 Err(error) => Some(Err(error)),
             }
-        })?
+        });
+        told.with_context(|| self.reader.place())?
     }
 
     fn read_events(&mut self, last: u64) -> anyhow::Result<()> {
@@ -359,7 +360,9 @@ impl World {
         let mut what = String::new();
         write!(what, "the block {hash} of the template {}, ", attempt.hash)?;
         write!(what, "which {} was told is accepted, to be the node's tip", attempt.user)?;
-        wait::until_true(&what, PATIENCE, || self.chain.node.tip().is_ok_and(|tip| tip == hash))?;
+        let tip = || self.chain.node.tip();
+        wait::until_true(&what, PATIENCE, || tip().is_ok_and(|tip| tip == hash))
+            .with_context(|| format!("the node says {:?}", tip()))?;
         self.in_node.insert(hash);
         self.stats.late_blocks += 1;
         self.wait_block_told(&hash)

@@ -1,0 +1,4 @@
+//! Handlers, by what they are about.
+
+pub(crate) mod docs;
+pub(crate) mod tip;

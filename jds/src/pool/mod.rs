@@ -1,0 +1,90 @@
+//! The pool interface: what a pool with a stratum server of its own asks of this one.
+//!
+//! As the API it has a thread and a runtime of its own. The protocol, which is HTTP, is in
+//! [`api::pool`]; here is what it does: [`backend`] over the jobs, shares and blocks that our own
+//! mining ports have, too.
+
+mod backend;
+mod doors;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::limits::{POOL_SHUTDOWN_GRACE, POOL_THREADS};
+use crate::server::Shared;
+use backend::PoolView;
+pub(crate) use doors::Doors;
+pub use doors::StartError;
+
+/// The pool interface, as it runs. Dropped, it ends by itself.
+#[derive(Debug)]
+pub(crate) struct PoolInterface {
+    address: Option<SocketAddr>,
+    stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
+    /// Removes the socket.
+    _socket: Option<doors::SocketFile>,
+}
+
+impl PoolInterface {
+    /// Serves at these doors.
+    ///
+    /// # Errors
+    /// [`StartError`]: there is no store, or no thread.
+    pub(crate) fn start(doors: Doors, shared: &Arc<Shared>) -> Result<Self, StartError> {
+        let store = Arc::clone(shared.journal.store().ok_or(StartError::NoStore)?);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(POOL_THREADS)
+            .enable_all()
+            .thread_name("pool")
+            .max_blocking_threads(api::limits::STORE_READS_MAX)
+            .build()
+            .map_err(StartError::Thread)?;
+        let address = doors.address();
+        let Doors { tcp, socket } = doors;
+        let (socket, file) = socket.map_or((None, None), |(bound, file)| (Some(bound), Some(file)));
+        let (tcp, path) = (tcp.map(|(bound, _, token)| (bound, token)), file.as_ref());
+        info!(address = ?address, socket = ?path.map(|file| file.path()), "pool interface listening");
+        let backend = Arc::new(PoolView::new(Arc::clone(shared)));
+        let metrics = shared.counts.metrics.clone();
+        let (stop, stopped) = oneshot::channel();
+        let (alive, ended) = oneshot::channel();
+        let serve = async move {
+            let listeners = match doors::listeners(tcp, socket) {
+                Ok(listeners) => listeners,
+                Err(error) => {
+                    return tracing::error!(%error, "the pool interface can not be served");
+                }
+            };
+            // Told, or nobody is left who could tell.
+            let shutdown = async { drop(stopped.await) };
+            api::pool::serve(listeners, store, backend, metrics, shutdown).await;
+        };
+        let run = move || {
+            runtime.block_on(serve);
+            runtime.shutdown_timeout(POOL_SHUTDOWN_GRACE);
+            drop::<oneshot::Sender<()>>(alive);
+        };
+        let spawned = thread::Builder::new().name("pool-main".to_owned()).spawn(run);
+        spawned.map_err(StartError::Thread)?;
+        Ok(Self { address, stop, ended, _socket: file })
+    }
+
+    /// Where it listens over TCP; the port is the one chosen by the system if 0 was configured.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Ends it: open requests get a moment to be answered. Returns within `limit`.
+    pub(crate) async fn shutdown(self, limit: Duration) {
+        let _ = self.stop.send(());
+        if tokio::time::timeout(limit, self.ended).await.is_err() {
+            warn!("the pool interface did not end in time");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The pool interface, over its socket and over TCP, with a real node behind the server.
+#![expect(clippy::unwrap_used, reason = "a test says what it expected")]
+
+mod access;
