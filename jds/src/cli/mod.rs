@@ -10,6 +10,7 @@ mod receipt;
 mod run;
 mod verdict;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -41,7 +42,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Serve job declaration until Ctrl-C or SIGTERM.
     Run(ConfigFile),
-    /// Make the authority key: a file that only you can read. Prints the public key for miners.
+    /// Make the authority key: a file that only you can read. Prints the public key for miners, and on
+    /// standard error the key id that receipts signed with it carry.
     Keygen {
         /// The file to make; an existing one is never overwritten.
         #[arg(long, value_name = "FILE")]
@@ -148,6 +150,9 @@ fn keygen(out: &Path) -> anyhow::Result<()> {
     let (secret, public) = config::keys::generate().context("no randomness from the system")?;
     config::keys::write_new(out, &secret)?;
     println!("{public}");
+    let id = receipt::receipt_key(public)?.id();
+    // Beside the key, which scripts read from standard output.
+    let _ = writeln!(std::io::stderr(), "key id of receipts: {id}");
     Ok(())
 }
 
