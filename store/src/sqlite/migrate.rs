@@ -8,7 +8,8 @@ use rusqlite::Connection;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_first.sql"),
     include_str!("../../migrations/0002_chain.sql"),
-    include_str!("../../migrations/0003_accounting.sql"),
+    include_str!("../../migrations/0003_verdicts.sql"),
+    include_str!("../../migrations/0004_accounting.sql"),
 ];
 
 /// Marks the file as ours ("JDSt").
