@@ -22,6 +22,7 @@ mod ports;
 mod recorded;
 mod rigs;
 mod scenarios;
+mod servers;
 mod solo;
 mod sv1_miners;
 mod sv1_trouble;
