@@ -9,6 +9,7 @@
 )]
 
 mod acceptance;
+mod bounds;
 mod custom;
 mod encrypted;
 mod jdc;
