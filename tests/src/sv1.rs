@@ -31,10 +31,12 @@ pub struct Sv1Client {
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     next_id: u64,
-    /// Answers and jobs that came while something else was awaited.
-    inbox: VecDeque<Value>,
     /// The beginning of a line.
     partial: Vec<u8>,
+    bytes_in: u64,
+    bytes_out: u64,
+    /// Answers and jobs that came while something else was awaited.
+    inbox: VecDeque<Value>,
     /// What the server's part of the extranonce is.
     pub extranonce1: Vec<u8>,
     /// Bytes of ours.
@@ -81,8 +83,10 @@ impl Sv1Client {
             reader: BufReader::new(reader),
             writer,
             next_id: 1,
-            inbox: VecDeque::new(),
             partial: Vec::new(),
+            bytes_in: 0,
+            bytes_out: 0,
+            inbox: VecDeque::new(),
             extranonce1: Vec::new(),
             extranonce2_bytes: 0,
             difficulty: 1.0,
@@ -102,6 +106,7 @@ impl Sv1Client {
 
     /// Sends bytes as they are.
     pub async fn send_raw(&mut self, bytes: &[u8]) {
+        self.bytes_out += bytes.len() as u64;
         // The server may have closed: what is read next tells.
         let _ = self.writer.write_all(bytes).await;
     }
@@ -111,7 +116,7 @@ impl Sv1Client {
     /// # Errors
     /// [`Closed`].
     pub async fn line(&mut self) -> Result<Value, Closed> {
-        timeout(PATIENCE, self.next_line()).await.expect("a line of the server in time")
+        timeout(PATIENCE, self.hear()).await.expect("a line of the server in time")
     }
 
     /// Takes lines as they come, for so long.
@@ -120,7 +125,7 @@ impl Sv1Client {
     /// [`Closed`].
     pub async fn listen(&mut self, period: Duration) -> Result<(), Closed> {
         let until = Instant::now() + period;
-        while let Ok(value) = timeout_at(until, self.next_line()).await {
+        while let Ok(value) = timeout_at(until, self.hear()).await {
             let value = value?;
             if value["method"].is_null() {
                 self.inbox.push_back(value);
@@ -129,13 +134,18 @@ impl Sv1Client {
         Ok(())
     }
 
-    /// Loses nothing when it is given up.
-    async fn next_line(&mut self) -> Result<Value, Closed> {
+    /// As [`Self::line`], however long it takes. Cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn hear(&mut self) -> Result<Value, Closed> {
         match self.reader.read_until(b'\n', &mut self.partial).await {
             Ok(1..) => {}
             Ok(0) | Err(_) => return Err(Closed),
         }
-        let line = String::from_utf8(std::mem::take(&mut self.partial)).expect("text");
+        self.bytes_in += self.partial.len() as u64;
+        let line =
+            String::from_utf8(std::mem::take(&mut self.partial)).expect("text of the server");
         let value: Value = serde_json::from_str(&line).expect("JSON of the server");
         match value["method"].as_str() {
             Some("mining.set_difficulty") => {
@@ -154,6 +164,11 @@ impl Sv1Client {
             _ => {}
         }
         Ok(value)
+    }
+
+    /// Bytes that came in whole lines and that left so far.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in, self.bytes_out)
     }
 
     /// Sends a request and waits for its answer.

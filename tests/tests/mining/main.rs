@@ -9,6 +9,7 @@
 )]
 
 mod acceptance;
+mod beside;
 mod bounds;
 mod custom;
 mod encrypted;
