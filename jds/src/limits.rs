@@ -248,8 +248,21 @@ pub const LINE_TIMEOUT: Duration = FRAME_TIMEOUT;
 /// Bytes of lines that a miner may leave unread.
 pub const LINES_UNREAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Commits of shares of one connection that are not durable yet; more than that stops the reading.
-pub const SHARE_COMMITS_PENDING_PER_CONNECTION_MAX: usize = 64;
+/// Shares of one connection that are not durable yet, and answers that wait for them, together;
+/// more than that stops the reading. One takes about 1 kB. A block may come behind them, so this is
+/// longer than a disk stalls: minutes of a large farm behind one proxy.
+pub const SHARES_HELD_PER_CONNECTION_MAX: usize = 32_768;
+
+/// The same of all connections; beyond that only those are read that hold fewer than
+/// [`SHARES_HELD_PER_CONNECTION_ALLOWED`].
+pub const SHARES_HELD_MAX: u64 = 262_144;
+
+/// See [`SHARES_HELD_MAX`].
+pub const SHARES_HELD_PER_CONNECTION_ALLOWED: usize = 128;
+
+/// Found blocks of one connection that are not on the disk yet and whose shares wait for that; more
+/// than that stops the reading.
+pub const FOUND_WAITED_FOR_PER_CONNECTION_MAX: usize = 64;
 
 /// Custom jobs of one connection that are being checked; more than that stops the reading.
 pub const CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX: usize = 8;

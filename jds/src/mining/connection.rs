@@ -20,9 +20,11 @@ use super::lines::{LineReader, LineWriter};
 use super::link::{Leave, Outgoing, Receive, Received, Session};
 use super::records::Records;
 use super::{Mining, now};
+use crate::counts::{Gauge, Part};
 use crate::limits::{
-    CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX, FRAME_TIMEOUT, MINING_UNREAD_BYTES_MAX,
-    SHARE_COMMITS_PENDING_PER_CONNECTION_MAX, WRITE_TIMEOUT,
+    CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX, FOUND_WAITED_FOR_PER_CONNECTION_MAX, FRAME_TIMEOUT,
+    MINING_UNREAD_BYTES_MAX, SHARES_HELD_MAX, SHARES_HELD_PER_CONNECTION_ALLOWED,
+    SHARES_HELD_PER_CONNECTION_MAX, WRITE_TIMEOUT,
 };
 use crate::peer::{self, Ended, Incoming, Outbox, Unread};
 use crate::server::Shared;
@@ -87,6 +89,8 @@ struct Connection<R, W, S> {
     session: S,
     records: Records,
     durable: WhenDurable<Outgoing>,
+    /// What all connections hold until it is durable, and this one's part of it.
+    held: (Gauge, Part),
     tips: watch::Receiver<Option<ChainTip>>,
     work: watch::Receiver<Option<Arc<PoolWork>>>,
     /// Checks of custom jobs under way.
@@ -138,6 +142,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
             session,
             records,
             durable,
+            held: (mining.held.clone(), mining.held.part(0)),
             tips,
             work,
             checks,
@@ -226,7 +231,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         let deadline = self.session.poll_timeout();
         let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
         // A peer that we can not keep up with is not read.
-        let reads = self.durable.commits() < SHARE_COMMITS_PENDING_PER_CONNECTION_MAX
+        let reads = self.has_room()
             && self.checks.len() < CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX
             && !self.gate.is_full();
         // One that reads slowly skips work that is not the newest any more.
@@ -241,7 +246,10 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
             changed = self.work.changed(), if idle => {
                 changed.map_err(|_| Ended::Shutdown).map(|()| Wake::Work)
             }
-            message = self.durable.next(), if !self.durable.is_empty() => {
+            // Answers that waited are many: each has its time to leave.
+            message = self.durable.next(),
+                if !self.durable.is_empty() && (idle || !self.durable.has_message()) =>
+            {
                 Ok(Wake::Durable(message?))
             }
             Some(checked) = self.checks.join_next(), if !self.checks.is_empty() => {
@@ -293,10 +301,32 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         close.map_or(Ok(()), |reason| Err(Ended::Mining(reason)))
     }
 
-    /// Begins to make durable what is recorded so far.
+    /// Whether shares can be taken that the disk may be slow to keep.
+    fn has_room(&mut self) -> bool {
+        let held = self.durable.held() + self.records.uncommitted();
+        let (all, own) = &mut self.held;
+        own.set(held as u64);
+        let fits = held < SHARES_HELD_PER_CONNECTION_ALLOWED
+            || (held < SHARES_HELD_PER_CONNECTION_MAX && all.get() < SHARES_HELD_MAX);
+        fits && self.durable.blocks() < FOUND_WAITED_FOR_PER_CONNECTION_MAX
+    }
+
+    /// Begins to make durable what is recorded so far, or collects it while a commit is under way.
     fn commit(&mut self) {
-        if let Some(commit) = self.records.commit() {
-            self.durable.after(commit);
+        if self.records.uncommitted() == 0 {
+            return;
+        }
+        if self.durable.is_committing() {
+            self.durable.after_collected();
+        } else {
+            self.commit_now();
+        }
+    }
+
+    fn commit_now(&mut self) {
+        let shares = self.records.uncommitted();
+        if shares > 0 {
+            self.durable.after(self.records.commit(), shares);
         }
     }
 
@@ -327,12 +357,14 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         self.session.handle(Input::Disconnected, now());
         // What it still says is for the records alone.
         let _ = self.act().await;
+        self.commit_now();
         let rest = async {
             while !self.durable.is_empty() {
                 if let Some(message) = self.durable.next().await?
                     && ended.peer_may_read()
                 {
                     self.writer.queue(&message)?;
+                    self.writer.flush().await?;
                 }
             }
             Ok::<_, Ended>(())

@@ -22,6 +22,7 @@ use mining::{Deps, Now, Settings};
 use tokio::task::JoinSet;
 
 use crate::clock;
+use crate::counts::Gauge;
 use crate::nodes::Nodes;
 use crate::payout::PayoutTerms;
 use crate::templates::{Pace, Templates};
@@ -36,6 +37,8 @@ pub struct Mining {
     pub(crate) feed: Feed,
     /// Checks the miners' jobs.
     pub custom_jobs: Arc<CustomJobs>,
+    /// What all connections hold until it is durable, by [`crate::limits::SHARES_HELD_MAX`].
+    pub(crate) held: Gauge,
     /// There is a port for Stratum V2.
     pub listens: bool,
     /// There is one for Stratum V1.
@@ -61,6 +64,7 @@ impl Mining {
             deps: Arc::new(deps(config, settings)),
             feed,
             custom_jobs,
+            held: Gauge::default(),
             listens: settings.listen.is_some(),
             listens_v1: settings.sv1_listen.is_some(),
         }))

@@ -100,6 +100,11 @@ impl Records {
         }
     }
 
+    /// Accepted shares that no commit was begun for.
+    pub(super) fn uncommitted(&self) -> usize {
+        self.accepted.len()
+    }
+
     /// Begins to record the accepted shares so far; what acknowledges them waits for it.
     pub(super) fn commit(&mut self) -> Option<Commit> {
         if self.accepted.is_empty() {
