@@ -257,7 +257,7 @@ impl Channel {
         }
     }
 
-    /// Oldest jobs go first, and the newest never.
+    /// Oldest jobs go first, stale ones before all others, and the newest never.
     fn trim(&mut self) {
         let jobs_max = match self.slots.back().map(|slot| slot.job.source()) {
             Some(JobSource::Miner(_)) => CUSTOM_JOBS_PER_CHANNEL_MAX,
@@ -378,12 +378,13 @@ impl Channel {
         self.batch.deadline().map_or(self.next_look, |deadline| deadline.min(self.next_look))
     }
 
-    /// Gives the channel another part of the search space (SV2 5.3.10). Its jobs are gone, so what
-    /// was accepted on them can not come again.
-    pub fn set_extranonce_prefix(&mut self, prefix: [u8; EXTRANONCE_PREFIX_BYTES]) {
+    /// Gives the channel another part of the search space (SV2 5.3.10). Its jobs are stale, so what
+    /// was accepted on them can not come again; a block on one may.
+    pub fn set_extranonce_prefix(&mut self, prefix: [u8; EXTRANONCE_PREFIX_BYTES], now: Now) {
         self.extranonce_prefix = padded(prefix, self.padding_bytes);
-        self.slots.clear();
-        self.job_bytes = 0;
+        for slot in &mut self.slots {
+            slot.stale.get_or_insert(now.instant);
+        }
         self.judge.seen.clear();
     }
 }

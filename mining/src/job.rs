@@ -116,6 +116,18 @@ impl Job {
         }
     }
 
+    /// The same job once more, under another number and from another time on, Unix seconds, at
+    /// least the work's.
+    #[must_use]
+    pub(crate) fn again_from(&self, id: u32, min_ntime: u32) -> Self {
+        Self { min_ntime, bits: self.tip.next_bits.at(min_ntime), ..self.again(id) }
+    }
+
+    /// True when it is made of that work.
+    pub(crate) fn is_of(&self, work: &Arc<PoolWork>) -> bool {
+        matches!(&self.source, JobSource::Pool(own) if Arc::ptr_eq(own, work))
+    }
+
     /// True when one is [`Self::again`] of the other.
     pub(crate) fn shares_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.coinbase, &other.coinbase)
@@ -175,7 +187,9 @@ impl Job {
 
     /// Bytes of memory that it alone holds, about.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>() + 2 * (self.coinbase.prefix().len() + self.coinbase.suffix().len())
+        size_of::<Self>()
+            + 2 * (self.coinbase.prefix().len() + self.coinbase.suffix().len())
+            + size_of_val(&*self.merkle_path)
     }
 
     /// Why nothing may be mined on it any more.

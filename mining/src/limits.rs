@@ -31,9 +31,10 @@ pub const POOL_TAG_BYTES_MAX: usize = 48;
 /// Bytes of a user identity (STR0_255).
 pub const USER_IDENTITY_BYTES_MAX: usize = 255;
 
-/// Jobs of the pool that a channel keeps, stale ones included: shares that are late come within a few
-/// seconds, and a server has many channels.
-pub const POOL_JOBS_PER_CHANNEL_MAX: usize = 8;
+/// Jobs of the pool that a channel keeps; stale ones go first. A proxy's channel gets one with each
+/// miner that comes or goes, and a share or a block on any of them is on its way. Jobs on the same
+/// template share its coinbase: each takes less than 1 kB.
+pub const POOL_JOBS_PER_CHANNEL_MAX: usize = 128;
 
 /// Jobs that a miner chose and a channel keeps, stale ones included. The reference client sets each of
 /// its jobs anew for every miner behind it.

@@ -209,7 +209,7 @@ impl Session {
                 self.on_open_extended(&open, now);
             }
             MiningClientMessage::UpdateChannel(update) => self.on_update(&update, now),
-            MiningClientMessage::CloseChannel(close) => self.on_close(&close),
+            MiningClientMessage::CloseChannel(close) => self.on_close(&close, now),
             MiningClientMessage::SubmitSharesStandard(share) => self.on_standard_share(&share, now),
             MiningClientMessage::SubmitSharesExtended(share) => self.on_extended_share(share, now),
             MiningClientMessage::SetCustomMiningJob(job) => return self.on_custom_job(job),
@@ -232,19 +232,23 @@ impl Session {
     }
 
     /// A group's number closes all of its channels (SV2 5.3.9).
-    fn on_close(&mut self, close: &CloseChannelOwned) {
+    fn on_close(&mut self, close: &CloseChannelOwned, now: Now) {
         let reason = String::from_utf8_lossy(close.reason_code.as_bytes());
         debug!(channel = close.channel_id, reason = %reason.escape_debug(), "closed by the client");
         let named = |(id, member): (&u32, &Member)| {
             (*id == close.channel_id || member.group == close.channel_id).then_some(*id)
         };
         for channel_id in self.members.iter().filter_map(named).collect::<Vec<_>>() {
-            self.remove(channel_id);
+            self.remove(channel_id, now);
         }
     }
 
-    fn remove(&mut self, channel_id: u32) {
-        let Some(member) = self.members.remove(&channel_id) else { return };
+    /// What counted on it is told before it goes.
+    fn remove(&mut self, channel_id: u32, now: Now) {
+        let Some(mut member) = self.members.remove(&channel_id) else { return };
+        if let Some(acknowledgement) = member.channel.acknowledge(true, now) {
+            self.acknowledge(channel_id, acknowledgement);
+        }
         let user = Arc::clone(member.user());
         self.actions.push_back(Action::Closed(ChannelClosed { user, channel_id }));
         if !self.members.values().any(|other| other.group == member.group) {

@@ -234,7 +234,7 @@ impl Session {
     pub(super) fn renew(&mut self, channel_id: u32, now: Now) {
         let Some(member) = self.members.get_mut(&channel_id) else { return };
         let acknowledgement = member.channel.acknowledge(true, now);
-        member.channel.set_extranonce_prefix(self.deps.extranonces.next());
+        member.channel.set_extranonce_prefix(self.deps.extranonces.next(), now);
         let prefix = member.channel.extranonce_prefix().to_vec().try_into();
         if let Some(acknowledgement) = acknowledgement {
             self.acknowledge(channel_id, acknowledgement);
@@ -247,7 +247,7 @@ impl Session {
             }
             _ => {
                 self.send_close_channel(channel_id, REASON_SHARES_EXHAUSTED);
-                self.remove(channel_id);
+                self.remove(channel_id, now);
             }
         }
     }

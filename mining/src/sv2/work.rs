@@ -179,6 +179,9 @@ impl Session {
             .map_or(current.min_ntime, |after| after.saturating_add(1).max(current.min_ntime));
         let group = self.groups.get(group)?;
         self.last_job_id = self.last_job_id.wrapping_add(1);
+        if let Some(job) = group.job.as_ref().filter(|job| job.is_of(&current.work)) {
+            return Some(Arc::new(job.again_from(self.last_job_id, min_ntime)));
+        }
         Job::for_user(
             self.last_job_id,
             Arc::clone(&current.work),

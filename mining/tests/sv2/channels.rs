@@ -170,6 +170,21 @@ fn closing_a_channel_a_group_and_what_is_not_there() {
 }
 
 #[test]
+fn shares_of_an_open_batch_are_acknowledged_when_their_channel_is_closed() {
+    let mut rig = Rig::set_up(Settings { share_batch_size: 10, ..settings() }, 0);
+    rig.input(Input::Work(work(1, tip(1, HARD))));
+    let mut miner = Miner::opened(&rig.send(&open_standard(1, "alice")));
+    for _ in 0..3 {
+        let share = miner.mine();
+        rig.send(&miner.message(share));
+    }
+    let answer = rig.send(&close(miner.channel_id));
+    let [M::SubmitSharesSuccess(success)] = &answer[..] else { panic!("{answer:?}") };
+    assert_eq!(success.new_submits_accepted_count, 2, "the first was acknowledged at once");
+    assert_eq!(closed(&rig), [miner.channel_id]);
+}
+
+#[test]
 fn an_update_moves_the_target_and_says_so() {
     let mut rig = Rig::set_up(settings(), 0);
     let mut miner = Miner::opened(&rig.send(&open_standard(1, "alice")));

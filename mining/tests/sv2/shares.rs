@@ -368,7 +368,7 @@ fn a_channel_that_has_used_up_its_memory_gets_another_extranonce() {
     // What was paid for is not paid for again, under no number.
     assert_eq!(
         share_code(&rig.send(&before.message(first.clone()))).as_deref(),
-        Some("invalid-job-id")
+        Some("stale-share")
     );
     let again = SubmitSharesExtendedOwned { job_id: miner.job().job_id, ..first };
     assert!(share_code(&rig.send(&before.message(again))).is_some());

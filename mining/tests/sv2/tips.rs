@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bitcoin::CompactTarget;
 use bitcoin::hashes::Hash;
-use jds_wire::message::mining::MiningServerMessage as M;
+use jds_wire::message::mining::{
+    MiningClientMessage, MiningServerMessage as M, UpdateChannelOwned,
+};
 use mining::Input;
 use mining::limits::{JOB_AGE_MAX, POOL_JOBS_PER_CHANNEL_MAX, STALE_JOB_KEPT};
 use validation::tip::{ChainTip, MinDifficulty, NextBits};
@@ -161,11 +163,40 @@ fn late_shares_on_the_same_block_count_and_jobs_are_bounded() {
         newest.hear(&rig.input(Input::Work(work(number, tip(1, HARD)))));
         jobs.push(newest.clone());
     }
-    for (index, miner) in jobs.iter_mut().enumerate() {
+    for index in [0, 1, 2, jobs.len() / 2, jobs.len() - 1] {
+        let miner = &mut jobs[index];
         miner.sequence = index as u32;
         let share = miner.mine();
         let expected = (index == 0).then(|| "invalid-job-id".to_owned());
         assert_eq!(share_code(&rig.send(&miner.message(share))), expected, "job {index}");
+    }
+}
+
+#[test]
+fn jobs_on_the_tip_outlast_miners_that_come_and_go_behind_a_proxy() {
+    let mut rig = Rig::set_up(settings(), 0);
+    rig.input(Input::Work(work(1, tip(1, EASY))));
+    let mut first = Miner::opened(&rig.send(&open_extended(1, "alice", 4)));
+    let mut newest = first.clone();
+    for number in 1..=20_u8 {
+        let update = MiningClientMessage::UpdateChannel(UpdateChannelOwned {
+            channel_id: first.channel_id,
+            nominal_hash_rate: 1_000.0 * f32::from(number),
+            maximum_target: [0xff; 32].into(),
+        });
+        let answer = rig.send(&update);
+        let [M::SetTarget(_), M::NewExtendedMiningJob(_)] = &answer[..] else {
+            panic!("{answer:?}")
+        };
+        let before = newest.job().clone();
+        newest.hear(&answer);
+        assert_ne!(newest.job().job_id, before.job_id);
+        assert!(newest.job().min_ntime > before.min_ntime, "other work");
+    }
+    for (blocks, miner) in [(1, &mut first), (2, &mut newest)] {
+        let share = miner.mine();
+        assert_eq!(share_code(&rig.send(&miner.message(share))), None);
+        assert_eq!(rig.found().len(), blocks, "a block on each");
     }
 }
 

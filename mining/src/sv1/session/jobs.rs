@@ -102,7 +102,7 @@ impl Session {
         }
         self.extranonce1 = self.deps.extranonces.next();
         if let Some(channel) = &mut self.channel {
-            channel.set_extranonce_prefix(self.extranonce1);
+            channel.set_extranonce_prefix(self.extranonce1, now);
         }
         if let Some(given) = &mut self.given {
             given.stale = true;
