@@ -136,6 +136,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`ReadError`].
     fn shares_summary(&self, query: &SharesQuery) -> Result<Vec<Aggregate>, ReadError>;
 
+    /// Hashes of accepted shares on miners' templates, newest first and `max` at most, from the time
+    /// on when the oldest template of the newest `heights` heights was accepted.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn accepted_shares(&self, heights: u32, max: usize) -> Result<Vec<String>, ReadError>;
+
     /// Totals of a user, with the progress towards badges.
     ///
     /// # Errors

@@ -227,6 +227,10 @@ impl Store for SqliteStore {
         self.read(|connection| read_rest::aggregates(connection, query))
     }
 
+    fn accepted_shares(&self, heights: u32, max: usize) -> Result<Vec<String>, ReadError> {
+        self.read(|connection| read_rest::accepted_shares(connection, heights, max))
+    }
+
     fn miner(&self, user: &str) -> Result<Option<MinerSummary>, ReadError> {
         self.read(|connection| read_rest::miner(connection, user))
     }
