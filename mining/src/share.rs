@@ -126,11 +126,7 @@ impl Judge {
 
     /// The hash, and the header if it makes a block that was not found before; nothing of an
     /// extranonce of another length.
-    pub(crate) fn solution(
-        &mut self,
-        slot: &Slot,
-        share: &Submission<'_>,
-    ) -> Option<Solution> {
+    pub(crate) fn solution(&mut self, slot: &Slot, share: &Submission<'_>) -> Option<Solution> {
         let job = &*slot.job;
         if share.extranonce.len() != self.rolled_bytes {
             return None;

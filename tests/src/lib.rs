@@ -18,6 +18,7 @@ mod miner;
 pub mod pool;
 pub mod proxy;
 pub mod reference;
+pub mod rig;
 pub mod sv1;
 mod work;
 mod world;

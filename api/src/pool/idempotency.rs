@@ -181,7 +181,8 @@ async fn keyed(pool: Pool, request: Request, next: Next) -> Result<Response, Pro
         let kind = parts.headers.get(header::CONTENT_TYPE).cloned();
         // What may go better the next time is not kept.
         if !parts.status.is_server_error() {
-            let answer = Answer { at: Instant::now(), status: parts.status, kind, body: body.clone() };
+            let answer =
+                Answer { at: Instant::now(), status: parts.status, kind, body: body.clone() };
             under_way.answer = Some(answer);
         }
         drop(under_way);

@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use super::app::{Pool, Way};
 use super::guard::{guard, turn};
-use super::limits;
 use super::idempotency::once;
+use super::limits;
 use super::routes::{blocks, custom_jobs, docs, shares, stream, tip};
 use crate::router::{Documents, TokenScheme, no_method, no_route, surround};
 

@@ -85,14 +85,8 @@ pub(crate) struct SubmittedView {
 
 impl From<Result<FoundBlock, Refused>> for SubmittedView {
     fn from(result: Result<FoundBlock, Refused>) -> Self {
-        let none = Self {
-            accepted: false,
-            hash: None,
-            height: None,
-            new: None,
-            code: None,
-            detail: None,
-        };
+        let none =
+            Self { accepted: false, hash: None, height: None, new: None, code: None, detail: None };
         match result {
             Ok(FoundBlock { hash, height, new }) => Self {
                 accepted: true,

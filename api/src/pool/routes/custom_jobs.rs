@@ -215,9 +215,7 @@ impl From<&JobData> for JobView {
 impl From<Result<Arc<JobData>, Refused>> for Verdict {
     fn from(verdict: Result<Arc<JobData>, Refused>) -> Self {
         match verdict {
-            Ok(job) => {
-                Self { accepted: true, job: Some((&*job).into()), code: None, detail: None }
-            }
+            Ok(job) => Self { accepted: true, job: Some((&*job).into()), code: None, detail: None },
             Err(Refused { code, detail }) => {
                 Self { accepted: false, job: None, code: Some(code), detail: Some(detail) }
             }

@@ -245,9 +245,9 @@ async fn batch(pool: &Pool, body: &[u8]) -> Result<Response, Problem> {
     let share = share.read().map_err(|wrong| Problem::new(Kind::BadContent, wrong))?;
     let judged = pool.backend.shares(vec![share]).await?;
     let result = judged.into_iter().next().map(ResultView::from);
-    result.map(|result| json(&ResultsView::One(result))).ok_or_else(|| {
-        Problem::new(Kind::Internal, "a share without a result")
-    })
+    result
+        .map(|result| json(&ResultsView::One(result)))
+        .ok_or_else(|| Problem::new(Kind::Internal, "a share without a result"))
 }
 
 fn many(body: &[u8]) -> Result<Vec<Share>, Problem> {

@@ -11,7 +11,7 @@ use mining_sv2::{
 use validation::custom_job::first_ntime;
 
 use super::{
-    CustomJob, CustomJobRequest, CustomJobs, CustomJobVerdict, GenuineJob, INVALID_TOKEN, Job,
+    CustomJob, CustomJobRequest, CustomJobVerdict, CustomJobs, GenuineJob, INVALID_TOKEN, Job,
     Refusal, STALE_CHAIN_TIP, Token, elsewhere, is_user,
 };
 
@@ -147,7 +147,10 @@ impl CustomJobs {
                 coinbase_tx_version: coinbase.tx_version().cast_unsigned(),
                 coinbase_prefix: coinbase.script_sig_prefix().try_into().map_err(too_long)?,
                 coinbase_tx_input_n_sequence: coinbase.sequence().0,
-                coinbase_tx_outputs: coinbase.counted_outputs_bytes().try_into().map_err(too_long)?,
+                coinbase_tx_outputs: coinbase
+                    .counted_outputs_bytes()
+                    .try_into()
+                    .map_err(too_long)?,
                 coinbase_tx_locktime: coinbase.lock_time().to_consensus_u32(),
                 merkle_path: binary_sv2::Seq0255Owned::new(path).map_err(too_long)?,
             },

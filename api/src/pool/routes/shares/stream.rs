@@ -166,8 +166,8 @@ impl Lines {
 }
 
 fn share(line: &[u8]) -> Line {
-    let Object(share) = serde_json::from_slice::<Object<ShareIn<'_>>>(line)
-        .map_err(|error| error.to_string())?;
+    let Object(share) =
+        serde_json::from_slice::<Object<ShareIn<'_>>>(line).map_err(|error| error.to_string())?;
     share.read()
 }
 
