@@ -286,6 +286,9 @@ pub const POOL_JOB_BYTES_MAX: usize = 64 << 20;
 /// Withdrawn jobs that a pool is told of when it comes back.
 pub const POOL_WITHDRAWN_MAX: usize = 256;
 
+/// How long requests of a pool wait for the first tip after a start.
+pub const POOL_TIP_WAIT: Duration = Duration::from_secs(10);
+
 /// Time between two looks for withdrawn jobs.
 pub const POOL_WITHDRAWN_INTERVAL: Duration = Duration::from_millis(250);
 

@@ -26,8 +26,8 @@ pub trait PoolBackend: Send + Sync + 'static {
     /// Judges shares. What is given back is recorded: in the order of the shares, one for each.
     ///
     /// # Errors
-    /// [`NotRecorded`]: none of them counts.
-    fn shares(&self, shares: Vec<Share>) -> Answer<'_, Result<Vec<Judged>, NotRecorded>>;
+    /// [`NotJudged`]: of all of them.
+    fn shares(&self, shares: Vec<Share>) -> Answer<'_, Result<Vec<Judged>, NotJudged>>;
 
     /// Submits the block of a solution, which counts as no share.
     ///
@@ -196,9 +196,14 @@ pub struct Refused {
     pub detail: String,
 }
 
-/// What was accepted could not be recorded.
+/// Why nothing is said of shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotRecorded(pub String);
+pub enum NotJudged {
+    /// No node has told a tip yet: what is stale is not known.
+    NoTip,
+    /// What was accepted could not be recorded, for this reason.
+    NotRecorded(String),
+}
 
 /// A job that nothing may be mined on any more, though the tip is the same.
 #[derive(Debug, Clone, PartialEq, Eq)]

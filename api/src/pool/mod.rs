@@ -16,7 +16,7 @@ mod routes;
 mod serve;
 
 pub use backend::{
-    Answer, CustomJob, FoundBlock, JobData, JobFields, JobName, Judged, NotRecorded, OnJob,
+    Answer, CustomJob, FoundBlock, JobData, JobFields, JobName, Judged, NotJudged, OnJob,
     PoolBackend, Refused, Share, TemplateData, Withdrawn,
 };
 pub use serve::{Listeners, serve};

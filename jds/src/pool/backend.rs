@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::pool::{
-    Answer, CustomJob, FoundBlock, JobData, Judged, NotRecorded, PoolBackend, Refused, Share,
+    Answer, CustomJob, FoundBlock, JobData, Judged, NotJudged, PoolBackend, Refused, Share,
     Withdrawn,
 };
 use bitcoin::Network;
@@ -14,7 +14,7 @@ use validation::tip::ChainTip;
 use super::jobs::PoolJobs;
 use super::shares::ShareDesk;
 use super::work::Work;
-use crate::limits::POOL_WITHDRAWN_INTERVAL;
+use crate::limits::{POOL_TIP_WAIT, POOL_WITHDRAWN_INTERVAL};
 use crate::server::Shared;
 
 /// The server, as the pool interface sees it.
@@ -34,6 +34,14 @@ impl PoolView {
             desk: ShareDesk::new(Arc::clone(&shared), desk),
             shared,
         }
+    }
+
+    /// Waits until a node has told a tip, at most [`POOL_TIP_WAIT`]: right after a start nothing is
+    /// stale, only nobody knows yet.
+    async fn tip_known(&self) -> bool {
+        let mut tips = self.shared.nodes.watch_tip();
+        let known = tips.wait_for(Option::is_some);
+        tokio::time::timeout(POOL_TIP_WAIT, known).await.is_ok_and(|tip| tip.is_ok())
     }
 
     /// Looks for withdrawn jobs for as long as it is polled.
@@ -56,15 +64,26 @@ impl PoolBackend for PoolView {
     }
 
     fn verify(&self, job: CustomJob) -> Answer<'_, Result<Arc<JobData>, Refused>> {
-        Box::pin(self.work.verify(job))
+        Box::pin(async {
+            self.tip_known().await;
+            self.work.verify(job).await
+        })
     }
 
-    fn shares(&self, shares: Vec<Share>) -> Answer<'_, Result<Vec<Judged>, NotRecorded>> {
-        Box::pin(self.desk.judge(&self.work, shares))
+    fn shares(&self, shares: Vec<Share>) -> Answer<'_, Result<Vec<Judged>, NotJudged>> {
+        Box::pin(async {
+            if !self.tip_known().await {
+                return Err(NotJudged::NoTip);
+            }
+            self.desk.judge(&self.work, shares).await
+        })
     }
 
     fn block(&self, solution: Share) -> Answer<'_, Result<FoundBlock, Refused>> {
-        Box::pin(self.desk.solve(&self.work, solution))
+        Box::pin(async {
+            self.tip_known().await;
+            self.desk.solve(&self.work, solution).await
+        })
     }
 
     fn withdrawn_after(&self, after: u64) -> Vec<Arc<Withdrawn>> {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use api::pool::{FoundBlock, Judged, NotRecorded, Refused, Share};
+use api::pool::{FoundBlock, Judged, NotJudged, Refused, Share};
 use mining::FoundShare;
 use mining::identity::printable;
 use mining::outside::{Desk, OutsideOutcome, OutsideShare, OutsideSolution};
@@ -47,7 +47,7 @@ impl ShareDesk {
         &self,
         work: &Work,
         shares: Vec<Share>,
-    ) -> Result<Vec<Judged>, NotRecorded> {
+    ) -> Result<Vec<Judged>, NotJudged> {
         let (mut judged, mut accepted) = (Vec::with_capacity(shares.len()), Vec::new());
         let mut blocks = Vec::new();
         for share in shares {
@@ -56,7 +56,7 @@ impl ShareDesk {
         if !accepted.is_empty()
             && let Some(commit) = self.shared.journal.shares(PROTOCOL, accepted)
         {
-            commit.await.map_err(|error| NotRecorded(error.to_string()))?;
+            commit.await.map_err(|error| NotJudged::NotRecorded(error.to_string()))?;
         }
         for block in blocks {
             kept(block).await;

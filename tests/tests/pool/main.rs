@@ -1,7 +1,13 @@
 //! The pool interface, over its socket and over TCP, with a real node behind the server.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what it expected")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what it expected"
+)]
 
 mod access;
+mod example;
 mod mining;
 mod trouble;
 mod worlds;

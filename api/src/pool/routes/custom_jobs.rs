@@ -80,6 +80,10 @@ impl FieldsIn {
             let max = limits::MERKLE_PATH_MAX;
             return Err(format!("merkle_path: {count} hashes; expected at most {max}"));
         }
+        if usize::from(self.extranonce_bytes) > limits::EXTRANONCE_BYTES_MAX {
+            let (bytes, max) = (self.extranonce_bytes, limits::EXTRANONCE_BYTES_MAX);
+            return Err(format!("extranonce_bytes: {bytes}; expected at most {max}"));
+        }
         let path = self.merkle_path.iter().map(|text| fields::hash("merkle_path", text));
         Ok(JobFields {
             version: self.version,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::pool::app::Pool;
-use crate::pool::backend::{JobName, Judged, NotRecorded, OnJob, Refused, Share};
+use crate::pool::backend::{JobName, Judged, NotJudged, OnJob, Refused, Share};
 use crate::pool::fields::{self, Object, Text, Wrong, hex};
 use crate::pool::limits;
 use crate::problem::{Kind, Problem, ProblemView};
@@ -171,9 +171,14 @@ pub(crate) enum ResultsView {
     Many(Vec<ResultView>),
 }
 
-impl From<NotRecorded> for Problem {
-    fn from(NotRecorded(why): NotRecorded) -> Self {
-        Self::new(Kind::StoreUnavailable, format!("no share was recorded: {why}"))
+impl From<NotJudged> for Problem {
+    fn from(why: NotJudged) -> Self {
+        match why {
+            NotJudged::NoTip => Self::new(Kind::NoTip, "no node has told a tip yet"),
+            NotJudged::NotRecorded(why) => {
+                Self::new(Kind::StoreUnavailable, format!("no share was recorded: {why}"))
+            }
+        }
     }
 }
 

@@ -152,9 +152,9 @@ impl Lines {
         }
         let mut judged = match self.pool.backend.shares(shares).await {
             Ok(judged) => judged.into_iter(),
-            Err(not_recorded) => {
+            Err(not_judged) => {
                 self.over = true;
-                let problem = Problem::from(not_recorded);
+                let problem = Problem::from(not_judged);
                 return text([ResultView::refused(problem.kind.name(), problem.detail)]);
             }
         };
