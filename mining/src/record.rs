@@ -67,6 +67,8 @@ pub struct ChannelOpened {
     pub channel_id: u32,
     /// The connection asked for work selection, so its jobs are the miner's.
     pub work_selection: bool,
+    /// Flags of SetupConnection as they came (SV2 5.3.1); 0 in Stratum V1, which has none.
+    pub setup_flags: u32,
 }
 
 /// A channel was closed, by either side or with its connection.

@@ -13,10 +13,12 @@
 
 pub mod bench;
 pub mod http;
+pub mod jd_client;
 pub mod kept;
 mod miner;
 pub mod pool;
 pub mod proxy;
+pub mod recorder;
 pub mod reference;
 pub mod rig;
 pub mod sv1;

@@ -64,6 +64,17 @@ pub fn translator(
     user: &str,
     aggregate: bool,
 ) -> (Running, SocketAddr) {
+    translator_with(upstream, key, user, aggregate, "[2]")
+}
+
+/// [`translator`] that demands these extensions of its upstream.
+pub fn translator_with(
+    upstream: SocketAddr,
+    key: &str,
+    user: &str,
+    aggregate: bool,
+    required_extensions: &str,
+) -> (Running, SocketAddr) {
     let address = free_address();
     let config = format!(
         "downstream_address = \"{}\"\n\
@@ -74,7 +85,7 @@ pub fn translator(
          verify_payout = false\n\
          aggregate_channels = {aggregate}\n\
          supported_extensions = [2]\n\
-         required_extensions = [2]\n\
+         required_extensions = {required_extensions}\n\
          [downstream_difficulty_config]\n\
          min_individual_miner_hashrate = 1000.0\n\
          shares_per_minute = 60.0\n\
@@ -95,12 +106,16 @@ pub fn translator(
 
 /// A CPU miner of Stratum V2 at `address`, whose server has this key.
 pub fn mining_device(address: SocketAddr, key: &str, user: &str) -> Running {
-    let args = ["--address-pool", &address.to_string(), "--pubkey-pool", key, "--id-user", user];
-    let more = ["--id-device", "device", "--cores", "1"];
-    Running::with_args(
-        MINING_DEVICE,
-        &args.iter().chain(&more).map(|arg| (*arg).to_owned()).collect::<Vec<_>>(),
-    )
+    mining_device_with(address, key, user, &[])
+}
+
+/// [`mining_device`] with further arguments.
+pub fn mining_device_with(address: SocketAddr, key: &str, user: &str, more: &[&str]) -> Running {
+    let address = address.to_string();
+    let args = ["--address-pool", &address, "--pubkey-pool", key, "--id-user", user];
+    let device = ["--id-device", "device", "--cores", "1"];
+    let args = args.iter().chain(&device).chain(more).map(|arg| (*arg).to_owned());
+    Running::with_args(MINING_DEVICE, &args.collect::<Vec<_>>())
 }
 
 /// A CPU miner of Stratum V1 at `address`: cpuminer (`minerd`) where `MINERD_EXE` or the PATH has it.
@@ -230,6 +245,11 @@ impl Running {
         let log = read(&self.log);
         let end = log.get(log.len().saturating_sub(LOG_END_BYTES)..).unwrap_or_default();
         format!("end of the log of {}:\n{}", self.name, String::from_utf8_lossy(end))
+    }
+
+    /// It runs no more.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
     /// It has said this.

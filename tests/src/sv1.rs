@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::{Hash, sha256d};
@@ -13,7 +14,7 @@ use sv1_api::server_to_client::Notify;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::PATIENCE;
 
@@ -30,6 +31,10 @@ pub struct Sv1Client {
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     next_id: u64,
+    /// The beginning of a line.
+    partial: Vec<u8>,
+    bytes_in: u64,
+    bytes_out: u64,
     /// Answers and jobs that came while something else was awaited.
     inbox: VecDeque<Value>,
     /// What the server's part of the extranonce is.
@@ -78,6 +83,9 @@ impl Sv1Client {
             reader: BufReader::new(reader),
             writer,
             next_id: 1,
+            partial: Vec::new(),
+            bytes_in: 0,
+            bytes_out: 0,
             inbox: VecDeque::new(),
             extranonce1: Vec::new(),
             extranonce2_bytes: 0,
@@ -98,6 +106,7 @@ impl Sv1Client {
 
     /// Sends bytes as they are.
     pub async fn send_raw(&mut self, bytes: &[u8]) {
+        self.bytes_out += bytes.len() as u64;
         // The server may have closed: what is read next tells.
         let _ = self.writer.write_all(bytes).await;
     }
@@ -107,12 +116,36 @@ impl Sv1Client {
     /// # Errors
     /// [`Closed`].
     pub async fn line(&mut self) -> Result<Value, Closed> {
-        let mut line = String::new();
-        let read = timeout(PATIENCE, self.reader.read_line(&mut line)).await;
-        match read.expect("a line of the server in time") {
+        timeout(PATIENCE, self.hear()).await.expect("a line of the server in time")
+    }
+
+    /// Takes lines as they come, for so long.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn listen(&mut self, period: Duration) -> Result<(), Closed> {
+        let until = Instant::now() + period;
+        while let Ok(value) = timeout_at(until, self.hear()).await {
+            let value = value?;
+            if value["method"].is_null() {
+                self.inbox.push_back(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::line`], however long it takes. Cancelled, nothing is lost.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn hear(&mut self) -> Result<Value, Closed> {
+        match self.reader.read_until(b'\n', &mut self.partial).await {
             Ok(1..) => {}
             Ok(0) | Err(_) => return Err(Closed),
         }
+        self.bytes_in += self.partial.len() as u64;
+        let line =
+            String::from_utf8(std::mem::take(&mut self.partial)).expect("text of the server");
         let value: Value = serde_json::from_str(&line).expect("JSON of the server");
         match value["method"].as_str() {
             Some("mining.set_difficulty") => {
@@ -131,6 +164,11 @@ impl Sv1Client {
             _ => {}
         }
         Ok(value)
+    }
+
+    /// Bytes that came in whole lines and that left so far.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in, self.bytes_out)
     }
 
     /// Sends a request and waits for its answer.

@@ -18,6 +18,8 @@ use crate::{Miner, PATIENCE, Work, accepted};
 
 /// Configuration of the server.
 const CONFIG: &str = "jds.toml";
+/// The file with its authority key.
+const AUTHORITY_KEY: &str = "authority.key";
 /// Data directory of the server.
 const DATA_DIR: &str = "data";
 
@@ -152,7 +154,7 @@ impl Setup {
     pub async fn start_on(self, nodes: Vec<Node>) -> World {
         let files = TempDir::with_prefix("jds-test-").expect("a temporary directory");
         let (secret, public) = config::keys::generate().expect("a key");
-        config::keys::write_new(&files.path().join("authority.key"), &secret).expect("a key file");
+        config::keys::write_new(&files.path().join(AUTHORITY_KEY), &secret).expect("a key file");
         let file = files.path().join(CONFIG);
         let text = self.toml(&public.to_string(), &nodes);
         std::fs::write(&file, &text).expect("a configuration file");
@@ -173,11 +175,13 @@ impl Setup {
         };
         let network = nodes.first().map_or("regtest", |node| node.chain().name());
         let data_dir = self.data_dir.as_deref().unwrap_or(Path::new(DATA_DIR));
+        let own_listen = self.job_declaration.lines().any(|line| line.starts_with("listen ="));
+        let listen = if own_listen { "" } else { "listen = \"127.0.0.1:0\"\n" };
         let mut text = format!(
             "network = \"{network}\"\ndata_dir = {data_dir:?}\n\n\
-             [authority]\npublic_key = \"{public_key}\"\nsecret_key_file = \"authority.key\"\n\n\
+             [authority]\npublic_key = \"{public_key}\"\nsecret_key_file = \"{AUTHORITY_KEY}\"\n\n\
              [payout]\n{payout}\n\n\
-             [job_declaration]\nlisten = \"127.0.0.1:0\"\n{}\n{}",
+             [job_declaration]\n{listen}{}\n{}",
             self.job_declaration, self.tables
         );
         for (index, node) in nodes.iter().enumerate() {
@@ -255,6 +259,11 @@ impl World {
     /// The server's configuration file, its key file beside it.
     pub fn config_file(&self) -> PathBuf {
         self.files.path().join(CONFIG)
+    }
+
+    /// The file with its authority key.
+    pub fn authority_file(&self) -> PathBuf {
+        self.files.path().join(AUTHORITY_KEY)
     }
 
     /// The server's data directory.

@@ -86,3 +86,32 @@ fn in_a_storm_everybody_declares_and_every_template_client_has_work() {
     }
     assert!(latencies["token"].is_null(), "nobody asked for a token: {run:#}");
 }
+
+#[test]
+fn miners_of_both_protocols_stand_beside_each_other_in_one_run() {
+    let all = load(
+        "--self-contained --declaring 0 --transactions 60 --mining 6 --share-rate 30 --for 6 \
+         --warm-up 0",
+    );
+    let run = &all["runs"][0];
+    assert_eq!(run["errors"], serde_json::json!({}), "{run:#}");
+    assert_eq!(run["latencies"]["handshake"]["count"], 4, "of Stratum V2: {run:#}");
+    let bytes = |kind: &str| {
+        let shares = &run["shares"][kind];
+        assert!(number(shares, "sent") >= 40.0, "{kind} in {run:#}");
+        assert_eq!(shares["refused"], 0, "{kind} in {run:#}");
+        // What is not acknowledged waits for the rest of its batch: nine shares of two miners.
+        let missing = number(shares, "sent") - number(shares, "acknowledged");
+        let most = if kind == "share_sv1" { 0.0 } else { 18.0 };
+        assert!((0.0..=most).contains(&missing), "{kind} in {run:#}");
+        let latencies = &run["latencies"][kind];
+        let order =
+            ["p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms"].map(|p| number(latencies, p));
+        assert!(order.is_sorted() && order[0] > 0.0, "{kind} in {run:#}");
+        number(shares, "bytes_per_share")
+    };
+    let v1 = bytes("share_sv1");
+    assert!(bytes("share_sv2_standard") < v1 / 2.0, "half of what Stratum V1 takes: {run:#}");
+    // Its jobs, which few shares were sent on here, and its extranonce are longer.
+    assert!(bytes("share_sv2_extended") < v1 * 0.6, "much less than Stratum V1 takes: {run:#}");
+}

@@ -269,6 +269,11 @@ impl MiningClient {
         .await
     }
 
+    /// Bytes that came and that left so far, as on the wire.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.reader.bytes(), self.writer.bytes())
+    }
+
     /// Reads until the server ends the connection.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ pub(super) struct Records {
 struct Channel {
     user: Arc<str>,
     work_selection: bool,
+    setup_flags: u32,
 }
 
 impl Records {
@@ -111,10 +112,12 @@ impl Records {
 
     /// A channel was opened. With a user's first, the user is there.
     pub(super) fn opened(&mut self, channel: &ChannelOpened) {
-        let ChannelOpened { user, worker, channel_id, work_selection } = channel;
+        let ChannelOpened { user, worker, channel_id, work_selection, setup_flags } = channel;
         info!(user = &**user, worker = &**worker, channel = channel_id, "channel opened");
         let (user, work_selection) = (Arc::clone(user), *work_selection);
-        self.channels.insert(*channel_id, Channel { user: Arc::clone(&user), work_selection });
+        let setup_flags = *setup_flags;
+        let opened = Channel { user: Arc::clone(&user), work_selection, setup_flags };
+        self.channels.insert(*channel_id, opened);
         self.counted.set(self.channels.len() as u64);
         let channels = self.users.entry(Arc::clone(&user)).or_default();
         *channels += 1;
@@ -124,7 +127,7 @@ impl Records {
                 connection_id: self.connection_id,
                 remote: self.remote.to_string(),
                 role: Role::Mining,
-                flags: 0,
+                flags: setup_flags,
                 job_negotiation: work_selection,
                 reason: None,
             };
@@ -146,9 +149,8 @@ impl Records {
     }
 
     fn close(&mut self, channel_id: u32, reason: &str) {
-        let Some(Channel { user, work_selection }) = self.channels.remove(&channel_id) else {
-            return;
-        };
+        let Some(closed) = self.channels.remove(&channel_id) else { return };
+        let Channel { user, work_selection, setup_flags } = closed;
         self.counted.set(self.channels.len() as u64);
         let Some(channels) = self.users.get_mut(&user) else { return };
         *channels -= 1;
@@ -161,7 +163,7 @@ impl Records {
             connection_id: self.connection_id,
             remote: self.remote.to_string(),
             role: Role::Mining,
-            flags: 0,
+            flags: setup_flags,
             job_negotiation: work_selection,
             reason: Some(reason.to_owned()),
         };

@@ -233,6 +233,7 @@ impl Session {
                 worker: worker.identity.worker,
                 channel_id: worker.channel_id,
                 work_selection: false,
+                setup_flags: 0,
             }));
         }
         Ok(true.into())

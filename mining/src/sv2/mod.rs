@@ -159,7 +159,7 @@ impl Session {
     fn flags(&self) -> Flags {
         match self.phase {
             Phase::Ready { flags, .. } => flags,
-            _ => Flags { standard_jobs: false, work_selection: false },
+            _ => Flags::default(),
         }
     }
 

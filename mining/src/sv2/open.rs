@@ -152,6 +152,7 @@ impl Session {
             worker: identity.worker,
             channel_id,
             work_selection: self.flags().work_selection,
+            setup_flags: self.flags().raw,
         }));
         Ok(channel_id)
     }

@@ -11,12 +11,14 @@ use crate::limits::FIRST_CHANNEL_TIMEOUT;
 use crate::{Now, Settings};
 
 /// What the client asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Flags {
     /// Header-only mining: no extended jobs.
     pub(super) standard_jobs: bool,
     /// It will choose its jobs: none of ours.
     pub(super) work_selection: bool,
+    /// As they came.
+    pub(super) raw: u32,
 }
 
 impl Session {
@@ -43,6 +45,7 @@ impl Session {
         let flags = Flags {
             standard_jobs: setup.flags & flags::REQUIRES_STANDARD_JOBS != 0,
             work_selection: setup.flags & flags::REQUIRES_WORK_SELECTION != 0,
+            raw: setup.flags,
         };
         let until = now.instant + FIRST_CHANNEL_TIMEOUT;
         self.phase = Phase::Ready { flags, first_channel_until: Some(until) };

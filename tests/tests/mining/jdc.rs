@@ -1,79 +1,49 @@
 //! The reference implementation's Job Declaration Client: it declares to us, sets custom jobs on our
 //! mining port, and its miner's shares and blocks are the miner's own.
 
-use std::net::SocketAddr;
-
-use bitcoin::{Address, Amount, BlockHash, Network, Transaction, TxOut, Txid};
-use jds_tests::reference::{JD_CLIENT, MINING_DEVICE, Running, free_address};
+use bitcoin::{Amount, BlockHash, Target, Transaction, TxOut, Txid};
+use jds_tests::jd_client::{JdClient, JdClientSetup};
+use jds_tests::reference::Running;
 use jds_tests::{PATIENCE, Setup, World};
 use signet::wait;
 use store::{EventData, EventKind, Role, ShareSubmitted, TemplateSource};
 
-use crate::{BLOCKS_BEFORE, events, shares, wait_event};
+use crate::{BLOCKS_BEFORE, events, mixed, shares, wait_event};
 
 /// Client and miner.
 pub(crate) struct Peer {
-    client: Running,
-    device: Running,
+    pub(crate) client: JdClient,
+    pub(crate) device: Running,
 }
 
 impl Peer {
-    fn logs(&self) -> String {
-        format!("{}\n{}", self.client.log_end(), self.device.log_end())
+    pub(crate) fn logs(&self) -> String {
+        format!("{}\n{}", self.client.program.log_end(), self.device.log_end())
     }
+}
+
+/// Has the server serve templates, fresh ones soon.
+pub(crate) fn with_templates(setup: Setup) -> Setup {
+    let templates = "listen = \"127.0.0.1:0\"\nfee_threshold_sat = 1\nmin_interval_ms = 1000";
+    setup.table("template_distribution", templates)
 }
 
 /// Everything that the client needs is ours: templates, tokens, channels.
 pub(crate) async fn world() -> World {
-    let templates = "listen = \"127.0.0.1:0\"\nfee_threshold_sat = 1\nmin_interval_ms = 1000";
-    let setup = Setup::new().table("template_distribution", templates).mining("");
-    let world = setup.start().await;
+    let world = with_templates(Setup::new()).mining("").start().await;
     world.node().mine(BLOCKS_BEFORE).unwrap();
     world.synced().await;
     world
 }
 
-/// Shares, and here blocks, in a minute: with more of them the next comes before the node has put its
-/// transactions into a template.
-const SHARES: &str = "12.0";
-
 /// Starts a client for `user`, and a miner at it.
 pub(crate) fn run(world: &World, user: &str) -> Peer {
-    let (secret, public) = config::keys::generate().unwrap();
-    let script = world.node().mining_script();
-    let reward = Address::from_script(script.as_script(), Network::Regtest).unwrap();
-    let listen = free_address();
-    let (pool, jds) = (world.mining(), world.address());
-    let config = format!(
-        "listening_address = \"{listen}\"\nmax_supported_version = 2\nmin_supported_version = 2\n\
-         authority_public_key = \"{public}\"\nauthority_secret_key = \"{secret}\"\n\
-         cert_validity_sec = 3600\nuser_identity = \"{user}\"\nshares_per_minute = {SHARES}\n\
-         share_batch_size = 1\nmode = \"FULLTEMPLATE\"\njdc_signature = \"test\"\n\
-         coinbase_reward_script = \"addr({reward})\"\nsupported_extensions = []\n\
-         required_extensions = []\n\
-         [[upstreams]]\nauthority_pubkey = \"{key}\"\npool_address = \"{}\"\npool_port = {}\n\
-         jds_address = \"{}\"\njds_port = {}\nuser_identity = \"{user}\"\n\
-         [template_provider_type.Sv2Tp]\naddress = \"{provider}\"\npublic_key = \"{key}\"\n",
-        pool.ip(),
-        pool.port(),
-        jds.ip(),
-        jds.port(),
-        secret = secret.expose_text().as_str(),
-        key = world.authority,
-        provider = world.server.template_addr().unwrap(),
-    );
-    let client = Running::with_config(JD_CLIENT, &config);
-    client.wait_listening(listen);
-    Peer { client, device: device(listen, &public.to_string()) }
+    let client = JdClientSetup::new(user).start(world);
+    let device = client.device(&[]);
+    Peer { client, device }
 }
 
-fn device(address: SocketAddr, key: &str) -> Running {
-    let args = ["--address-pool", &address.to_string(), "--pubkey-pool", key].map(str::to_owned);
-    let more = ["--id-user", "miner", "--id-device", "device", "--cores", "1"].map(str::to_owned);
-    Running::with_args(MINING_DEVICE, &[&args[..], &more[..]].concat())
-}
-
-fn ids(txs: &[Transaction]) -> Vec<Txid> {
+pub(crate) fn ids(txs: &[Transaction]) -> Vec<Txid> {
     txs.iter().map(Transaction::compute_txid).collect()
 }
 
@@ -96,7 +66,7 @@ pub(crate) fn wait_share(
 const BLOCKS_MAX: usize = 100;
 
 /// Waits for a block of the miner's own template.
-fn wait_block(world: &World, peer: &Peer, known: &[BlockHash]) -> BlockHash {
+pub(crate) fn wait_block(world: &World, peer: &Peer, known: &[BlockHash]) -> BlockHash {
     let found = wait::until("a block on the miner's template", PATIENCE, || {
         events(world, EventKind::BlockFound).iter().find_map(|event| {
             let EventData::BlockFound(found) = event.typed().unwrap() else { return None };
@@ -167,4 +137,50 @@ async fn shares_and_blocks_through_the_reference_client_are_the_miners() {
     }
     let firsts = shares(&world).iter().filter(|share| share.first_for_user == Some(true)).count();
     assert_eq!(firsts, 1);
+}
+
+/// The same where a block takes work. The challenge of this signet is `OP_TRUE`, so its blocks need no
+/// signature. On a signet whose blocks are signed (BIP 325) no miner of a pool finds a block at all: the
+/// signature is in the coinbase and covers the time and all of the coinbase but itself, so whoever has
+/// the key would have to sign each extranonce.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_through_the_reference_client_is_in_the_signets_chain() {
+    let world = mixed::signet().await;
+    let waiting: Vec<Txid> = world.node().mempool().unwrap();
+    assert!(!waiting.is_empty());
+    let client = JdClientSetup::new("carol.farm").start(&world);
+    // Says that it is slower than it is: shares that are no blocks come before one that is.
+    let device = client.device(&["--nominal-hashrate-multiplier", "0.01"]);
+    let peer = Peer { client, device };
+
+    let target = Target::from_compact(world.work().bits);
+    let is_block = |share: &ShareSubmitted| target.is_met_by(share.share_hash.parse().unwrap());
+    let share = wait_share(&world, &peer, |share| !is_block(share));
+    assert_eq!((&*share.user, &*share.worker), ("carol", "farm"));
+    let of = share.miner_template_hash.clone().expect("the miner's template");
+    let accepted = wait_event(
+        &world,
+        EventKind::TemplateAccepted,
+        |event| matches!(event, EventData::TemplateAccepted(event) if event.template_hash == of),
+    );
+    let EventData::TemplateAccepted(accepted) = accepted else { panic!("{accepted:?}") };
+    assert_eq!(share.miner_tx_count, Some(accepted.tx_count));
+
+    let mut known = Vec::new();
+    let mut rest = waiting;
+    while !rest.is_empty() {
+        let hash = wait_block(&world, &peer, &known);
+        known.push(hash);
+        assert!(target.is_met_by(hash), "a block without work, {hash}");
+        let block =
+            wait::until("the block in the chain", PATIENCE, || world.node().block(&hash).ok());
+        let block = block.unwrap_or_else(|error| panic!("{error}; {}", peer.logs()));
+        rest.retain(|txid| !ids(&block.txdata).contains(txid));
+    }
+    // And it goes on.
+    let before = shares(&world).len();
+    wait::until_true("a share after the block", PATIENCE, || {
+        shares(&world).iter().skip(before).any(|share| share.accepted)
+    })
+    .unwrap_or_else(|error| panic!("{error}; {}", peer.logs()));
 }

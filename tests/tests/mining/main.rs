@@ -9,11 +9,17 @@
 )]
 
 mod acceptance;
+mod beside;
 mod custom;
 mod encrypted;
 mod jdc;
+mod jdc_trouble;
+mod matrix;
+mod mixed;
 mod pool_work;
 mod ports;
+mod recorded;
+mod rigs;
 mod scenarios;
 mod solo;
 mod sv1_miners;

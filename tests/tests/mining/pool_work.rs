@@ -119,7 +119,8 @@ async fn a_transaction_on_the_same_tip_reaches_the_miner() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_mines_is_told_with_the_first_channel_and_with_the_last() {
     let world = Setup::new().mining("").start().await;
-    let mut client = client(&world, 0).await;
+    let flags = flags::REQUIRES_VERSION_ROLLING;
+    let mut client = client(&world, flags).await;
     for user in ["alice.rig1", "alice.rig2", "bob"] {
         client.open_extended(user, HASHRATE, 8).await.unwrap();
     }
@@ -130,11 +131,11 @@ async fn who_mines_is_told_with_the_first_channel_and_with_the_last() {
     };
     let came = wait_event(&world, EventKind::MinerConnected, of_alice);
     let EventData::MinerConnected(came) = came else { panic!("{came:?}") };
-    assert_eq!((came.role, came.job_negotiation), (Role::Mining, false));
+    assert_eq!((came.role, came.flags, came.job_negotiation), (Role::Mining, flags, false));
     drop(client);
     let went = wait_event(&world, EventKind::MinerDisconnected, of_alice);
     let EventData::MinerDisconnected(went) = went else { panic!("{went:?}") };
-    assert_eq!(went.connection_id, came.connection_id);
+    assert_eq!((went.connection_id, went.flags), (came.connection_id, flags));
     wait::until_true("two users to be gone", PATIENCE, || {
         events(&world, EventKind::MinerDisconnected).len() == 2
     })

@@ -177,8 +177,10 @@ impl Channel {
             bits,
             nonce: 0,
         };
-        // A standard channel has nothing else to roll.
-        let first = if self.rolled_bytes == 0 { self.sequence.wrapping_mul(1 << 20) } else { 0 };
+        // A standard channel has nothing else to roll. After 4,096 shares the places come again, beside
+        // those of before.
+        let place = self.sequence.wrapping_mul(1 << 20).wrapping_add((self.sequence >> 12) << 6);
+        let first = if self.rolled_bytes == 0 { place } else { 0 };
         for nonce in first..=u32::MAX {
             header.nonce = nonce;
             if wanted(Target::from_le_bytes(header.block_hash().to_byte_array())) {

@@ -8,8 +8,13 @@ use bitcoin::Network;
 use clap::{Parser, ValueEnum};
 use jds_wire::Secp256k1PublicKey;
 
+use crate::shares::Kind;
+
 /// Between two blocks of a soak, seconds.
 const SOAK_TIP_EVERY_S: f64 = 10.0;
+/// Shares a second that one channel may send: the server lets channels have ten at most, and makes
+/// them harder beyond that, until each is a block.
+const CHANNEL_SHARES_PER_SECOND_MAX: f64 = 8.0;
 
 const EXAMPLES: &str = "\
 Examples (build both first: cargo build --release -p jds -p jds-tests --bin jds --bin load)
@@ -28,6 +33,9 @@ Examples (build both first: cargo build --release -p jds -p jds-tests --bin jds 
 
   Found blocks under load:
     load --self-contained --declaring 50 --rate 50 --solutions 20
+
+  Miners of Stratum V2 and Stratum V1 beside each other: round trip and bytes of a share:
+    load --self-contained --declaring 0 --mining 30 --share-rate 30 --tip-every 3 --for 60
 
   Ten minutes of everything, and the server must not grow:
     load --self-contained --soak --declaring 50 --templates 100 --rate 20 --unknown 1 --for 600
@@ -50,8 +58,8 @@ pub(crate) struct Args {
     #[arg(
         long,
         help_heading = "Server",
-        required_unless_present_any = ["address", "template_address"],
-        conflicts_with_all = ["address", "template_address"]
+        required_unless_present_any = ["address", "template_address", "mining_address"],
+        conflicts_with_all = ["address", "template_address", "mining_address"]
     )]
     pub(crate) self_contained: bool,
     /// The `jds` binary to start; without it, the one beside this program.
@@ -73,6 +81,18 @@ pub(crate) struct Args {
     /// A template distribution server that runs already.
     #[arg(long, value_name = "IP:PORT", help_heading = "Server", requires_all = ["rpc_url", "cookie"])]
     pub(crate) template_address: Option<SocketAddr>,
+    /// A mining server that runs already, its port for Stratum V2; for who mines without hardware, a
+    /// hash has to be a share (`min_hashrate_ths = 1e-15`).
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        help_heading = "Server",
+        requires_all = ["rpc_url", "cookie", "sv1_address"]
+    )]
+    pub(crate) mining_address: Option<SocketAddr>,
+    /// Its port for Stratum V1.
+    #[arg(long, value_name = "IP:PORT", help_heading = "Server", requires = "mining_address")]
+    pub(crate) sv1_address: Option<SocketAddr>,
     /// Authority key of those; without it, any is believed.
     #[arg(long, help_heading = "Server")]
     pub(crate) key: Option<Secp256k1PublicKey>,
@@ -101,6 +121,26 @@ pub(crate) struct Args {
     /// Tokens asked for each second meanwhile, on connections that do nothing else.
     #[arg(long, value_name = "PER_SECOND", default_value_t = 20.0, help_heading = "Clients")]
     pub(crate) token_rate: f64,
+
+    /// Miners that send shares, each on its own connection with one channel.
+    #[arg(long, value_name = "M", default_value_t = 0, help_heading = "Clients")]
+    pub(crate) mining: usize,
+    /// What those are, in turns.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        value_delimiter = ',',
+        default_values_t = Kind::ALL,
+        help_heading = "Clients"
+    )]
+    pub(crate) mining_kinds: Vec<Kind>,
+    /// Shares a second of all those together; up to 8 of each.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 30.0, help_heading = "Clients")]
+    pub(crate) share_rate: f64,
+    /// Accepted shares that one answer of Stratum V2 is for; latency is that of the last of them.
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Clients")]
+    pub(crate) share_batch: u32,
 
     /// Transactions of a declared template.
     #[arg(long, value_name = "N", default_value_t = 4_000, help_heading = "Templates declared")]
@@ -182,11 +222,17 @@ impl Args {
     /// What the parser can not see.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!(
-            self.declaring + self.templates > 0,
-            "--declaring or --templates: nobody is played"
+            self.declaring + self.templates + self.mining > 0,
+            "--declaring, --templates or --mining: nobody is played"
         );
         ensure!((0.0..=100.0).contains(&self.unknown), "--unknown is a percentage");
         ensure!(self.rate > 0.0 && self.rate.is_finite(), "--rate is above 0");
+        let most = self.mining as f64 * CHANNEL_SHARES_PER_SECOND_MAX;
+        ensure!(
+            self.mining == 0 || self.share_rate > 0.0 && self.share_rate <= most,
+            "--share-rate is above 0, and at most {CHANNEL_SHARES_PER_SECOND_MAX} for each of --mining"
+        );
+        ensure!(self.share_batch > 0, "--share-batch is 1 or more");
         ensure!(self.token_rate >= 0.0 && self.token_rate.is_finite(), "--token-rate is 0 or more");
         ensure!(self.tip_every >= 0.0, "--tip-every is 0 or more");
         ensure!(self.constraints > 0, "--constraints is 1 or more");
@@ -231,5 +277,11 @@ mod tests {
         assert_eq!(args.unknown_txs(), 200);
         assert!(args.check().is_ok());
         assert!(parse("load --self-contained --declaring 0").unwrap().check().is_err());
+        let mining = "load --self-contained --declaring 0 --mining 4 --share-rate";
+        assert!(parse(&format!("{mining} 32")).unwrap().check().is_ok());
+        assert!(parse(&format!("{mining} 33")).unwrap().check().is_err(), "too many for a channel");
+        let kinds =
+            parse("load --self-contained --mining-kinds sv1,standard").unwrap().mining_kinds;
+        assert_eq!(kinds, [Kind::Sv1, Kind::Standard]);
     }
 }

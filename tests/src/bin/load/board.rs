@@ -8,6 +8,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use crate::shares::{Kind, Tally};
+
 /// Longest latency that is told apart from longer ones, microseconds: an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// Decimal digits that are kept of a latency.
@@ -85,10 +87,22 @@ pub(crate) struct Board {
     pub(crate) answered: AtomicU64,
     /// Transactions that the server asked for.
     pub(crate) asked_txs: AtomicU64,
+    /// In the order of [`Kind::ALL`].
+    shares: [Tally; Kind::ALL.len()],
     errors: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Board {
+    /// Of the miners of that kind.
+    pub(crate) fn shares(&self, kind: Kind) -> &Tally {
+        let [standard, extended, sv1] = &self.shares;
+        match kind {
+            Kind::Standard => standard,
+            Kind::Extended => extended,
+            Kind::Sv1 => sv1,
+        }
+    }
+
     /// Something went wrong, named by its code.
     pub(crate) fn error(&self, code: impl Into<String>) {
         *lock(&self.errors).entry(code.into()).or_default() += 1;

@@ -13,6 +13,7 @@ mod proposal;
 mod report;
 mod run;
 mod server;
+mod shares;
 mod soak;
 mod templates;
 

@@ -11,10 +11,16 @@ use serde_json::{Value, json};
 use crate::args::{Args, Arrivals};
 use crate::board::{Board, Latencies};
 use crate::course::Ran;
+use crate::shares::{Kind, Tally};
 use crate::soak::{self, Window};
 
-/// The one error that a soak may see: a declaration and a new block met.
-const MET_A_BLOCK: &str = "declaration: stale-chain-tip";
+/// The errors that a soak may see: a declaration or a share, and a new block met.
+const MET_A_BLOCK: [&str; 4] = [
+    "declaration: stale-chain-tip",
+    "share_sv2_standard: stale-share",
+    "share_sv2_extended: stale-share",
+    "share_sv1: [21,\"Stale share\",null]",
+];
 
 /// What the system said of the server's process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,7 +29,9 @@ pub(crate) struct Figures {
     pub(crate) before: Memory,
     /// With all template clients.
     pub(crate) with_templates: Memory,
-    /// With all miners, before they declared.
+    /// With all miners that send shares, before they did.
+    pub(crate) with_sharers: Memory,
+    /// With all miners that declare, before they did.
     pub(crate) with_miners: Memory,
     /// When all was over, everybody still connected.
     pub(crate) after: Memory,
@@ -41,6 +49,9 @@ pub(crate) struct Run {
     pub(crate) pair: u32,
     pub(crate) declaring: usize,
     pub(crate) templates: usize,
+    /// Miners that send shares, and how long they did.
+    pub(crate) sharing: usize,
+    pub(crate) shared_for: Duration,
     pub(crate) started_in: Option<Duration>,
     /// Clients that connected before the course, and the time that all took together.
     pub(crate) connected: u64,
@@ -67,9 +78,10 @@ impl Run {
         self.ran.accepted as f64 / self.ran.lasted.as_secs_f64().max(1e-9)
     }
 
-    fn latencies(&self) -> [(&'static str, &Latencies); 7] {
+    fn latencies(&self) -> Vec<(&'static str, &Latencies)> {
         let board = &self.board;
-        [
+        let shares = Kind::ALL.map(|kind| (kind.name(), &board.shares(kind).latencies));
+        let others = [
             ("handshake", &board.handshakes),
             ("token", &board.tokens),
             ("declaration", &board.declarations),
@@ -77,7 +89,8 @@ impl Run {
             ("tip_to_full_work", &board.tip_to_full_work),
             ("solution_to_submission", &board.solution_to_submission),
             ("solution_to_tip", &board.solution_to_tip),
-        ]
+        ];
+        others.into_iter().chain(shares).collect()
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -92,10 +105,12 @@ impl Run {
                 "cpu_s": process.cpu.as_secs_f64(),
                 "pss_before_kb": process.before.pss_kb,
                 "pss_with_template_clients_kb": process.with_templates.pss_kb,
+                "pss_with_share_miners_kb": process.with_sharers.pss_kb,
                 "pss_with_miners_kb": process.with_miners.pss_kb,
                 "pss_after_kb": process.after.pss_kb,
                 "peak_resident_kb": process.after.peak_resident_kb,
                 "kb_per_template_client": self.kb_per_template_client(),
+                "kb_per_share_miner": self.kb_per_sharer(),
                 "kb_per_miner": self.kb_per_miner(),
                 "descriptors": process.descriptors,
             })
@@ -113,6 +128,7 @@ impl Run {
             "bytes_per_declaration": self.board.bytes_per_declaration(),
             "transactions_asked_for":
                 self.board.asked_txs.load(std::sync::atomic::Ordering::Relaxed),
+            "shares": self.shares_json(),
             "errors": self.board.errors(),
             "process": process,
             "soak": self.soak.as_ref().map(|(windows, restarts)| {
@@ -125,7 +141,9 @@ impl Run {
     /// Fails when something grew, or went wrong.
     pub(crate) fn judge_soak(&self) -> anyhow::Result<()> {
         let mut errors = self.board.errors();
-        errors.remove(MET_A_BLOCK);
+        for met in MET_A_BLOCK {
+            errors.remove(met);
+        }
         ensure!(errors.is_empty(), "errors in a soak: {errors:?}");
         match &self.soak {
             Some((windows, _)) => soak::judge(windows),
@@ -139,9 +157,54 @@ impl Run {
         per_client(process.before, process.with_templates, self.templates)
     }
 
+    fn kb_per_sharer(&self) -> Option<f64> {
+        let process = self.process?;
+        per_client(process.with_templates, process.with_sharers, self.sharing)
+    }
+
+    /// Of those that sent any.
+    fn shares(&self) -> impl Iterator<Item = (Kind, &Tally)> {
+        let all = Kind::ALL.map(|kind| (kind, self.board.shares(kind)));
+        all.into_iter().filter(|(_, tally)| tally.good() > 0)
+    }
+
+    fn shares_json(&self) -> Value {
+        let lasted = self.shared_for.as_secs_f64().max(1e-9);
+        let of = |(kind, tally): (Kind, &Tally)| {
+            (kind.name().to_owned(), tally.to_json(tally.good() as f64 / lasted))
+        };
+        Value::Object(self.shares().map(of).collect())
+    }
+
+    fn fmt_shares(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = |kind| {
+            self.board.shares(kind).bytes_per_share().map(|(sent, received)| sent + received)
+        };
+        let of_v1 = bytes(Kind::Sv1);
+        for (kind, tally) in self.shares() {
+            let (sent, received) = tally.bytes_per_share().unwrap_or_default();
+            let rate = tally.good() as f64 / self.shared_for.as_secs_f64().max(1e-9);
+            write!(
+                f,
+                "  {:<24} {} good, {rate:.1} a second; {:.1} bytes each ({sent:.1} to the server, \
+                 {received:.1} from it)",
+                kind.name().replace('_', " "),
+                tally.good(),
+                sent + received
+            )?;
+            match (kind, of_v1) {
+                (Kind::Standard | Kind::Extended, Some(of_v1)) => {
+                    writeln!(f, ", {:.0} % of SV1", (sent + received) / of_v1 * 100.0)?;
+                }
+                _ => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
+
     fn kb_per_miner(&self) -> Option<f64> {
         let process = self.process?;
-        per_client(process.with_templates, process.with_miners, self.declaring)
+        per_client(process.with_sharers, process.with_miners, self.declaring)
     }
 }
 
@@ -176,6 +239,7 @@ impl fmt::Display for Run {
             let asked = self.board.asked_txs.load(std::sync::atomic::Ordering::Relaxed);
             writeln!(f, "  bytes a declaration      {bytes}, transactions asked for {asked}")?;
         }
+        self.fmt_shares(f)?;
         self.fmt_process(f)?;
         for (number, window) in self.soak.iter().flat_map(|(windows, _)| windows).enumerate() {
             let Window { pss_kb, descriptors, declaration_p50_ms: p50, declaration_p99_ms: p99 } =
@@ -212,10 +276,13 @@ impl Run {
             "  processor                {cpu:.1} s (server), {own:.1} s (load) of {course:.1} s"
         )?;
         let mb = |kb: u64| kb as f64 / 1024.0;
-        let Figures { before, with_templates, with_miners, after, descriptors, .. } = process;
-        let [before, with_templates, with_miners, now, peak] = [
+        let Figures {
+            before, with_templates, with_sharers, with_miners, after, descriptors, ..
+        } = process;
+        let [before, with_templates, with_sharers, with_miners, now, peak] = [
             before.pss_kb,
             with_templates.pss_kb,
+            with_sharers.pss_kb,
             with_miners.pss_kb,
             after.pss_kb,
             after.peak_resident_kb,
@@ -224,10 +291,13 @@ impl Run {
         writeln!(
             f,
             "  memory                   {before:.1} MB before, {with_templates:.1} with template \
-             clients, {with_miners:.1} with miners, {now:.1} after; peak {peak:.1} (resident)"
+             clients, {with_sharers:.1} with miners of shares, {with_miners:.1} with declaring ones, {now:.1} after; peak {peak:.1} (resident)"
         )?;
         if let Some(kb) = self.kb_per_template_client() {
             writeln!(f, "  per template client      {kb:.1} kB")?;
+        }
+        if let Some(kb) = self.kb_per_sharer() {
+            writeln!(f, "  per miner of shares      {kb:.1} kB")?;
         }
         if let Some(kb) = self.kb_per_miner() {
             writeln!(f, "  per miner connected      {kb:.1} kB")?;
@@ -261,6 +331,9 @@ pub(crate) fn course(args: &Args) -> Value {
         "declaring": args.declaring,
         "template_clients": args.templates,
         "constraints": args.constraints,
+        "mining": args.mining,
+        "share_rate_per_second": args.share_rate,
+        "share_batch": args.share_batch,
         "transactions": args.transactions,
         "unknown_percent": args.unknown,
         "rate_per_second": args.rate,

@@ -18,6 +18,7 @@ use crate::miner::{Answer, Miner, Scene};
 use crate::proposal::{Proposal, Stock};
 use crate::report::{self, Figures, Run};
 use crate::server::Server;
+use crate::shares::{Crowd, Sharing};
 use crate::soak::{Restarts, Sampler, Window};
 use crate::templates::{OnBlock, TemplateClients};
 
@@ -34,6 +35,7 @@ const LAST_WORK_WAIT: Duration = Duration::from_secs(20);
 struct Cast {
     templates: Option<TemplateClients>,
     miners: Vec<Miner>,
+    crowd: Option<Crowd>,
     _tokens: Option<TokenClients>,
 }
 
@@ -65,6 +67,17 @@ pub(crate) async fn run(
         _ => None,
     };
     figures.with_templates = report::memory(process)?;
+    let began = Instant::now();
+    let crowd = match &server.mining {
+        Some(ports) if args.mining > 0 => {
+            Some(Crowd::connect(ports, args.mining, &args.mining_kinds, &board).await?)
+        }
+        _ => None,
+    };
+    if crowd.is_some() {
+        connected_in += began.elapsed();
+    }
+    figures.with_sharers = report::memory(process)?;
     let (mut miners, mut tokens) = (Vec::new(), None);
     if let Some(scene) = &scene {
         let began = Instant::now();
@@ -76,14 +89,14 @@ pub(crate) async fn run(
             tokens = Some(TokenClients::start(scene, args.token_rate).await?);
         }
     } else {
-        figures.with_miners = figures.with_templates;
+        figures.with_miners = figures.with_sharers;
     }
     let connected = board.handshakes.count();
-    let cast = Cast { templates, miners, _tokens: tokens };
+    let cast = Cast { templates, miners, crowd, _tokens: tokens };
     let (own, cpu) = (ProcessReader::own().cpu()?, report::cpu(process)?);
     let began = Instant::now();
     let soak = Soak::start(args, chain, process, &board);
-    let played = play(args, chain, scene.as_ref(), &tips, cast).await?;
+    let played = play(args, chain, scene.as_ref(), &tips, cast, &board).await?;
     let soak = match soak {
         Some(soak) => Some(soak.stop().await?),
         None => None,
@@ -106,6 +119,8 @@ pub(crate) async fn run(
         connected,
         connected_in,
         ran: played.ran,
+        sharing: if server.mining.is_some() { args.mining } else { 0 },
+        shared_for: played.shared_for,
         course,
         tips: played.tips.len(),
         process: process.map(|_| figures),
@@ -200,6 +215,8 @@ struct Played {
     /// What the template clients had when.
     works: HashMap<BlockHash, OnBlock>,
     found: Vec<Found>,
+    /// How long shares came.
+    shared_for: Duration,
 }
 
 async fn play(
@@ -208,7 +225,11 @@ async fn play(
     scene: Option<&Arc<Scene>>,
     tips: &watch::Sender<Tip>,
     mut cast: Cast,
+    board: &Arc<Board>,
 ) -> anyhow::Result<Played> {
+    let warm_up = Duration::from_secs(args.warm_up);
+    let sharing =
+        cast.crowd.take().map(|crowd| Sharing::start(crowd, args.share_rate, warm_up, board));
     let (mut ran, mut found) = (Ran::default(), Vec::new());
     let followed = Followed::start(args, chain, tips);
     match (scene, chain.node()) {
@@ -223,6 +244,10 @@ async fn play(
         (None, _) => tokio::time::sleep(Duration::from_secs(args.seconds)).await,
     }
     let tips = followed.stop().await?;
+    let shared_for = match sharing {
+        Some(sharing) => sharing.stop().await?,
+        None => Duration::ZERO,
+    };
     if let (Some(clients), Some(last)) = (&cast.templates, tips.last())
         && !clients.wait_work_on(&last.hash, LAST_WORK_WAIT).await
         && let Some(scene) = scene
@@ -244,7 +269,7 @@ async fn play(
         cast.miners.push(finder);
         found = blocks?;
     }
-    Ok(Played { cast, ran, tips, works, found })
+    Ok(Played { cast, ran, tips, works, found, shared_for })
 }
 
 async fn open_loop(

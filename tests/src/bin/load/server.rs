@@ -13,11 +13,15 @@ use signet::{Node, wait};
 use tempfile::TempDir;
 
 use crate::args::{Args, Source};
+use crate::shares::MiningPorts;
 
 /// How long a server may take until it listens.
 const START_WAIT: Duration = Duration::from_secs(60);
 /// Places beside those of the clients: for who measures.
 const PLACES_SPARE: usize = 64;
+/// Each hash is a share for who has no more than ten of them a second.
+const EACH_HASH: &str = "shares_per_minute = 600.0\nmin_hashrate_ths = 1e-15\n\
+                         sv1_start_hashrate_ths = 1e-15\n";
 /// Lines of warnings and errors that a failure shows.
 const LOG_LINES: usize = 20;
 
@@ -29,6 +33,8 @@ pub(crate) struct Server {
     pub(crate) declaration: Option<Target>,
     /// Gives out templates, if it does.
     pub(crate) templates: Option<Target>,
+    /// Takes shares, if it does.
+    pub(crate) mining: Option<MiningPorts>,
     /// Of its process, if that is on this machine and known.
     pub(crate) process: Option<ProcessReader>,
     /// From the start of its process until it listened.
@@ -73,11 +79,19 @@ impl Server {
             .spawn()
             .with_context(|| format!("can not start {}", exe.display()))?;
         let mut ours = Ours { child, log, _files: files };
-        let declaration = ours.listens("job declaration server")?;
+        let declaration = ours.listens("job declaration server listening")?;
         let started_in = Some(began.elapsed());
         let templates = match args.templates {
             0 => None,
-            _ => Some(ours.listens("template distribution server")?),
+            _ => Some(ours.listens("template distribution server listening")?),
+        };
+        let mining = match args.mining {
+            0 => None,
+            _ => Some((
+                // That of Stratum V2 comes first.
+                ours.listens("mining server listening")?,
+                ours.listens("mining server listening for Stratum V1")?,
+            )),
         };
         let key: Secp256k1PublicKey =
             public.to_string().parse().map_err(|error| anyhow::anyhow!("{error}"))?;
@@ -86,6 +100,7 @@ impl Server {
             name: "ours".into(),
             declaration: Some(target(declaration)),
             templates: templates.map(target),
+            mining: mining.map(|(v2, v1)| MiningPorts { v2: target(v2), v1 }),
             process: Some(ProcessReader::of(ours.child.id())),
             started_in,
             running: Running::Ours(ours),
@@ -99,6 +114,7 @@ impl Server {
             name: "reference".into(),
             declaration: Some(reference.target()),
             templates: None,
+            mining: None,
             process: Some(reference.process()),
             started_in: None,
             running: Running::Reference(reference),
@@ -113,6 +129,10 @@ impl Server {
             name: "server".into(),
             declaration: args.address.map(target),
             templates: args.template_address.map(target),
+            mining: args
+                .mining_address
+                .zip(args.sv1_address)
+                .map(|(v2, v1)| MiningPorts { v2: target(v2), v1 }),
             process: args.server_pid.map(ProcessReader::of),
             started_in: None,
             running: Running::Elsewhere,
@@ -138,10 +158,9 @@ impl Server {
 impl Ours {
     /// Waits for the line of the log that names the port.
     fn listens(&mut self, what: &str) -> anyhow::Result<SocketAddr> {
-        let line_end = format!("{what} listening");
-        let listens = wait::until(&format!("our {what} to listen"), START_WAIT, || {
+        let listens = wait::until(&format!("our log to say {what:?}"), START_WAIT, || {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let line = log.lines().find(|line| line.contains(&line_end))?;
+            let line = log.lines().find(|line| line.contains(what))?;
             line.split_once("local_addr=")?.1.split_whitespace().next()?.parse().ok()
         });
         listens.with_context(|| std::fs::read_to_string(&self.log).unwrap_or_default())
@@ -168,6 +187,15 @@ fn toml(args: &Args, node: &Node) -> String {
             clients + PLACES_SPARE
         ),
     };
+    let mining = match args.mining {
+        0 => String::new(),
+        miners => format!(
+            "[mining]\nlisten = \"127.0.0.1:0\"\nsv1_listen = \"127.0.0.1:0\"\n\
+             {EACH_HASH}share_batch_size = {}\nmax_connections = {}\n",
+            args.share_batch,
+            miners + PLACES_SPARE
+        ),
+    };
     format!(
         "network = \"regtest\"\n\
          data_dir = \"data\"\n\
@@ -184,7 +212,8 @@ fn toml(args: &Args, node: &Node) -> String {
          [job_declaration]\n\
          listen = \"127.0.0.1:0\"\n\
          max_connections = {places}\n\
-         {templates}",
+         {templates}\
+         {mining}",
         script = node.mining_script(),
         url = node.rpc_url(),
         cookie = node.cookie_file(),
