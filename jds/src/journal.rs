@@ -6,6 +6,7 @@
 
 mod blocks;
 mod case;
+mod inputs;
 mod shares;
 
 use std::fmt;
@@ -13,16 +14,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use store::{
-    Batch, Change, Commit, CommitError, EventData, FloodGate, Full, Refusal, RejectedTemplate,
-    Store, TemplateInvalidated, TemplateProposed, TemplateRejected,
+    Batch, Change, Commit, CommitError, EventData, FloodGate, Full, Refusal, RejectedInputs,
+    RejectedTemplate, Store, TemplateInvalidated, TemplateProposed, TemplateRejected,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 use validation::rejection::{Reason, Rejection};
+use validation::replay::VerdictInputs;
 
 pub use blocks::{Kept, Row};
 pub use case::{Case, Named, Timing};
+use inputs::InputsGate;
 
 use crate::clock;
 use crate::jobs::{Job, User};
@@ -37,6 +40,7 @@ const OURSELVES: &str = "server";
 pub struct Journal {
     store: Option<Arc<dyn Store>>,
     flood: Mutex<FloodGate>,
+    inputs: Mutex<InputsGate>,
     /// Batches that nobody waits for, while the store's queue has no room: in order, each with its
     /// place.
     overflow: mpsc::UnboundedSender<(Batch, OwnedSemaphorePermit)>,
@@ -65,6 +69,7 @@ impl Journal {
         Arc::new(Self {
             store,
             flood: Mutex::new(FloodGate::new(FLOOD_EVENTS_PER_INTERVAL, interval_ms)),
+            inputs: Mutex::default(),
             overflow,
             places: Arc::new(Semaphore::new(EVENTS_OVERFLOW_MAX)),
         })
@@ -94,6 +99,7 @@ impl Journal {
             fetch_ms: timing.fetch_ms(),
             txs_unknown: timing.missing as u32,
             request_bytes: case.bytes,
+            rules: Arc::clone(&case.rules),
         };
         let batch = spending(case).event(proposed(case, named, timing)).accept_template(template);
         Some(store.commit(batch))
@@ -107,15 +113,19 @@ impl Journal {
         named: Option<Named>,
         rejection: &Rejection,
         timing: Timing,
+        inputs: Option<Arc<VerdictInputs>>,
     ) {
         let Some(store) = &self.store else { return };
         let told = self.admits(&case.peer, store::EventKind::TemplateRejected);
+        let inputs = if told { self.kept(&case.peer, inputs) } else { RejectedInputs::None };
         let with = |mut batch: Batch| {
             if told {
                 if let Some(named) = named {
                     batch = batch.event(proposed(case, named, timing));
                 }
-                let row = rejected_row(case, named, rejection, timing);
+                let inputs = inputs.clone();
+                let row =
+                    RejectedTemplate { inputs, ..rejected_row(case, named, rejection, timing) };
                 let event = rejected_event(&case.user.name, named, rejection, timing);
                 batch = batch.change(Change::RejectTemplate(row)).event(event);
             }
@@ -206,6 +216,17 @@ impl Journal {
 
     fn admits(&self, peer: &str, kind: store::EventKind) -> bool {
         self.flood.lock().unwrap_or_else(PoisonError::into_inner).admit(peer, kind, now_ms())
+    }
+
+    /// What of the inputs of a rejected declaration of that peer is kept.
+    fn kept(&self, peer: &str, inputs: Option<Arc<VerdictInputs>>) -> RejectedInputs {
+        let Some(inputs) = inputs else { return RejectedInputs::None };
+        let mut gate = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        if gate.admits(peer, inputs::bytes_of(&inputs), now_ms()) {
+            RejectedInputs::Kept(inputs)
+        } else {
+            RejectedInputs::TooMany
+        }
     }
 
     /// With room in the queue the batch is the store's already; without, it waits in line.
@@ -309,6 +330,7 @@ fn rejected_row(
         actual: rejection.actual.clone(),
         validation_ms: timing.verdict_ms(),
         request_bytes: case.bytes,
+        inputs: RejectedInputs::None,
     }
 }
 

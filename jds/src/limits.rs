@@ -267,6 +267,16 @@ pub const FLOOD_EVENTS_PER_INTERVAL: u32 = 600;
 /// See [`FLOOD_EVENTS_PER_INTERVAL`].
 pub const FLOOD_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Inputs of rejected declarations of one peer that are kept in each [`INPUTS_INTERVAL`], bytes: some
+/// blocks with all of their transactions.
+pub const INPUTS_BYTES_PER_PEER_AND_INTERVAL: u64 = 8_000_000;
+
+/// The same of all peers together, bytes.
+pub const INPUTS_BYTES_PER_INTERVAL: u64 = 64_000_000;
+
+/// See [`INPUTS_BYTES_PER_PEER_AND_INTERVAL`].
+pub const INPUTS_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Events that wait for room in the store's queue while nobody waits for them.
 pub const EVENTS_OVERFLOW_MAX: usize = 65_536;
 

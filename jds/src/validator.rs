@@ -5,18 +5,22 @@ mod declaration;
 mod lookup;
 mod pass;
 mod root;
+mod seen;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use validation::declared::TemplateHash;
+use validation::precheck::check_height;
 use validation::rejection::{Reason, Rejection};
+use validation::replay::{NodeWord, SecondLook, VerdictInputs};
 
 pub use declaration::{Declaration, Draft};
 #[cfg(test)]
 pub(crate) use pass::draft;
 use pass::{Accepted, Pass, Rulings, Verdict};
+use seen::Seen;
 
 use crate::check::{Checked, Checker};
 use crate::counts::Counts;
@@ -107,12 +111,17 @@ impl Validator {
 
     /// Ends a declaration whose transactions did not come as they should.
     pub async fn give_up(&self, draft: Box<Draft>, rejection: Rejection) -> Outcome {
+        // No function of what was declared.
         let verdict = Verdict::after(Some(draft.named()), draft.timing(), Err(rejection));
         self.conclude(&draft.case(), verdict).await
     }
 
     async fn look(&self, mut declaration: Declaration) -> Result<Box<Draft>, Box<Verdict>> {
-        let refused = |rejection| Err(Box::new(Verdict::refused(rejection)));
+        let failed = |rejection| Err(Box::new(Verdict::refused(rejection)));
+        let refused = |rejection, declaration, tip| {
+            let seen = Seen { tip, ..Seen::default() };
+            Err(Box::new(Verdict::refused(rejection).on(declaration, seen)))
+        };
         let deadline = tokio::time::Instant::now() + self.tip_grace;
         let mut tips = self.nodes.watch_tip();
         loop {
@@ -122,18 +131,18 @@ impl Validator {
                 let rulings = self.rulings();
                 let pass = on_cpu(&self.cpu, move || rulings.first_pass(declaration, &tip));
                 match pass.await {
-                    Err(rejection) => return refused(rejection),
+                    Err(rejection) => return failed(rejection),
                     Ok(Pass::Draft(draft)) => return Ok(draft),
                     Ok(Pass::Judged(verdict)) => return Err(verdict),
                     Ok(Pass::Ahead(back)) if grace_over => {
-                        drop(back);
                         let next = tip.next_height();
-                        return refused(Rejection::ahead_of_tip(next, next.saturating_add(1)));
+                        let ahead = Rejection::ahead_of_tip(next, next.saturating_add(1));
+                        return refused(ahead, *back, Some(tip));
                     }
                     Ok(Pass::Ahead(back)) => declaration = *back,
                 }
             } else if grace_over {
-                return refused(no_tip());
+                return refused(Rejection::no_tip(), declaration, None);
             }
             while !grace_over && *tips.borrow() == tip {
                 tokio::select! {
@@ -146,17 +155,25 @@ impl Validator {
 
     async fn look_again(&self, draft: Box<Draft>, answer: Vec<Vec<u8>>) -> Verdict {
         let (named, timing) = (draft.named(), draft.timing());
-        let refused = |rejection| Verdict::after(Some(named), timing, Err(rejection));
-        let Some(tip) = self.nodes.tip() else { return refused(no_tip()) };
+        let failed = |rejection| Verdict::after(Some(named), timing, Err(rejection));
+        let tip = self.nodes.tip();
         // Before the transactions: a miner whose own tip moved may no longer have them.
-        let (next, height) = (tip.next_height(), named.height);
-        if height != next {
-            let stale = Rejection::new(Reason::CoinbaseHeight).expected(next).actual(height);
-            return refused(stale);
-        }
+        let looked = tip.ok_or_else(Rejection::no_tip).and_then(|tip| {
+            check_height(named.height, &tip)?;
+            Ok(tip)
+        });
+        let tip = match looked {
+            Ok(tip) => tip,
+            Err(rejection) => {
+                let Draft { declaration, first_tip, asked, .. } = *draft;
+                let second = Some(SecondLook { tip, asked, answer: Vec::new() });
+                let seen = Seen { second, ..Seen::on(first_tip) };
+                return failed(rejection).on(declaration, seen);
+            }
+        };
         let rulings = self.rulings();
-        let judged = on_cpu(&self.cpu, move || rulings.second_pass(*draft, &answer, &tip, timing));
-        judged.await.unwrap_or_else(refused)
+        let judged = on_cpu(&self.cpu, move || rulings.second_pass(*draft, answer, &tip, timing));
+        judged.await.unwrap_or_else(failed)
     }
 
     /// Makes a verdict durable, and counts it.
@@ -173,16 +190,19 @@ impl Validator {
 
     /// Makes a verdict durable, after the node's word where the answer waits for that.
     async fn record(&self, case: &Case, verdict: Verdict) -> Outcome {
-        let Verdict { named, timing, result, template_hash, recording, fresh } = verdict;
-        let (missing, mut checked) = (timing.missing, None);
+        let Verdict { named, timing, result, template_hash, recording, fresh, inputs, permit } =
+            verdict;
+        let (missing, mut checked, mut inputs) = (timing.missing, None, inputs);
         let refusal = match result {
             Err(rejection) => rejection,
             Ok(Accepted { job, receipt }) => {
                 let refusal = match &self.checker {
                     Some((checker, CheckMode::Before)) => {
                         let answer = check_before(checker, &job).await;
-                        let refusal = refusal(&answer);
+                        let word = word(&answer);
                         checked = Some(answer);
+                        let refusal = word.as_ref().map(NodeWord::rejection);
+                        inputs = self.by_node(case, &job, word).await;
                         refusal
                     }
                     Some((_, CheckMode::After)) | None => None,
@@ -202,8 +222,21 @@ impl Validator {
             }
         };
         let refusal = self.signed(case, template_hash, refusal).await;
-        self.journal.rejected(case, named, &refusal, timing).await;
+        self.journal.rejected(case, named, &refusal, timing, inputs).await;
+        drop(permit);
         Outcome::Rejected(refusal)
+    }
+
+    /// What a node's refusal was given on.
+    async fn by_node(
+        &self,
+        case: &Case,
+        job: &Arc<Job>,
+        word: Option<NodeWord>,
+    ) -> Option<Arc<VerdictInputs>> {
+        let (word, case, job) = (word?, case.clone(), Arc::clone(job));
+        let inputs = on_cpu(&self.cpu, move || seen::by_node(&case, &job.accepted, word)).await;
+        inputs.ok().map(Arc::new)
     }
 
     /// The rejection with its proof.
@@ -285,20 +318,14 @@ pub(crate) async fn on_cpu<T: Send + 'static>(
         .map_err(|error| Rejection::new(Reason::Internal).actual(error))
 }
 
-/// The answer while no node has told us a tip: the one code on which clients try again.
-fn no_tip() -> Rejection {
-    Rejection::new(Reason::NoTip)
-}
-
-/// What follows from the node's word on a job whose answer waits for it.
-fn refusal(checked: &Checked) -> Option<Rejection> {
-    let (reason, actual) = match checked {
-        Checked::Valid | Checked::NotJudged(_) => return None,
-        Checked::Invalid(reason) => (Reason::ConsensusCheck, reason.as_str()),
-        Checked::ChainState(reason) => (Reason::ChainState, reason.as_str()),
-        Checked::Superseded => (Reason::Superseded, "a-newer-declaration"),
-    };
-    Some(Rejection::new(reason).actual(actual))
+/// The node's word on a job whose answer waits for it, where that is against the job.
+fn word(checked: &Checked) -> Option<NodeWord> {
+    match checked {
+        Checked::Valid | Checked::NotJudged(_) => None,
+        Checked::Invalid(reason) => Some(NodeWord::Invalid(reason.clone())),
+        Checked::ChainState(reason) => Some(NodeWord::ChainState(reason.clone())),
+        Checked::Superseded => Some(NodeWord::Superseded),
+    }
 }
 
 #[cfg(test)]

@@ -156,6 +156,13 @@ fn keygen_makes_a_private_file_and_never_overwrites_one() {
     assert_eq!(printed, format!("{}\n", secret.public_key()), "the public key, nothing else");
     assert!(!printed.contains(written.trim()));
 
+    let other = dir.path().join("other.key");
+    let output = jds(&["keygen", "--out", other.to_str().unwrap()]).output().unwrap();
+    let (public, told) = text(&output);
+    let public = config::PublicKey::parse(public.trim()).unwrap().to_bytes();
+    let id = validation::ReceiptKey::from_bytes(&public).unwrap().id();
+    assert_eq!(told, format!("key id of receipts: {id}\n"));
+
     let again = fails(&["keygen", "--out", out], &[out, "never overwritten"]);
     assert_eq!(fs::read_to_string(&path).unwrap(), written, "the file is as it was");
     assert!(!again.contains(written.trim()));

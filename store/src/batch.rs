@@ -7,6 +7,8 @@ use bitcoin::BlockHash;
 use validation::block::FoundBlock;
 use validation::declared::TemplateHash;
 use validation::job::AcceptedJob;
+use validation::replay::VerdictInputs;
+use validation::rules::Rules;
 
 use crate::chain::SignedHead;
 use crate::event::{EventData, Protocol, ShareSubmitted, TemplateAccepted};
@@ -42,6 +44,8 @@ pub struct AcceptedTemplate {
     pub txs_unknown: u32,
     /// Size of the declaration, bytes.
     pub request_bytes: u64,
+    /// The terms that it was judged by.
+    pub rules: Arc<Rules>,
 }
 
 impl AcceptedTemplate {
@@ -73,7 +77,7 @@ impl fmt::Debug for AcceptedTemplate {
 }
 
 /// A template that broke a rule.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct RejectedTemplate {
     /// User identity, printable.
     pub user: Arc<str>,
@@ -99,6 +103,21 @@ pub struct RejectedTemplate {
     pub validation_ms: f64,
     /// Size of the declaration, bytes.
     pub request_bytes: u64,
+    /// What the verdict was given on.
+    pub inputs: RejectedInputs,
+}
+
+/// What the verdict on a rejected declaration was given on.
+#[derive(Debug, Clone)]
+pub enum RejectedInputs {
+    /// To be kept, within [`crate::limits::VERDICT_INPUTS_BYTES_MAX`].
+    Kept(Arc<VerdictInputs>),
+    /// The verdict is no function of anything that could be kept.
+    None,
+    /// More was refused to that peer than is kept in so short a time.
+    TooMany,
+    /// They were given up while the store could not write.
+    Stalled,
 }
 
 /// A found block. Its bytes are kept until its end is known, the rest for ever.

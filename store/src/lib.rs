@@ -18,11 +18,12 @@ mod query;
 mod report;
 mod settings;
 mod sqlite;
-
 mod types;
+mod verdict;
 
 pub use batch::{
-    AcceptedTemplate, Batch, Change, HoldsJob, NewBlock, RejectedTemplate, SubmissionStep, Webhook,
+    AcceptedTemplate, Batch, Change, HoldsJob, NewBlock, RejectedInputs, RejectedTemplate,
+    SubmissionStep, Webhook,
 };
 pub use commit::{Commit, CommitError, Committed, Full, Refusal, Request};
 pub use contract::Store;
@@ -47,6 +48,8 @@ pub use types::{
     BlockState, Cursor, CursorError, Period, StreamEpoch, SubmissionState, TemplateSource,
     UnknownName, UserTag, ValidationResult,
 };
+
+pub use verdict::{NoInputs, StoredVerdict, VerdictLookup, VerdictRef};
 
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]

@@ -89,6 +89,16 @@ pub(crate) const LIVE_DEPTH_BLOCKS: u32 = 2;
 /// Spent tokens that are kept when nobody says how many.
 pub const SPENT_TOKENS_MAX: u64 = 1_000_000;
 
+/// Bytes that the inputs of rejected declarations may take, of all users together. Above, the oldest of
+/// who has most go.
+pub const VERDICT_INPUTS_BYTES_MAX: u64 = 32_000_000;
+
+/// So much is deleted at a time, so that it is not looked for with each declaration, bytes.
+pub(crate) const VERDICT_INPUTS_EVICTED_BYTES: u64 = 500_000;
+
+/// Most bytes of the inputs of one declaration: all transactions of a full block, twice.
+pub const VERDICT_INPUTS_ROW_BYTES_MAX: u64 = 8_000_000;
+
 /// Users of whom totals are kept although they never had an accepted share and never found a block;
 /// those with accepted templates before those without. At this many users a connection alone makes
 /// no row.

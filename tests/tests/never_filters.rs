@@ -19,7 +19,7 @@ use validation::rejection::Rejection;
 use validation::rules::{Payout, Rules};
 use validation::tip::ChainTip;
 use validation::tx::Tx;
-use validation::verdict::{judge, seal_and_judge};
+use validation::verdict::{Refused, judge, seal_and_judge};
 
 /// Declares, mines, and finds exactly these transactions in the chain.
 async fn goes_through(
@@ -128,7 +128,7 @@ fn a_verdict_is_made_of_structure_the_tip_and_who_is_paid() {
     let _: fn(&Declared<'_>, &ChainTip, &Rules) -> Precheck = precheck;
     let _: fn(Prechecked, TxSlots, &ChainTip, &Rules) -> Result<AcceptedJob, Rejection> = judge;
     // The same in other steps, for a root that is computed beside.
-    type Named = Result<(TemplateHash, Result<AcceptedJob, Rejection>), Rejection>;
+    type Named = Result<(TemplateHash, Result<AcceptedJob, Box<Refused>>), Rejection>;
     let _: fn(&Declared<'_>, &ChainTip, &Rules) -> Precheck<Outline> = outline;
     let _: fn(Outline, WitnessRoot) -> Result<Prechecked, Rejection> = Outline::seal;
     type Root = fn() -> WitnessRoot;

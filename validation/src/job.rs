@@ -32,6 +32,7 @@ pub struct AcceptedJob {
     pub(crate) tip: ChainTip,
     pub(crate) weight_wu: u64,
     pub(crate) sigop_cost_min: u64,
+    pub(crate) unvouched: Box<[u16]>,
     pub(crate) fees: Fees,
     pub(crate) pool_payout_sat: u64,
     pub(crate) miner_payout_sat: u64,
@@ -78,6 +79,7 @@ impl AcceptedJob {
             tip: parts.tip,
             weight_wu: parts.weight_wu,
             sigop_cost_min: parts.sigop_cost_min,
+            unvouched: Box::default(),
             fees: parts.fees,
             pool_payout_sat: parts.pool_payout_sat,
             miner_payout_sat: parts.miner_payout_sat,
@@ -142,6 +144,12 @@ impl AcceptedJob {
     /// Least sigop cost of the block: exact where our node knows the transaction.
     pub fn sigop_cost_min(&self) -> u64 {
         self.sigop_cost_min
+    }
+
+    /// Positions of the transactions that no node had told of when it was judged, ascending. Empty for
+    /// a job out of a store.
+    pub fn unvouched(&self) -> &[u16] {
+        &self.unvouched
     }
 
     /// Fees, as far as they are known.

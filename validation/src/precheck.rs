@@ -189,16 +189,26 @@ fn check(
 /// # Errors
 /// `stale-chain-tip` for any other height, `invalid-coinbase-tx` for a lock time in the future.
 pub fn check_tip(coinbase: &CoinbaseParts, tip: &ChainTip) -> Result<(), Rejection> {
-    let (height, next) = (coinbase.height(), tip.next_height());
-    if height != next {
-        return Err(Rejection::new(Reason::CoinbaseHeight).expected(next).actual(height));
-    }
+    check_height(coinbase.height(), tip)?;
+    let next = tip.next_height();
     if !coinbase.is_final(next, tip.median_time_past) {
         return Err(Rejection::new(Reason::CoinbaseNotFinal)
             .expected(format_args!("below-height-{next}-or-time-{}", tip.median_time_past))
             .actual(coinbase.lock_time().to_consensus_u32()));
     }
     Ok(())
+}
+
+/// The first of them, for a job whose transactions are not at hand yet.
+///
+/// # Errors
+/// `stale-chain-tip` for any other height than the next.
+pub fn check_height(height: u32, tip: &ChainTip) -> Result<(), Rejection> {
+    let next = tip.next_height();
+    if height == next {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::CoinbaseHeight).expected(next).actual(height))
 }
 
 /// Sorted, because it costs the same whatever ids the peer chooses.

@@ -268,6 +268,11 @@ impl Rejection {
         Self::new(Reason::CoinbaseHeight).expected(expected).actual(actual)
     }
 
+    /// The refusal of whatever is declared while no node has told a tip.
+    pub fn no_tip() -> Self {
+        Self::new(Reason::NoTip)
+    }
+
     /// Names the offender's position.
     #[must_use]
     pub fn at(mut self, index: usize) -> Self {

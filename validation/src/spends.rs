@@ -33,10 +33,16 @@ pub(crate) fn check_final(index: usize, tx: &Tx, tip: &ChainTip) -> Result<(), R
 }
 
 /// Checks all spending within the block and sums the fees that are known. `inputs` is the number
-/// of inputs of all transactions together.
+/// of inputs of all transactions together, `unvouched` the positions of those whose fee no node had told,
+/// ascending.
 ///
 /// An outpoint of a transaction that is not in the block is left alone: it may well be unspent.
-pub(crate) fn check_spends(txs: &[Arc<Tx>], inputs: usize) -> Result<Fees, Rejection> {
+pub(crate) fn check_spends(
+    txs: &[Arc<Tx>],
+    inputs: usize,
+    unvouched: &[u16],
+) -> Result<Fees, Rejection> {
+    let mut unvouched = unvouched.iter().map(|at| usize::from(*at)).peekable();
     let keyed = Keyed::default();
     let txid_at = |position: usize| txs.get(position).map(|tx| tx.txid());
     let mut by_txid = Positions::with_capacity(txs.len());
@@ -76,7 +82,8 @@ pub(crate) fn check_spends(txs: &[Arc<Tx>], inputs: usize) -> Result<Fees, Rejec
             input_sat =
                 input_sat.zip(value).map(|(sum_sat, value)| sum_sat.saturating_add(value.to_sat()));
         }
-        let fee_sat = match (input_sat, tx.node_facts()) {
+        let told = unvouched.next_if_eq(&index).is_none().then(|| tx.node_facts()).flatten();
+        let fee_sat = match (input_sat, told) {
             (Some(input_sat), _) => Some(seen_fee(index, tx, input_sat)?),
             (None, Some(facts)) => Some(facts.fee_sat),
             (None, None) => None,

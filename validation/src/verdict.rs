@@ -122,10 +122,35 @@ pub fn judge(
     tip: &ChainTip,
     rules: &Rules,
 ) -> Result<AcceptedJob, Rejection> {
+    judge_keeping(pre, txs, tip, rules).map_err(|refused| refused.rejection)
+}
+
+/// A refusal with what it was given on: whoever keeps that can have the verdict again
+/// ([`crate::replay`]).
+#[derive(Debug)]
+pub struct Refused {
+    /// The rule that is broken.
+    pub rejection: Rejection,
+    /// The transactions, in the order of the wtxids.
+    pub txs: TxSlots,
+    /// Positions of those that no node had told of, ascending; as far as the rules came.
+    pub unvouched: Vec<u16>,
+}
+
+/// [`judge`], with the transactions back where they are refused.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_keeping(
+    pre: Prechecked,
+    txs: TxSlots,
+    tip: &ChainTip,
+    rules: &Rules,
+) -> Result<AcceptedJob, Box<Refused>> {
     judge_outline(&pre.outline, txs, tip, rules).map(|judged| judged.accept(pre))
 }
 
-/// [`Outline::seal`] and [`judge`] with all that [`judge`] does before the root is asked for, so that
+/// [`Outline::seal`] and [`judge_keeping`] with all that [`judge`] does before the root is asked for, so that
 /// it can be computed beside that. The verdict is the same, and comes with the template's name.
 ///
 /// # Errors
@@ -136,7 +161,7 @@ pub fn seal_and_judge(
     tip: &ChainTip,
     rules: &Rules,
     root: impl FnOnce() -> WitnessRoot,
-) -> Result<(TemplateHash, Result<AcceptedJob, Rejection>), Rejection> {
+) -> Result<(TemplateHash, Result<AcceptedJob, Box<Refused>>), Rejection> {
     let judged = judge_outline(&outline, txs, tip, rules);
     let pre = outline.seal(root())?;
     Ok((pre.template_hash(), judged.map(|judged| judged.accept(pre))))
@@ -147,6 +172,7 @@ struct Judged {
     txs: Box<[Arc<Tx>]>,
     tip: ChainTip,
     totals: Totals,
+    unvouched: Vec<u16>,
     fees: Fees,
     paid: Paid,
 }
@@ -163,6 +189,7 @@ impl Judged {
             tip: self.tip,
             weight_wu: self.totals.weight_wu,
             sigop_cost_min: self.totals.sigop_cost_min,
+            unvouched: self.unvouched.into(),
             fees: self.fees,
             pool_payout_sat: self.paid.pool_sat,
             miner_payout_sat: self.paid.miner_sat,
@@ -176,24 +203,48 @@ fn judge_outline(
     txs: TxSlots,
     tip: &ChainTip,
     rules: &Rules,
-) -> Result<Judged, Rejection> {
-    check_tip(&outline.coinbase, tip)?;
-    let txs = aligned(outline, txs)?;
-    let totals = check_each(outline, &txs, tip)?;
-    let fees = spends::check_spends(&txs, totals.inputs)?;
+) -> Result<Judged, Box<Refused>> {
+    let given = match check_tip(&outline.coinbase, tip).and_then(|()| check_slots(outline, &txs)) {
+        Ok(()) => txs,
+        Err(rejection) => return Err(Box::new(Refused { rejection, txs, unvouched: Vec::new() })),
+    };
+    let mut txs = Vec::with_capacity(given.len());
+    txs.extend(given.into_iter().flatten());
+    let txs: Box<[Arc<Tx>]> = txs.into();
+    let mut unvouched = Vec::new();
+    match judge_all(outline, &txs, tip, rules, &mut unvouched) {
+        Ok((totals, fees, paid)) => Ok(Judged { txs, tip: *tip, totals, unvouched, fees, paid }),
+        Err(rejection) => {
+            let txs = txs.into_iter().map(Some).collect();
+            Err(Box::new(Refused { rejection, txs, unvouched }))
+        }
+    }
+}
+
+/// The rules about transactions. `unvouched`: positions of those that no node has told of. That is
+/// asked once for each, so that a verdict is one on what was known at one moment, and can be had
+/// again.
+fn judge_all(
+    outline: &Outline,
+    txs: &[Arc<Tx>],
+    tip: &ChainTip,
+    rules: &Rules,
+    unvouched: &mut Vec<u16>,
+) -> Result<(Totals, Fees, Paid), Rejection> {
+    let totals = check_each(outline, txs, tip, unvouched)?;
+    let fees = spends::check_spends(txs, totals.inputs, unvouched)?;
     let paid = payout::check_values(&outline.coinbase, rules, fees)?;
-    Ok(Judged { txs, tip: *tip, totals, fees, paid })
+    Ok((totals, fees, paid))
 }
 
 /// Every slot filled, and with the transaction that was declared there.
-fn aligned(outline: &Outline, txs: TxSlots) -> Result<Box<[Arc<Tx>]>, Rejection> {
+fn check_slots(outline: &Outline, txs: &TxSlots) -> Result<(), Rejection> {
     if txs.len() != outline.wtxids.len() {
         return Err(Rejection::new(Reason::Internal)
             .expected(format_args!("{}-transactions", outline.wtxids.len()))
             .actual(txs.len()));
     }
-    let mut all = Vec::with_capacity(txs.len());
-    for (index, (slot, wtxid)) in txs.into_iter().zip(outline.wtxids.iter()).enumerate() {
+    for (index, (slot, wtxid)) in txs.iter().zip(outline.wtxids.iter()).enumerate() {
         let Some(tx) = slot else {
             return Err(Rejection::new(Reason::TransactionMissing).at(index).expected(wtxid));
         };
@@ -204,9 +255,8 @@ fn aligned(outline: &Outline, txs: TxSlots) -> Result<Box<[Arc<Tx>]>, Rejection>
                 .expected(wtxid)
                 .actual(tx.wtxid()));
         }
-        all.push(tx);
     }
-    Ok(all.into())
+    Ok(())
 }
 
 struct Totals {
@@ -217,7 +267,12 @@ struct Totals {
 
 /// The rules about each transaction by itself and about the sums, before any table is built:
 /// within the weight limit a block has at most 24,390 inputs, so the tables are bounded too.
-fn check_each(outline: &Outline, txs: &[Arc<Tx>], tip: &ChainTip) -> Result<Totals, Rejection> {
+fn check_each(
+    outline: &Outline,
+    txs: &[Arc<Tx>],
+    tip: &ChainTip,
+    unvouched: &mut Vec<u16>,
+) -> Result<Totals, Rejection> {
     let commits_to_witness = outline.commits_to_witness();
     let count = txs.len() as u64 + 1;
     let mut totals = Totals {
@@ -230,7 +285,11 @@ fn check_each(outline: &Outline, txs: &[Arc<Tx>], tip: &ChainTip) -> Result<Tota
         totals.inputs += tx.inputs().len();
         totals.sigop_cost_min += match tx.node_facts() {
             Some(facts) => u64::from(facts.sigop_cost),
-            None => u64::from(tx.legacy_sigop_cost()),
+            None => {
+                // A prechecked list has at most 16,665 entries.
+                unvouched.push(index as u16);
+                u64::from(tx.legacy_sigop_cost())
+            }
         };
         if !commits_to_witness && tx.has_witness() {
             return Err(Rejection::new(Reason::WitnessWithoutCommitment)

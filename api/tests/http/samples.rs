@@ -116,6 +116,14 @@ pub(crate) fn template(user: &str, job: AcceptedJob) -> AcceptedTemplate {
         fetch_ms: Some(20.0),
         txs_unknown: 2,
         request_bytes: 1_000,
+        rules: Arc::new(validation::Rules {
+            network: bitcoin::Network::Regtest,
+            payout: validation::Payout::Pool {
+                script: bitcoin::ScriptBuf::from_bytes(vec![0x51]),
+                min_share_bp: 9_500,
+            },
+            imposed_outputs: Vec::new(),
+        }),
     }
 }
 
@@ -141,6 +149,7 @@ pub(crate) fn rejected_as(user: &str, template_hash: Option<TemplateHash>) -> Ba
         actual: Some("199".into()),
         validation_ms: 0.4,
         request_bytes: 900,
+        inputs: store::RejectedInputs::None,
     }))
 }
 

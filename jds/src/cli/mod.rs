@@ -8,7 +8,9 @@ mod logging;
 mod node;
 mod receipt;
 mod run;
+mod verdict;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -40,7 +42,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Serve job declaration until Ctrl-C or SIGTERM.
     Run(ConfigFile),
-    /// Make the authority key: a file that only you can read. Prints the public key for miners.
+    /// Make the authority key: a file that only you can read. Prints the public key for miners, and on
+    /// standard error the key id that receipts signed with it carry.
     Keygen {
         /// The file to make; an existing one is never overwritten.
         #[arg(long, value_name = "FILE")]
@@ -58,6 +61,9 @@ enum Command {
     /// Check signed verdicts: the receipt of an accepted template, the proof of a rejection.
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
+    /// Give a verdict once more from what it was given on, without a server.
+    #[command(subcommand)]
+    Verdict(verdict::VerdictCommand),
     /// Find or get a Bitcoin Core for private chains and tests.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -120,6 +126,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Events(command) => events::run(command),
         Command::Receipt(command) => receipt::run(&command),
+        Command::Verdict(command) => verdict::run(&command),
         Command::Node(NodeCommand::Install) => node::install(),
         Command::Node(NodeCommand::Path) => node::path(),
         Command::Demo(args) => demo::run(&args),
@@ -128,10 +135,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
 
 /// What a command that failed ends with.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<events::CursorGone>() {
-        Some(_) => ExitCode::from(events::EXIT_CURSOR_GONE),
-        None => ExitCode::FAILURE,
+    if error.is::<events::CursorGone>() {
+        return ExitCode::from(events::EXIT_CURSOR_GONE);
     }
+    let verdict = error.downcast_ref::<verdict::NotTheSame>();
+    verdict.map_or(ExitCode::FAILURE, verdict::NotTheSame::exit_code)
 }
 
 fn load(path: &Path) -> anyhow::Result<config::Checked> {
@@ -142,6 +150,9 @@ fn keygen(out: &Path) -> anyhow::Result<()> {
     let (secret, public) = config::keys::generate().context("no randomness from the system")?;
     config::keys::write_new(out, &secret)?;
     println!("{public}");
+    let id = receipt::receipt_key(public)?.id();
+    // Beside the key, which scripts read from standard output.
+    let _ = writeln!(std::io::stderr(), "key id of receipts: {id}");
     Ok(())
 }
 

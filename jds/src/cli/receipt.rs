@@ -116,7 +116,7 @@ pub(super) fn configured(config: &config::Checked) -> anyhow::Result<Vec<Receipt
     keys.map(receipt_key).collect()
 }
 
-fn receipt_key(key: PublicKey) -> anyhow::Result<ReceiptKey> {
+pub(super) fn receipt_key(key: PublicKey) -> anyhow::Result<ReceiptKey> {
     ReceiptKey::from_bytes(&key.to_bytes()).context("the key is not on secp256k1")
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use validation::declared::TemplateHash;
+use validation::rules::Rules;
 
 use crate::jobs::User;
 
@@ -20,6 +21,8 @@ pub struct Case {
     pub tx_count: u32,
     /// Size of the declaration, bytes.
     pub bytes: u64,
+    /// The terms stated to the user.
+    pub rules: Arc<Rules>,
 }
 
 /// What the rules found out about a template before they were done.

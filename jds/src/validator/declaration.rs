@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bitcoin::Wtxid;
 use validation::precheck::Prechecked;
 use validation::rules::Rules;
+use validation::tip::ChainTip;
 use validation::verdict::TxSlots;
 
 use crate::budget::Permit;
@@ -45,6 +46,7 @@ pub struct Declaration {
 #[derive(Debug)]
 pub struct Draft {
     pub(super) declaration: Declaration,
+    pub(super) first_tip: ChainTip,
     pub(super) prechecked: Box<Prechecked>,
     pub(super) slots: TxSlots,
     /// What was asked for: positions in the list, ascending.
@@ -65,6 +67,7 @@ impl Declaration {
             // A frame holds fewer wtxids than 2^32.
             tx_count: self.wtxids.len() as u32 + 1,
             bytes: self.bytes,
+            rules: Arc::clone(&self.rules),
         }
     }
 }

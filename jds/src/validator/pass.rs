@@ -8,11 +8,14 @@ use validation::declared::{Declared, TemplateHash};
 use validation::job::AcceptedJob;
 use validation::precheck::{Precheck, outline};
 use validation::rejection::{ErrorCode, Reason, Rejection};
+use validation::replay::{SecondLook, VerdictInputs};
 use validation::tip::ChainTip;
-use validation::verdict::{judge, missing, seal_and_judge, supplied};
+use validation::verdict::{Refused, judge_keeping, missing, seal_and_judge, supplied};
 
 use super::declaration::{Declaration, Draft, named};
 use super::root::BesideRoot;
+use super::seen::Seen;
+use crate::budget::Permit;
 use crate::jobs::{Job, Jobs};
 use crate::journal::{Journal, Named, Recording, Timing};
 use crate::receipts::Receipts;
@@ -30,6 +33,10 @@ pub(super) struct Verdict {
     pub(super) recording: Recording,
     /// Transactions that the cache did not have, count.
     pub(super) fresh: usize,
+    /// What a refusal was given on, where it is a function of that.
+    pub(super) inputs: Option<Arc<VerdictInputs>>,
+    /// The share of what peers may make us hold that those take.
+    pub(super) permit: Permit,
 }
 
 /// An accepted job, and the receipt for it.
@@ -50,7 +57,25 @@ impl Verdict {
         result: Result<Accepted, Rejection>,
     ) -> Self {
         let template_hash = named.map(|named| named.template_hash);
-        Self { named, timing, result, template_hash, recording: None, fresh: 0 }
+        let permit = Permit::default();
+        Self {
+            named,
+            timing,
+            result,
+            template_hash,
+            recording: None,
+            fresh: 0,
+            inputs: None,
+            permit,
+        }
+    }
+
+    /// Of this declaration, on what was looked at of it.
+    pub(super) fn on(mut self, declaration: Declaration, seen: Seen) -> Self {
+        let refused = self.result.as_ref().err();
+        self.inputs = refused.map(|rejection| Arc::new(seen.inputs(&declaration, rejection)));
+        self.permit = declaration.permit;
+        self
     }
 }
 
@@ -72,6 +97,7 @@ struct Judged {
     template_hash: Option<TemplateHash>,
     named: Option<Named>,
     result: Result<AcceptedJob, Rejection>,
+    seen: Seen,
 }
 
 /// The rules with what they need at hand, off the reactor: thousands of entries are looked at and
@@ -91,10 +117,10 @@ impl Rulings {
         let start = Instant::now();
         match first_pass(declaration, tip, &self.cache, &self.cpu) {
             FirstPass::Judged(judged) => {
-                let Judged { declaration, template_hash, named, result } = *judged;
+                let Judged { declaration, template_hash, named, result, seen } = *judged;
                 let timing = Timing { verdict: start.elapsed(), ..Timing::default() };
                 let case = declaration.case();
-                let result = self.judged(declaration, result, 0);
+                let result = self.judged(&declaration, result, 0);
                 // From here, and not by way of the reactor: the store is what the answer waits for.
                 let recording = match (&result, self.at_once) {
                     (Ok(job), true) => self.journal.accepting(&case, job, timing),
@@ -102,7 +128,7 @@ impl Rulings {
                 };
                 let result = result.map(|job| self.signed(job));
                 let template_hash = template_hash.or(named.map(|named| named.template_hash));
-                let verdict = Verdict::after(named, timing, result);
+                let verdict = Verdict::after(named, timing, result).on(declaration, seen);
                 Pass::Judged(Box::new(Verdict { template_hash, recording, ..verdict }))
             }
             FirstPass::Draft(mut draft) => {
@@ -116,19 +142,36 @@ impl Rulings {
     pub(super) fn second_pass(
         &self,
         draft: Draft,
-        answer: &[Vec<u8>],
+        answer: Vec<Vec<u8>>,
         tip: &ChainTip,
         mut timing: Timing,
     ) -> Verdict {
         let start = Instant::now();
-        let Draft { declaration, prechecked, mut slots, asked, looked_up, .. } = draft;
+        let Draft { declaration, prechecked, mut slots, asked, looked_up, first_tip, .. } = draft;
         let named = named(&prechecked);
-        let verdict = supplied(&prechecked, &mut slots, &asked, answer.iter().map(Vec::as_slice))
-            .and_then(|()| judge(*prechecked, slots, tip, &declaration.rules));
-        timing.verdict += start.elapsed();
         let fresh = asked.len() + looked_up;
-        let result = self.judged(declaration, verdict, fresh).map(|job| self.signed(job));
-        Verdict { fresh, ..Verdict::after(Some(named), timing, result) }
+        let raw = answer.iter().map(Vec::as_slice);
+        let (verdict, seen) = match supplied(&prechecked, &mut slots, &asked, raw) {
+            Err(rejection) => {
+                let second = SecondLook { tip: Some(*tip), asked, answer };
+                (Err(rejection), Seen { second: Some(second), ..Seen::on(first_tip) })
+            }
+            Ok(()) => {
+                let second = SecondLook { tip: Some(*tip), asked, answer: Vec::new() };
+                let seen = Seen { second: Some(second), ..Seen::on(first_tip) };
+                match judge_keeping(*prechecked, slots, tip, &declaration.rules) {
+                    Ok(job) => (Ok(job), seen),
+                    Err(refused) => {
+                        let Refused { rejection, txs, unvouched } = *refused;
+                        (Err(rejection), Seen { txs, unvouched, ..seen })
+                    }
+                }
+            }
+        };
+        timing.verdict += start.elapsed();
+        let result = self.judged(&declaration, verdict, fresh).map(|job| self.signed(job));
+        let verdict = Verdict::after(Some(named), timing, result).on(declaration, seen);
+        Verdict { fresh, ..verdict }
     }
 
     /// While the store writes, where it does already.
@@ -139,11 +182,12 @@ impl Rulings {
 
     fn judged(
         &self,
-        declaration: Declaration,
+        declaration: &Declaration,
         verdict: Result<AcceptedJob, Rejection>,
         fresh: usize,
     ) -> Result<Arc<Job>, Rejection> {
-        let job = self.jobs.create(declaration.user, &declaration.declarer, verdict?);
+        let user = Arc::clone(&declaration.user);
+        let job = self.jobs.create(user, &declaration.declarer, verdict?);
         if self.at_once {
             self.keep(&job, fresh);
         }
@@ -174,7 +218,8 @@ fn first_pass(
         Precheck::Ok(outline) => *outline,
         Precheck::Reject(rejection) => {
             let template_hash = provable(&rejection).then(|| TemplateHash::of(&declared));
-            let judged = Judged { declaration, template_hash, named: None, result: Err(rejection) };
+            let (named, result, seen) = (None, Err(rejection), Seen::on(*tip));
+            let judged = Judged { declaration, template_hash, named, result, seen };
             return FirstPass::Judged(Box::new(judged));
         }
         Precheck::WaitForTip { .. } => return FirstPass::Ahead(Box::new(declaration)),
@@ -187,27 +232,44 @@ fn first_pass(
         let sealed = seal_and_judge(outline, slots, tip, &declaration.rules, || root.get());
         return match sealed {
             Ok((template_hash, result)) => {
-                judged(declaration, Some(Named { template_hash, height }), result)
+                let named = Some(Named { template_hash, height });
+                let seen = Seen::on(*tip);
+                match result {
+                    Ok(job) => judged(declaration, named, Ok(job), seen),
+                    Err(refused) => {
+                        let Refused { rejection, txs, unvouched } = *refused;
+                        judged(declaration, named, Err(rejection), Seen { txs, unvouched, ..seen })
+                    }
+                }
             }
-            Err(rejection) => judged(declaration, None, Err(rejection)),
+            Err(rejection) => judged(declaration, None, Err(rejection), Seen::on(*tip)),
         };
     }
     match outline.seal(root.get()) {
-        Err(rejection) => judged(declaration, None, Err(rejection)),
+        Err(rejection) => judged(declaration, None, Err(rejection), Seen::on(*tip)),
         Ok(prechecked) => {
             let (verdict, asked_at) = (Duration::ZERO, Instant::now());
             let prechecked = Box::new(prechecked);
-            let draft =
-                Draft { declaration, prechecked, slots, asked, looked_up: 0, verdict, asked_at };
+            let draft = Draft {
+                declaration,
+                first_tip: *tip,
+                prechecked,
+                slots,
+                asked,
+                looked_up: 0,
+                verdict,
+                asked_at,
+            };
             FirstPass::Draft(Box::new(draft))
         }
     }
 }
 
-/// Whether the proof of a refusal that came before the template had a name is to name it. That costs
+/// Whether the proof of a refusal that came before the template had a name is to name it, and whether
+/// its list is kept: not one that the rules did not read. That costs
 /// its witness root: not where everybody's template is refused at once, for its height alone, nor
 /// where somebody lists more than a block can hold.
-fn provable(rejection: &Rejection) -> bool {
+pub(super) fn provable(rejection: &Rejection) -> bool {
     rejection.code != ErrorCode::StaleChainTip && rejection.reason != Reason::TooManyTransactions
 }
 
@@ -215,9 +277,10 @@ fn judged(
     declaration: Declaration,
     named: Option<Named>,
     result: Result<AcceptedJob, Rejection>,
+    seen: Seen,
 ) -> FirstPass {
     let template_hash = None;
-    FirstPass::Judged(Box::new(Judged { declaration, template_hash, named, result }))
+    FirstPass::Judged(Box::new(Judged { declaration, template_hash, named, result, seen }))
 }
 
 /// What becomes of a declaration of which no transaction is known.

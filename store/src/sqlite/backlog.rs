@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::batch::{AcceptedTemplate, Batch, Change};
+use crate::batch::{AcceptedTemplate, Batch, Change, RejectedInputs, RejectedTemplate};
 use crate::event::EventData;
 
 /// Bounds on what is kept.
@@ -74,6 +74,7 @@ impl Backlog {
                 return;
             }
         }
+        drop_inputs(&mut batch);
         let own_bytes = own_bytes_in(&batch);
         self.templates += templates_in(&batch);
         self.own_bytes += own_bytes;
@@ -150,6 +151,17 @@ fn drop_shares(batch: &mut Batch, account: &mut Account) {
     batch.events.retain(|event| !matches!(event.data, EventData::ShareSubmitted(_)));
     account.shares_lost += (changes - batch.changes.len()) as u64;
     account.events_lost += (events - batch.events.len()) as u64;
+}
+
+/// Inputs of rejected declarations are megabytes that nobody's money hangs on.
+fn drop_inputs(batch: &mut Batch) {
+    for change in &mut batch.changes {
+        if let Change::RejectTemplate(RejectedTemplate { inputs, .. }) = change
+            && matches!(inputs, RejectedInputs::Kept(_))
+        {
+            *inputs = RejectedInputs::Stalled;
+        }
+    }
 }
 
 /// Accepted templates in a batch.

@@ -23,12 +23,13 @@ use validation::receipt::ReceiptKey;
 use super::migrate::{APPLICATION_ID, MIGRATIONS};
 use super::open::{DATABASE, EPOCH};
 use super::state::meta;
-use super::{connect, read_chain, read_events};
+use super::{connect, read_chain, read_events, read_verdict};
 use crate::chain::{ChainError, ChainReport};
 use crate::event::EventFilter;
 use crate::limits::{EVENT_LOG_WAIT, RETRY_PAUSE};
 use crate::query::{EventPage, Gone, ReadError};
 use crate::types::{Cursor, StreamEpoch};
+use crate::verdict::{VerdictLookup, VerdictRef};
 
 /// Why the event log can not be read. Each names the file.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +164,25 @@ impl EventLog {
             }
             below = Some(back.id);
         }
+    }
+
+    /// A verdict with what it was given on. An event is looked for by its id; give the epoch of a
+    /// cursor to notice that the log was restored. Blocks.
+    ///
+    /// # Errors
+    /// [`EventLogError`].
+    pub fn verdict(
+        &self,
+        which: VerdictRef,
+        of: Option<StreamEpoch>,
+    ) -> Result<VerdictLookup, EventLogError> {
+        self.read(|snapshot, epoch| {
+            if of.is_some_and(|of| of != epoch) {
+                return Ok(VerdictLookup::EventGone);
+            }
+            read_verdict::look_up(snapshot, which)
+                .map_err(|error| self.read_error(error, Cursor::START))
+        })
     }
 
     /// Checks the hash chain of everything that is kept, and its heads against these keys. Blocks for

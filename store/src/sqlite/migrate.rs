@@ -8,6 +8,7 @@ use rusqlite::Connection;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_first.sql"),
     include_str!("../../migrations/0002_chain.sql"),
+    include_str!("../../migrations/0003_verdicts.sql"),
 ];
 
 /// Marks the file as ours ("JDSt").

@@ -52,7 +52,7 @@ pub(super) fn one(
     with_row(connection, which, summary)
 }
 
-fn with_row<T>(
+pub(super) fn with_row<T>(
     connection: &Connection,
     which: TemplateRef,
     read: impl FnOnce(&Row<'_>) -> Result<T, ReadError>,
@@ -70,7 +70,7 @@ fn with_row<T>(
     rows.next()?.map(read).transpose()
 }
 
-fn summary(row: &Row<'_>) -> Result<TemplateSummary, ReadError> {
+pub(super) fn summary(row: &Row<'_>) -> Result<TemplateSummary, ReadError> {
     Ok(TemplateSummary {
         id: row.get("id")?,
         template_hash: row.get("template_hash")?,

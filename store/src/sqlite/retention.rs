@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::group::Pen;
-use super::read_chain;
 use super::sizes::Table;
 use super::state::{State, raise_spent_floor};
+use super::{read_chain, write_inputs};
 use crate::limits::{LIVE_DEPTH_BLOCKS, RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE, USERS_MAX};
 use crate::settings::{Keep, Retention};
 use crate::types::Period;
@@ -180,6 +180,7 @@ fn templates(
         let sql = format!(
             "SELECT id, submitted_at,
                  coalesce(length(coinbase_prefix), 0) + coalesce(length(coinbase_suffix), 0)
+                     + coalesce(octet_length(rules), 0) + coalesce(length(unvouched), 0)
              FROM miner_templates AS template
              WHERE validation_result = ?1 AND ?3 + ?4 IS NOT NULL AND {filter}
              ORDER BY id LIMIT ?2"
@@ -192,6 +193,7 @@ fn templates(
     }
     let mut lists = Vec::new();
     for (id, _, _) in &excess {
+        write_inputs::delete(connection, state, *id as i64)?;
         let list: Option<i64> = connection
             .prepare_cached("DELETE FROM miner_templates WHERE id = ?1 RETURNING tx_list_id")?
             .query_row([id], |row| row.get(0))?;

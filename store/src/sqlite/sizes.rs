@@ -11,6 +11,8 @@ pub(super) enum Table {
     Templates,
     /// Rejected rows of `miner_templates`.
     Rejected,
+    /// Inputs of those.
+    Inputs,
     Transactions,
     Shares,
     Blocks,
@@ -19,11 +21,12 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Events,
         Self::Tokens,
         Self::Templates,
         Self::Rejected,
+        Self::Inputs,
         Self::Transactions,
         Self::Shares,
         Self::Blocks,
@@ -37,6 +40,7 @@ impl Table {
             Self::Tokens => "tokens",
             Self::Templates => "templates",
             Self::Rejected => "rejected",
+            Self::Inputs => "verdict_inputs",
             Self::Transactions => "transactions",
             Self::Shares => "shares",
             Self::Blocks => "blocks",
@@ -52,6 +56,7 @@ impl Table {
             Self::Tokens => 60,
             Self::Templates => 500,
             Self::Rejected => 400,
+            Self::Inputs => 200,
             Self::Transactions => 130,
             Self::Shares => 260,
             Self::Blocks => 600,

@@ -4,7 +4,7 @@
 //! feels, and a query for each transaction of a template. Here a transaction takes some thirty
 //! bytes of memory; [`crate::Retention::transactions`] bounds how many there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use bitcoin::Wtxid;
@@ -21,6 +21,8 @@ pub(super) struct TxIds {
     /// A key of this process.
     hasher: Keyed,
     journal: Vec<Undo>,
+    /// Ids of transactions that no node had told of when they were written, nor since.
+    untold: HashSet<u32>,
 }
 
 /// 128 bits that stand for a wtxid: a keyed hash of all of it, and its last 8 bytes. Whoever makes two
@@ -32,6 +34,7 @@ struct Key([u32; 4]);
 enum Undo {
     Insert(Key),
     Remove(Key, u32),
+    Told(u32),
 }
 
 impl TxIds {
@@ -40,11 +43,14 @@ impl TxIds {
         let count: usize =
             connection.query_row("SELECT count(*) FROM tx_ids", [], |row| row.get(0))?;
         all.ids.reserve(count);
-        let mut rows = connection.prepare("SELECT id, wtxid FROM tx_ids")?;
+        let mut rows = connection.prepare("SELECT id, wtxid, sigop_cost IS NULL FROM tx_ids")?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
-            let key = all.key(&wtxid(row.get(1)?));
-            all.ids.insert(key, row.get(0)?);
+            let (key, id) = (all.key(&wtxid(row.get(1)?)), row.get(0)?);
+            all.ids.insert(key, id);
+            if row.get(2)? {
+                all.untold.insert(id);
+            }
         }
         Ok(all)
     }
@@ -62,16 +68,33 @@ impl TxIds {
         keys.iter().map(|key| self.ids.get(key).copied()).collect()
     }
 
-    pub(super) fn insert(&mut self, wtxid: &Wtxid, id: u32) {
+    /// `told`: with what a node says of it.
+    pub(super) fn insert(&mut self, wtxid: &Wtxid, id: u32, told: bool) {
         let key = self.key(wtxid);
         self.ids.insert(key, id);
+        if !told {
+            self.untold.insert(id);
+        }
         self.journal.push(Undo::Insert(key));
+    }
+
+    /// True while nothing that a node says of it is written.
+    pub(super) fn is_untold(&self, id: u32) -> bool {
+        self.untold.contains(&id)
+    }
+
+    /// Notes that what a node says of it was written.
+    pub(super) fn tell(&mut self, id: u32) {
+        if self.untold.remove(&id) {
+            self.journal.push(Undo::Told(id));
+        }
     }
 
     pub(super) fn remove(&mut self, wtxid: &Wtxid) {
         let key = self.key(wtxid);
         if let Some(id) = self.ids.remove(&key) {
             self.journal.push(Undo::Remove(key, id));
+            self.tell(id);
         }
     }
 
@@ -84,8 +107,13 @@ impl TxIds {
     pub(super) fn undo(&mut self, mark: usize) {
         for undo in self.journal.drain(mark..).rev() {
             match undo {
-                Undo::Insert(key) => drop(self.ids.remove(&key)),
+                Undo::Insert(key) => {
+                    if let Some(id) = self.ids.remove(&key) {
+                        self.untold.remove(&id);
+                    }
+                }
                 Undo::Remove(key, id) => drop(self.ids.insert(key, id)),
+                Undo::Told(id) => drop(self.untold.insert(id)),
             }
         }
     }
@@ -138,20 +166,22 @@ mod tests {
         let wtxid = |number: u8| wtxid([number; 32]);
         let mut ids = TxIds::default();
         for number in 0..100_u8 {
-            ids.insert(&wtxid(number), number.into());
+            ids.insert(&wtxid(number), number.into(), number % 2 == 0);
         }
         ids.settle();
-        let before = ids.ids.clone();
-        ids.insert(&wtxid(100), 100);
+        let before = (ids.ids.clone(), ids.untold.clone());
+        ids.insert(&wtxid(100), 100, false);
         let mark = ids.mark();
         ids.remove(&wtxid(5));
-        ids.insert(&wtxid(5), 500);
+        ids.insert(&wtxid(5), 500, true);
+        ids.tell(7);
+        assert!(!ids.is_untold(7) && !ids.is_untold(5) && ids.is_untold(9));
         ids.remove(&wtxid(100));
         assert_eq!((ids.get(&wtxid(5)), ids.get(&wtxid(100))), (Some(500), None));
         ids.undo(mark);
         assert_eq!((ids.get(&wtxid(5)), ids.get(&wtxid(100))), (Some(5), Some(100)));
         ids.undo(0);
-        assert_eq!(ids.ids, before);
+        assert_eq!((ids.ids.clone(), ids.untold.clone()), before);
         assert_eq!(ids.get(&wtxid(100)), None);
     }
 }

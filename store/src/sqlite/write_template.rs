@@ -5,11 +5,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use validation::job::AcceptedJob;
 use validation::tx::Tx;
 
+use super::facts_json::Terms;
 use super::fault::Fault;
-use super::packed;
 use super::sizes::Table;
 use super::state::State;
-use crate::batch::{AcceptedTemplate, RejectedTemplate};
+use super::{packed, write_inputs};
+use crate::batch::{AcceptedTemplate, RejectedInputs, RejectedTemplate};
 use crate::types::UserTag;
 
 /// Writes an accepted template with its transactions, each of them once.
@@ -23,10 +24,16 @@ pub(super) fn accept(
     let job = template.job.accepted_job();
     let template_hash = job.template_hash().to_string();
     let list_id = match known_list(connection, &template_hash)? {
-        Some(list_id) => list_id,
+        Some(list_id) => {
+            tell_known(connection, state, job)?;
+            list_id
+        }
         None => write_list(connection, state, job, template.user_tag)?,
     };
     let (coinbase, tip, fees) = (job.coinbase(), job.tip(), job.fees());
+    let rules = serde_json::to_string(&Terms::from(template.rules.as_ref()))
+        .map_err(|error| Fault::refused(error.to_string()))?;
+    let unvouched: Vec<u8> = job.unvouched().iter().flat_map(|at| at.to_le_bytes()).collect();
     let exception = tip.next_bits.min_difficulty;
     connection
         .prepare_cached(
@@ -35,9 +42,10 @@ pub(super) fn accept(
                  height, total_fees_sat, fees_verified, block_weight, sigop_cost_min,
                  pool_payout_sat, miner_payout_sat, claimable_sat, reward_sat, volatile, version,
                  prev_hash, tip_time, tip_median_time, tip_bits, tip_min_after, tip_min_bits,
-                 extranonce_bytes, tx_list_id, coinbase_prefix, coinbase_suffix)
+                 extranonce_bytes, tx_list_id, coinbase_prefix, coinbase_suffix, rules, unvouched)
              VALUES (?1, ?2, ?3, ?4, 'accepted', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-                 ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)",
+                 ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30,
+                 ?31, ?32)",
         )?
         .execute(params![
             template_hash,
@@ -70,8 +78,11 @@ pub(super) fn accept(
             list_id,
             coinbase.prefix(),
             coinbase.suffix(),
+            rules,
+            unvouched,
         ])?;
-    let variable_bytes = coinbase.prefix().len() + coinbase.suffix().len();
+    let variable_bytes =
+        coinbase.prefix().len() + coinbase.suffix().len() + rules.len() + unvouched.len();
     state.sizes.added(Table::Templates, variable_bytes as u64);
     Ok(())
 }
@@ -83,12 +94,13 @@ pub(super) fn reject(
     template: &RejectedTemplate,
     at_ms: u64,
 ) -> Result<(), Fault> {
+    let fate = write_inputs::fate(&template.inputs);
     connection
         .prepare_cached(
             "INSERT INTO miner_templates (template_hash, user_id, user_tag, submitted_at,
                  validation_result, validation_ms, request_bytes, tx_count, height, error_code,
-                 reason, offender_index, expected, actual)
-             VALUES (?1, ?2, ?3, ?4, 'rejected', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 reason, offender_index, expected, actual, inputs)
+             VALUES (?1, ?2, ?3, ?4, 'rejected', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             template.template_hash.map(|hash| hash.to_string()),
@@ -104,8 +116,13 @@ pub(super) fn reject(
             template.index,
             template.expected,
             template.actual,
+            fate,
         ])?;
     state.sizes.added(Table::Rejected, 0);
+    if let (RejectedInputs::Kept(inputs), "kept") = (&template.inputs, fate) {
+        let id = connection.last_insert_rowid();
+        write_inputs::put(connection, state, id, template.user_tag, inputs)?;
+    }
     Ok(())
 }
 
@@ -120,6 +137,21 @@ fn known_list(connection: &Connection, template_hash: &str) -> rusqlite::Result<
         .optional()
 }
 
+/// Writes what nodes have told of the transactions of a list that is there.
+fn tell_known(
+    connection: &Connection,
+    state: &mut State,
+    job: &AcceptedJob,
+) -> rusqlite::Result<()> {
+    let known = state.tx_ids.get_all(job.txs().iter().map(|tx| tx.wtxid()));
+    for (tx, id) in job.txs().iter().zip(known) {
+        if let Some(id) = id.filter(|id| state.tx_ids.is_untold(*id)) {
+            write_facts(connection, state, id, tx)?;
+        }
+    }
+    Ok(())
+}
+
 fn write_list(
     connection: &Connection,
     state: &mut State,
@@ -130,7 +162,12 @@ fn write_list(
     let known = state.tx_ids.get_all(job.txs().iter().map(|tx| tx.wtxid()));
     for (tx, known) in job.txs().iter().zip(known) {
         let id = match known {
-            Some(id) => id,
+            Some(id) => {
+                if state.tx_ids.is_untold(id) {
+                    write_facts(connection, state, id, tx)?;
+                }
+                id
+            }
             None => write_tx(connection, state, tx)?,
         };
         ids.push(id);
@@ -160,10 +197,31 @@ fn write_list(
     Ok(list_id)
 }
 
+/// Writes what a node has told of a transaction since it was written.
+fn write_facts(
+    connection: &Connection,
+    state: &mut State,
+    id: u32,
+    tx: &Tx,
+) -> rusqlite::Result<()> {
+    let Some(facts) = tx.node_facts() else { return Ok(()) };
+    connection
+        .prepare_cached("UPDATE tx_ids SET sigop_cost = ?2 WHERE id = ?1")?
+        .execute(params![id, facts.sigop_cost])?;
+    connection
+        .prepare_cached("UPDATE transactions SET fee_sat = ?2 WHERE id = ?1 AND fee_sat IS NULL")?
+        .execute(params![id, facts.fee_sat])?;
+    state.tx_ids.tell(id);
+    Ok(())
+}
+
 /// Writes a transaction that is new.
 fn write_tx(connection: &Connection, state: &mut State, tx: &Tx) -> Result<u32, Fault> {
     let wtxid = tx.wtxid().to_byte_array();
-    connection.prepare_cached("INSERT INTO tx_ids (wtxid) VALUES (?1)")?.execute([wtxid])?;
+    let facts = tx.node_facts();
+    connection
+        .prepare_cached("INSERT INTO tx_ids (wtxid, sigop_cost) VALUES (?1, ?2)")?
+        .execute(params![wtxid, facts.map(|facts| facts.sigop_cost)])?;
     let id = u32::try_from(connection.last_insert_rowid())
         .map_err(|_| Fault::refused("row ids of transactions are used up"))?;
     connection
@@ -175,10 +233,10 @@ fn write_tx(connection: &Connection, state: &mut State, tx: &Tx) -> Result<u32, 
             id,
             Some(tx.txid().to_byte_array()).filter(|txid| *txid != wtxid),
             tx.weight_wu(),
-            tx.node_facts().map(|facts| facts.fee_sat),
+            facts.map(|facts| facts.fee_sat),
             tx.raw(),
         ])?;
     state.sizes.added(Table::Transactions, tx.raw().len() as u64);
-    state.tx_ids.insert(&tx.wtxid(), id);
+    state.tx_ids.insert(&tx.wtxid(), id, facts.is_some());
     Ok(id)
 }

@@ -133,6 +133,14 @@ pub fn template(user: &str, job: AcceptedJob) -> AcceptedTemplate {
         fetch_ms: None,
         txs_unknown: 0,
         request_bytes: 1_000,
+        rules: Arc::new(validation::Rules {
+            network: bitcoin::Network::Regtest,
+            payout: validation::Payout::Pool {
+                script: bitcoin::ScriptBuf::from_bytes(vec![0x51]),
+                min_share_bp: 9_500,
+            },
+            imposed_outputs: Vec::new(),
+        }),
     }
 }
 
@@ -259,6 +267,7 @@ pub fn rejected(number: u64) -> RejectedTemplate {
         actual: Some(number.to_string()),
         validation_ms: 0.5,
         request_bytes: 600,
+        inputs: store::RejectedInputs::None,
     }
 }
 
@@ -273,6 +282,7 @@ pub fn assert_counted(dir: &Path, sizes: &Sizes) {
     for (table, variable) in [
         ("events", "SELECT count(*), sum(octet_length(data)), 70 FROM events"),
         ("tokens", "SELECT count(*), 0, 60 FROM tokens"),
+        ("verdict_inputs", "SELECT count(*), sum(bytes), 200 FROM verdict_inputs"),
         ("shares", "SELECT count(*), 0, 260 FROM shares"),
         ("transactions", "SELECT count(*), sum(length(raw)), 130 FROM transactions"),
         ("blocks", "SELECT count(*), sum(length(raw)), 600 FROM blocks"),
@@ -284,7 +294,8 @@ pub fn assert_counted(dir: &Path, sizes: &Sizes) {
         ),
         (
             "templates",
-            "SELECT count(*), sum(length(coinbase_prefix) + length(coinbase_suffix))
+            "SELECT count(*), sum(length(coinbase_prefix) + length(coinbase_suffix)
+                     + coalesce(octet_length(rules), 0) + coalesce(length(unvouched), 0))
                  + (SELECT coalesce(sum(length(packed)), 0) FROM tx_lists), 500
              FROM miner_templates WHERE validation_result <> 'rejected'",
         ),

@@ -124,6 +124,7 @@ pub fn declarations_are_listed_by_filter(open: Open, dir: &Path) {
                 actual: Some("4000001".into()),
                 validation_ms: 0.5,
                 request_bytes: 600,
+                inputs: store::RejectedInputs::None,
             }))
         } else {
             batch.accept_template(template(user, job(200, number as u32, txs(0..2))))

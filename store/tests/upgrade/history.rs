@@ -2,13 +2,16 @@
 //! and what a later version adds is written after it.
 
 use serde_json::{Value, json};
+use std::sync::Arc;
 use store::chain::{HEAD_TAG, SignedHead, head_bytes};
+
 use store::{
-    Batch, BlockState, Change, Cursor, EventData, EventKind, Protocol, Store, SubmissionState,
-    SubmissionStep, TemplateSource, Webhook,
+    Batch, BlockState, Change, Cursor, EventData, EventKind, Protocol, RejectedInputs, Store,
+    SubmissionState, SubmissionStep, TemplateSource, Webhook,
 };
 
 use validation::receipt::{ServerId, SigningKey};
+use validation::replay::{NodeWord, SecondLook, VerdictInputs, WtxidList};
 
 use crate::common::{NOW_MS, block, commit, job, numbered, rejected, share, template, tx, txs};
 
@@ -74,8 +77,27 @@ fn templates(store: &dyn Store) {
         expected: Some("less".into()),
         ..rejected(7)
     };
-    for refused in [rejected(1), refused] {
+    let kept = RejectedInputs::Kept(Arc::new(inputs()));
+    for refused in [store::RejectedTemplate { inputs: kept, ..rejected(1) }, refused] {
         commit(store, Batch::new(NOW_MS + 40).change(Change::RejectTemplate(refused)));
+    }
+}
+
+/// What a verdict was given on: a transaction that is stored, one that is not, and the rest.
+fn inputs() -> VerdictInputs {
+    let (stored, own) = (tx(4, 100), tx(999, 100));
+    let tip = *job(300, 1, Vec::new()).tip();
+    VerdictInputs {
+        version: 0x2000_0000,
+        coinbase_prefix: vec![1, 2, 3],
+        coinbase_suffix: vec![4, 5],
+        wtxids: WtxidList::Listed([stored.wtxid(), own.wtxid()].into()),
+        rules: template("mallory", job(300, 1, Vec::new())).rules,
+        tip: Some(tip),
+        second: Some(SecondLook { tip: Some(tip), asked: vec![1], answer: vec![vec![9; 4]] }),
+        txs: vec![Some(stored), Some(own)],
+        unvouched: vec![0],
+        node: Some(NodeWord::Invalid("bad-txns".into())),
     }
 }
 

@@ -137,6 +137,14 @@ impl Feed {
             fetch_ms: None,
             txs_unknown: 0,
             request_bytes: 1_000,
+            rules: Arc::new(validation::Rules {
+                network: bitcoin::Network::Regtest,
+                payout: validation::Payout::Pool {
+                    script: bitcoin::ScriptBuf::from_bytes(vec![0x51]),
+                    min_share_bp: 9_500,
+                },
+                imposed_outputs: Vec::new(),
+            }),
         })
     }
 

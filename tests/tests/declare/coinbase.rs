@@ -7,9 +7,9 @@ use jds::client::template::MinerTemplate;
 use jds_tests::{World, accepted, rejected};
 use signet::kinds::Kind;
 
-type Edit = fn(&mut MinerTemplate);
+pub(super) type Edit = fn(&mut MinerTemplate);
 /// Something to break, and the answer that it gets: code and reason.
-type Case = (&'static str, Edit, &'static str, &'static str);
+pub(super) type Case = (&'static str, Edit, &'static str, &'static str);
 
 const TX: &str = "invalid-coinbase-tx";
 const INPUT: &str = "invalid-coinbase-tx-input";
@@ -30,7 +30,7 @@ fn set_script(template: &mut MinerTemplate, edit: fn(&mut Vec<u8>)) {
 }
 
 /// The commitment is the last output, after the pool's.
-const CASES: &[Case] = &[
+pub(super) const CASES: &[Case] = &[
     ("the pool gets one satoshi too little", |t| move_sat(t, 1), TX, "pool-underpaid"),
     (
         "one satoshi is not taken at all",

@@ -8,6 +8,7 @@ mod receipts;
 mod supply;
 mod tokens;
 mod transactions;
+mod verdicts;
 mod weight;
 
 use jds_tests::{World, accepted, rejected};

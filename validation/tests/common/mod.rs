@@ -13,11 +13,31 @@ use bitcoin::{
     Amount, Block, BlockHash, CompactTarget, Network, OutPoint, ScriptBuf, Sequence, Transaction,
     TxIn, TxOut, Txid, Witness, Wtxid, merkle_tree,
 };
+use validation::replay::{Replayed, SecondLook, VerdictInputs, WtxidList, replay};
 use validation::{
-    AcceptedJob, ChainTip, Declared, NextBits, NodeFacts, Payout, Precheck, Reason, Rejection,
-    Rules, Tx, TxSlots, WitnessRoot, judge, missing, outline, precheck, seal_and_judge, subsidy,
-    supplied,
+    AcceptedJob, ChainTip, Declared, NextBits, NodeFacts, Payout, Precheck, Reason, Refused,
+    Rejection, Rules, Tx, TxSlots, WitnessRoot, judge, judge_keeping, missing, outline, precheck,
+    seal_and_judge, subsidy, supplied,
 };
+
+/// A verdict that was given again is the one that was given, in everything.
+pub fn assert_same(replayed: &Replayed, verdict: &Result<AcceptedJob, Rejection>) {
+    match (&replayed.result, verdict) {
+        (Ok(again), Ok(job)) => {
+            assert_eq!(again.template_hash(), job.template_hash());
+            assert_eq!(again.coinbase(), job.coinbase());
+            assert_eq!((again.tip(), again.fees()), (job.tip(), job.fees()));
+            assert_eq!(again.weight_wu(), job.weight_wu());
+            assert_eq!(again.sigop_cost_min(), job.sigop_cost_min());
+            assert_eq!(again.unvouched(), job.unvouched());
+            assert_eq!(again.claimable_sat(), job.claimable_sat());
+            assert_eq!(again.pool_payout_sat(), job.pool_payout_sat());
+            assert_eq!(again.miner_payout_sat(), job.miner_payout_sat());
+        }
+        (Err(again), Err(rejection)) => assert_eq!(again, rejection),
+        (again, verdict) => panic!("{verdict:?} became {again:?}"),
+    }
+}
 
 /// The easiest regtest target: one hash in two meets it.
 pub const EASY_BITS: u32 = 0x207f_ffff;
@@ -240,6 +260,30 @@ impl Wire {
     /// Transactions that the node knows are in their slots with its facts, the others are asked for
     /// and supplied.
     pub fn verdict(&self) -> Result<AcceptedJob, Rejection> {
+        let (verdict, inputs) = self.judged();
+        assert_same(&replay(&inputs), &verdict);
+        verdict
+    }
+
+    /// The verdict, and what it was given on.
+    pub fn judged(&self) -> (Result<AcceptedJob, Rejection>, VerdictInputs) {
+        let mut inputs = VerdictInputs {
+            version: self.version,
+            coinbase_prefix: self.prefix.clone(),
+            coinbase_suffix: self.suffix.clone(),
+            wtxids: WtxidList::Listed(self.wtxids.as_slice().into()),
+            rules: Arc::new(self.rules.clone()),
+            tip: Some(self.tip),
+            second: None,
+            txs: TxSlots::new(),
+            unvouched: Vec::new(),
+            node: None,
+        };
+        let verdict = self.judge_into(&mut inputs);
+        (verdict, inputs)
+    }
+
+    fn judge_into(&self, inputs: &mut VerdictInputs) -> Result<AcceptedJob, Rejection> {
         let pre = match self.precheck() {
             Precheck::Ok(pre) => pre,
             Precheck::Reject(rejection) => {
@@ -257,10 +301,31 @@ impl Wire {
             }
         }
         let asked = missing(pre.wtxids(), &slots);
-        let answer = asked.iter().filter_map(|at| self.raw.get(usize::from(*at)));
-        supplied(&pre, &mut slots, &asked, answer.map(Vec::as_slice))?;
+        let answer: Vec<_> =
+            asked.iter().filter_map(|at| self.raw.get(usize::from(*at)).cloned()).collect();
+        let raw = answer.iter().map(Vec::as_slice);
+        if let Err(rejection) = supplied(&pre, &mut slots, &asked, raw) {
+            inputs.second = Some(SecondLook { tip: Some(self.tip), asked, answer });
+            return Err(rejection);
+        }
+        inputs.second = Some(SecondLook { tip: Some(self.tip), asked, answer: Vec::new() });
         let beside = self.verdict_beside_root(slots.clone());
-        let verdict = judge(*pre, slots, &self.tip, &self.rules);
+        assert_eq!(
+            judge((*pre).clone(), slots.clone(), &self.tip, &self.rules).err(),
+            beside.as_ref().err().cloned()
+        );
+        let verdict = match judge_keeping(*pre, slots, &self.tip, &self.rules) {
+            Ok(job) => {
+                inputs.txs = job.txs().iter().cloned().map(Some).collect();
+                inputs.unvouched = job.unvouched().to_vec();
+                Ok(job)
+            }
+            Err(refused) => {
+                let Refused { rejection, txs, unvouched } = *refused;
+                (inputs.txs, inputs.unvouched) = (txs, unvouched);
+                Err(rejection)
+            }
+        };
         assert_eq!(beside.as_ref().err(), verdict.as_ref().err());
         assert_eq!(
             beside.as_ref().map(AcceptedJob::template_hash).ok(),
@@ -278,7 +343,7 @@ impl Wire {
         };
         let root = || WitnessRoot::of(&self.wtxids);
         seal_and_judge(outline, slots, &self.tip, &self.rules, root)
-            .and_then(|(_, verdict)| verdict)
+            .and_then(|(_, verdict)| verdict.map_err(|refused| refused.rejection))
     }
 
     #[track_caller]
