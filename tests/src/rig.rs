@@ -63,6 +63,17 @@ impl Rig {
         }
     }
 
+    /// The same work with another nVersion and nTime, as a miner has it that changes what it may not.
+    #[must_use]
+    pub fn changed(&self, version: Option<u32>, ntime: Option<u32>) -> Self {
+        let mut changed = self.clone();
+        if let Some(version) = version {
+            changed.header.version = Version::from_consensus(version.cast_signed());
+        }
+        changed.header.time = ntime.unwrap_or(changed.header.time);
+        changed
+    }
+
     /// The next share that makes a block, or none, as asked for; each with another extranonce.
     pub fn mine(&mut self, block: bool) -> Mined {
         self.next += 1;

@@ -59,8 +59,8 @@ async fn what_is_wrong_with_a_share_is_said_by_its_code() {
     for (share, code) in [
         (with("target", hard.into()), "difficulty-too-low"),
         (with("extranonce", "00".into()), "bad-extranonce-size"),
-        (with("ntime", 1.into()), "invalid-share"),
-        (with("version", 1.into()), "invalid-non-rollable-version-bit"),
+        (rig.changed(None, Some(1)).mine(false).json, "invalid-share"),
+        (rig.changed(Some(1), None).mine(false).json, "invalid-non-rollable-version-bit"),
         (with("job", "".into()), "invalid-job-id"),
         (with("job", "01".repeat(77).into()), "stale-share"),
         (with("job", "02".repeat(13).into()), "invalid-job-id"),
