@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use crate::accounting::{AccountingCursor, AccountingPage};
 use crate::batch::{Batch, Webhook};
 use crate::chain::{ChainEnds, SignedHead};
 use crate::commit::{Commit, Full};
@@ -142,6 +143,19 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`ReadError`].
     fn accepted_shares(&self, heights: u32, max: usize) -> Result<Vec<String>, ReadError>;
+
+    /// Work and blocks of closed intervals, after a cursor, at most `limit` entries
+    /// ([`crate::limits::ACCOUNTING_ENTRIES_MAX`] at the most). What was given out once never
+    /// changes, and each accepted share is in exactly one entry.
+    ///
+    /// # Errors
+    /// [`ReadError::AccountingGone`] when entries after the cursor are not kept any more, or when it
+    /// was not given out by this history of the store. [`AccountingCursor::START`] is never gone.
+    fn accounting_after(
+        &self,
+        cursor: AccountingCursor,
+        limit: usize,
+    ) -> Result<AccountingPage, ReadError>;
 
     /// Totals of a user, with the progress towards badges.
     ///

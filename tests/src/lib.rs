@@ -22,6 +22,7 @@ pub mod recorder;
 pub mod reference;
 pub mod rig;
 pub mod sv1;
+pub mod user_check;
 mod work;
 mod world;
 

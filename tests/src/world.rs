@@ -287,6 +287,22 @@ impl World {
         Self { server, nodes, authority, data_dir, files }
     }
 
+    /// Another server with the same authority key in front of the same nodes, with a data directory of its
+    /// own; `change` is applied to its configuration. The nodes stay with this world.
+    pub async fn sibling(&self, change: impl FnOnce(String) -> String) -> Self {
+        let files = TempDir::with_prefix("jds-test-").expect("a temporary directory");
+        let key = "authority.key";
+        std::fs::copy(self.files.path().join(key), files.path().join(key)).expect("the key");
+        let file = files.path().join(CONFIG);
+        let text = std::fs::read_to_string(self.config_file()).expect("a configuration");
+        std::fs::write(&file, change(text)).expect("a configuration file");
+        let server = serve(&file).await;
+        let data_dir = files.path().join(DATA_DIR);
+        let world = Self { server, nodes: Vec::new(), authority: self.authority, data_dir, files };
+        world.synced_to(self.node().tip().expect("the node's tip")).await;
+        world
+    }
+
     /// What the first node would mine.
     #[track_caller]
     pub fn work(&self) -> Work {

@@ -61,3 +61,6 @@ pub const IDEMPOTENCY_KEPT: Duration = Duration::from_millis(600_000);
 
 /// Characters of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
+
+/// Entries of the accounting feed in an answer when nobody says how many.
+pub const ACCOUNTING_ENTRIES_DEFAULT: usize = 1_000;

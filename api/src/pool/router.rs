@@ -13,7 +13,7 @@ use super::app::{Pool, Way};
 use super::guard::{guard, turn};
 use super::idempotency::once;
 use super::limits;
-use super::routes::{blocks, custom_jobs, docs, shares, stream, tip};
+use super::routes::{accounting, blocks, custom_jobs, docs, shares, stream, tip};
 use crate::router::{Documents, TokenScheme, no_method, no_route, surround};
 
 /// What the description says besides the routes.
@@ -30,6 +30,7 @@ use crate::router::{Documents, TokenScheme, no_method, no_route, surround};
         (name = "chain", description = "What to build on."),
         (name = "jobs", description = "Jobs that miners chose."),
         (name = "mining", description = "Shares and blocks on them."),
+        (name = "accounting", description = "What to credit."),
         (name = "server", description = "What this interface is."),
     ),
     modifiers(&TokenScheme),
@@ -52,6 +53,7 @@ fn described() -> OpenApiRouter<Pool> {
         .routes(routes!(custom_jobs::verify))
         .routes(routes!(shares::shares))
         .routes(routes!(blocks::blocks))
+        .routes(routes!(accounting::accounting))
         .routes(routes!(docs::openapi))
         .routes(routes!(docs::docs))
 }

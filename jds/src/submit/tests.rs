@@ -119,6 +119,14 @@ impl Store for Moody {
     fn accepted_shares(&self, heights: u32, max: usize) -> Result<Vec<String>, ReadError> {
         self.store.accepted_shares(heights, max)
     }
+    fn accounting_after(
+        &self,
+        cursor: store::AccountingCursor,
+        limit: usize,
+    ) -> Result<store::AccountingPage, ReadError> {
+        self.store.accounting_after(cursor, limit)
+    }
+
     fn miner(&self, user: &str) -> Result<Option<MinerSummary>, ReadError> {
         self.store.miner(user)
     }

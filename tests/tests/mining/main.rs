@@ -16,15 +16,18 @@ mod jdc;
 mod jdc_trouble;
 mod matrix;
 mod mixed;
+mod pool_beside;
 mod pool_work;
 mod ports;
 mod recorded;
 mod rigs;
 mod scenarios;
+mod servers;
 mod solo;
 mod sv1_miners;
 mod sv1_trouble;
 mod translator;
+mod user_check;
 
 use jds::client::SetupOptions;
 use jds::client::mining::{Channel, MiningClient};
