@@ -269,6 +269,10 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                 other => actions.push_back(other),
             }
         }
+        // The channels close for it.
+        if let Some(reason) = actions.iter().find_map(reason_to_close) {
+            self.records.ends(reason);
+        }
         let mut close = None;
         for action in actions {
             match action {
@@ -319,6 +323,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
 
     /// Lets what was answered become durable and reach the peer before the socket closes.
     async fn finish(&mut self, ended: &Ended) {
+        self.records.ends(&ended.to_string());
         self.session.handle(Input::Disconnected, now());
         // What it still says is for the records alone.
         let _ = self.act().await;
@@ -335,7 +340,14 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         if !matches!(timeout(WRITE_TIMEOUT, rest).await, Ok(Ok(()))) {
             debug!("not everything that was done became durable in time");
         }
-        self.records.ended(&ended.to_string());
+        self.records.ended();
         self.writer.finish(ended).await;
+    }
+}
+
+fn reason_to_close(action: &Action) -> Option<&str> {
+    match action {
+        Action::Close(reason) => Some(reason),
+        _ => None,
     }
 }

@@ -10,6 +10,7 @@
 
 mod acceptance;
 mod beside;
+mod bounds;
 mod custom;
 mod encrypted;
 mod jdc;

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod accounting;
 mod example;
 mod mining;
 mod trouble;
