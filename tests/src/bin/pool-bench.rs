@@ -269,7 +269,7 @@ fn judge(desk: &mut Desk, job: &Arc<Job>, tip: ChainTip, share: &Parsed) -> mini
         ntime,
         nonce,
         version,
-        target: bitcoin::Target::MAX,
+        target: bitcoin::Target::from_be_bytes([0xff; 32]),
         worker: None,
     };
     let now = Now { instant: Instant::now(), unix_s: u32::MAX / 2 };
