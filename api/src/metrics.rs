@@ -42,6 +42,7 @@ struct Inner {
     requests: Family<Labels<3>, Counter>,
     request_seconds: Histogram,
     deliveries: Family<Labels<2>, Counter>,
+    user_checks: Family<Labels<2>, Counter>,
 }
 
 /// One declaration, when its answer has left.
@@ -128,6 +129,7 @@ impl Metrics {
             requests: Family::default(),
             request_seconds: seconds(),
             deliveries: Family::default(),
+            user_checks: Family::default(),
             registry: Registry::default(),
         };
         all.register(&mut registry);
@@ -183,6 +185,13 @@ impl Metrics {
         let labels =
             [("template_source", template_source.to_owned()), ("result", result.to_owned())];
         self.inner.shares.get_or_create(&labels).inc();
+    }
+
+    /// Counts a look at whether a user may mine or declare: `allowed` or `denied`, and why that counts
+    /// (`list`, `known`, `asked`, `old`, `down`).
+    pub fn user_check(&self, result: &'static str, how: &'static str) {
+        let labels = [("result", result.to_owned()), ("by", how.to_owned())];
+        self.inner.user_checks.get_or_create(&labels).inc();
     }
 
     /// Counts a message to a client of template distribution (`new_template` …).
@@ -325,6 +334,11 @@ impl Inner {
             "webhook_deliveries",
             "Deliveries to webhooks by result",
             self.deliveries.clone(),
+        );
+        registry.register(
+            "user_checks",
+            "Looks at whether a user may mine or declare, by result and what it is based on",
+            self.user_checks.clone(),
         );
     }
 }

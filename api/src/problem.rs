@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use store::{Cursor, Gone, ReadError};
+use store::{AccountingCursor, Cursor, Gone, ReadError};
 use utoipa::ToSchema;
 
 /// Media type of problem details.
@@ -93,6 +93,8 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     /// With [`Kind::CursorGone`].
     gone: Option<Gone>,
+    /// The same of the accounting feed.
+    accounting_gone: Option<AccountingCursor>,
 }
 
 /// An error (RFC 9457).
@@ -117,7 +119,7 @@ pub(crate) struct ProblemView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     earliest_id: Option<u64>,
-    /// With `cursor-gone`: the cursor to go on with, in front of that event.
+    /// With `cursor-gone`: the cursor to go on with, in front of what is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     earliest_cursor: Option<String>,
@@ -125,7 +127,7 @@ pub(crate) struct ProblemView {
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), gone: None }
+        Self { kind, detail: detail.into(), gone: None, accounting_gone: None }
     }
 
     pub(crate) fn not_found(what: impl std::fmt::Display) -> Self {
@@ -161,7 +163,10 @@ impl Problem {
             detail: self.detail.clone(),
             epoch: self.gone.map(|gone| gone.epoch.to_string()),
             earliest_id: self.gone.map(|gone| gone.earliest),
-            earliest_cursor: self.gone.map(|gone| before(gone).to_string()),
+            earliest_cursor: match self.accounting_gone {
+                Some(earliest) => Some(earliest.to_string()),
+                None => self.gone.map(|gone| before(gone).to_string()),
+            },
         }
     }
 }
@@ -170,6 +175,15 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match &error {
             ReadError::Gone(gone) => Self::gone(*gone),
+            ReadError::AccountingGone { earliest } => Self {
+                accounting_gone: Some(*earliest),
+                ..Self::new(
+                    Kind::CursorGone,
+                    "entries after this cursor are not kept any more, or it belongs to a history \
+                     that a backup has replaced: compare what was credited, then go on with \
+                     earliest_cursor",
+                )
+            },
             ReadError::Busy { .. } => Self::new(Kind::Busy, error.to_string()),
             // Paths and SQL are for the log of the operator, not for whoever asks.
             ReadError::Database(_) => {

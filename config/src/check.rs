@@ -17,7 +17,7 @@ use crate::raw::{
     Mode, NetworkName, PayoutMode, Raw, RawAuthority, RawJobDeclaration, RawPayout, RawReceipts,
     RawTemplateDistribution,
 };
-use crate::{api, known, mining, node, payout, pool, provider, store};
+use crate::{api, known, mining, node, payout, pool, provider, store, user_check};
 
 /// 100 percent in basis points.
 pub(crate) const WHOLE_BP: u16 = 10_000;
@@ -155,6 +155,7 @@ pub(crate) fn check(raw: Raw, places: &Places, base: &Path) -> Result<Checked, P
         events: store::check_events(&context, raw.events)?,
         api,
         log: Log { level: raw.log.level, format: raw.log.format },
+        user_check: user_check::check(&context, raw.user_check, &mut warnings)?,
         warnings,
     })
 }

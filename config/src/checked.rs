@@ -1,8 +1,10 @@
 //! The settings as the rest of the program sees them: typed, complete, and consistent.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::{Network, ScriptBuf};
@@ -46,6 +48,8 @@ pub struct Checked {
     pub api: Option<Api>,
     /// What is logged and how.
     pub log: Log,
+    /// Who may mine and declare.
+    pub user_check: UserCheck,
     /// Legal settings that an operator should know about, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -289,6 +293,12 @@ pub struct StoreSettings {
     pub shares_age: Duration,
     /// Shares that are kept, bytes.
     pub shares_bytes: u64,
+    /// Longest interval of the accounting feed.
+    pub accounting_interval: Duration,
+    /// Age from which entries of the accounting feed go.
+    pub accounting_age: Duration,
+    /// Entries of the accounting feed that are kept, bytes.
+    pub accounting_bytes: u64,
 }
 
 /// How verdicts are signed.
@@ -336,6 +346,44 @@ pub struct Api {
     /// What webhooks may reach although it is private, as `10.8.0.0/16` or `192.168.1.10`: each
     /// parses, and no range has bits after its prefix.
     pub webhook_allow: Vec<String>,
+}
+
+/// Who may mine and declare: a question about users, never about what they mine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserCheck {
+    /// Everybody.
+    AllowAll,
+    /// Those on a list.
+    List(UserList),
+    /// Those of whom another program says so.
+    Callback(UserCallback),
+}
+
+/// The users who may mine and declare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserList {
+    /// All of them; none has a dot.
+    pub names: Arc<BTreeSet<String>>,
+    /// Those that the configuration names itself.
+    pub users: Vec<String>,
+    /// Where the others were read from.
+    pub file: Option<PathBuf>,
+}
+
+/// Who is asked about users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserCallback {
+    /// `http` or `https`, without user, password, query and fragment.
+    pub url: String,
+    /// File with the bearer token, which not everybody can read. It could be opened, its content was
+    /// not read.
+    pub token_file: Option<PathBuf>,
+    /// How long a user waits for the answer at most.
+    pub timeout: Duration,
+    /// How old an answer may be before it is asked for again.
+    pub cache: Duration,
+    /// What counts for a user without any known answer while none comes.
+    pub allow_when_down: bool,
 }
 
 /// What is logged and how.

@@ -12,7 +12,7 @@ use crate::known::{self, Kind, Need, TABLES};
 use crate::raw::{
     Mode, NetworkName, PayoutMode, Raw, RawApi, RawAuthority, RawEvents, RawJobDeclaration, RawLog,
     RawMining, RawNode, RawPayout, RawPoolInterface, RawReceipts, RawStore,
-    RawTemplateDistribution, RawTemplateProvider,
+    RawTemplateDistribution, RawTemplateProvider, RawUserCheck, UserCheckMode, WhenDown,
 };
 
 /// Records what a derived `Deserialize` asks for: the fields of a struct, the names of an enum.
@@ -80,6 +80,7 @@ fn each_field_of_the_types_is_a_known_key_and_vice_versa() {
     assert_eq!(names_of::<RawEvents>(), known_names("events"));
     assert_eq!(names_of::<RawApi>(), known_names("api"));
     assert_eq!(names_of::<RawLog>(), known_names("log"));
+    assert_eq!(names_of::<RawUserCheck>(), known_names("user_check"));
 }
 
 #[test]
@@ -97,6 +98,8 @@ fn each_choice_is_a_variant_and_vice_versa() {
     assert_eq!(names_of::<ConsensusCheck>(), choices("job_declaration", "consensus_check"));
     assert_eq!(names_of::<LogLevel>(), choices("log", "level"));
     assert_eq!(names_of::<LogFormat>(), choices("log", "format"));
+    assert_eq!(names_of::<UserCheckMode>(), choices("user_check", "mode"));
+    assert_eq!(names_of::<WhenDown>(), choices("user_check", "when_down"));
 }
 
 #[test]

@@ -25,11 +25,12 @@ mod redacted;
 mod reference;
 mod secret;
 mod store;
+mod user_check;
 
 pub use checked::{
     Api, Authority, Checked, ConsensusCheck, Events, JobDeclaration, Log, LogFormat, LogLevel,
     Mining, Node, Payout, PoolInterface, ProviderAddress, Receipts, RpcAuth, RpcUrl, Source,
-    StoreSettings, TemplateDistribution, TemplateProvider,
+    StoreSettings, TemplateDistribution, TemplateProvider, UserCallback, UserCheck, UserList,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use keys::{PublicKey, SecretKey};

@@ -26,6 +26,7 @@ pub(crate) struct Raw {
     pub(crate) events: RawEvents,
     pub(crate) api: Option<RawApi>,
     pub(crate) log: RawLog,
+    pub(crate) user_check: RawUserCheck,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -143,6 +144,9 @@ pub(crate) struct RawStore {
     pub(crate) transactions_mb: u32,
     pub(crate) shares_days: u32,
     pub(crate) shares_mb: u32,
+    pub(crate) accounting_interval_seconds: u32,
+    pub(crate) accounting_days: u32,
+    pub(crate) accounting_mb: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -185,4 +189,34 @@ pub(crate) struct RawApi {
 pub(crate) struct RawLog {
     pub(crate) level: LogLevel,
     pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum UserCheckMode {
+    AllowAll,
+    List,
+    Callback,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum WhenDown {
+    Allow,
+    Deny,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawUserCheck {
+    pub(crate) mode: UserCheckMode,
+    #[serde(default)]
+    pub(crate) users: Vec<String>,
+    pub(crate) users_file: Option<PathBuf>,
+    /// Credentials could be in it by mistake.
+    pub(crate) url: Option<Secret>,
+    pub(crate) check_token_file: Option<PathBuf>,
+    pub(crate) timeout_ms: u32,
+    pub(crate) cache_seconds: u32,
+    pub(crate) when_down: WhenDown,
 }

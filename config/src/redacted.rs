@@ -8,7 +8,7 @@ use toml::Value;
 use crate::check::{BYTES_PER_MB, WHOLE_BP, percent};
 use crate::checked::{
     Api, Checked, JobDeclaration, Mining, Node, Payout, PoolInterface, Receipts, RpcAuth,
-    StoreSettings, TemplateDistribution, TemplateProvider,
+    StoreSettings, TemplateDistribution, TemplateProvider, UserCheck,
 };
 use crate::mining::terahashes;
 use crate::payout::{describe, network_name};
@@ -60,6 +60,7 @@ impl Checked {
         out.header("[log]");
         out.text("level", self.log.level.as_str());
         out.text("format", self.log.format.as_str());
+        write_user_check(&self.user_check, &mut out);
         out.0
     }
 
@@ -154,11 +155,13 @@ fn write_store(settings: &StoreSettings, out: &mut Writer) {
     out.header("[store]");
     out.integer("stall_ms", settings.stall_after.as_millis());
     out.integer("database_mb_max", settings.database_bytes_max / BYTES_PER_MB);
+    out.integer("accounting_interval_seconds", settings.accounting_interval.as_secs());
     for (table, age, bytes) in [
         ("events", settings.events_age, settings.events_bytes),
         ("templates", settings.templates_age, settings.templates_bytes),
         ("transactions", settings.transactions_age, settings.transactions_bytes),
         ("shares", settings.shares_age, settings.shares_bytes),
+        ("accounting", settings.accounting_age, settings.accounting_bytes),
     ] {
         out.integer(&format!("{table}_days"), days(age));
         out.integer(&format!("{table}_mb"), bytes / BYTES_PER_MB);
@@ -194,6 +197,31 @@ fn write_api(api: &Api, out: &mut Writer) {
     for (key, texts) in [("hosts", &api.hosts), ("webhook_allow", &api.webhook_allow)] {
         let texts = texts.iter().map(|text| Value::from(text.as_str()));
         out.value(key, &Value::Array(texts.collect()));
+    }
+}
+
+fn write_user_check(check: &UserCheck, out: &mut Writer) {
+    out.header("[user_check]");
+    match check {
+        UserCheck::AllowAll => out.text("mode", "allow-all"),
+        UserCheck::List(list) => {
+            out.text("mode", "list");
+            let users = list.users.iter().map(|name| Value::from(name.as_str()));
+            out.value("users", &Value::Array(users.collect()));
+            if let Some(path) = &list.file {
+                out.path("users_file", path);
+            }
+        }
+        UserCheck::Callback(callback) => {
+            out.text("mode", "callback");
+            out.text("url", &callback.url);
+            if let Some(path) = &callback.token_file {
+                out.path("check_token_file", path);
+            }
+            out.integer("timeout_ms", callback.timeout.as_millis());
+            out.integer("cache_seconds", callback.cache.as_secs());
+            out.text("when_down", if callback.allow_when_down { "allow" } else { "deny" });
+        }
     }
 }
 

@@ -19,12 +19,13 @@ pub(crate) fn check(
 ) -> StoreSettings {
     let days = |days: u32| Duration::from_secs(u64::from(days) * SECONDS_PER_DAY);
     let bytes = |megabytes: u32| u64::from(megabytes) * BYTES_PER_MB;
-    let tables = [raw.events_mb, raw.templates_mb, raw.transactions_mb, raw.shares_mb];
+    let tables =
+        [raw.events_mb, raw.templates_mb, raw.transactions_mb, raw.shares_mb, raw.accounting_mb];
     let sum_mb: u64 = tables.map(u64::from).iter().sum();
     if raw.database_mb_max != 0 && u64::from(raw.database_mb_max) <= sum_mb {
         warnings.push(format!(
             "{} = {} is not more than {sum_mb}, the sum of `events_mb`, `templates_mb`, \
-             `transactions_mb` and `shares_mb`: before anything is cleared away, the store may count \
+             `transactions_mb`, `shares_mb` and `accounting_mb`: before anything is cleared away, the store may count \
              as full and keep nothing new",
             context.places.of("store.database_mb_max"),
             raw.database_mb_max,
@@ -41,6 +42,9 @@ pub(crate) fn check(
         transactions_bytes: bytes(raw.transactions_mb),
         shares_age: days(raw.shares_days),
         shares_bytes: bytes(raw.shares_mb),
+        accounting_interval: Duration::from_secs(raw.accounting_interval_seconds.into()),
+        accounting_age: days(raw.accounting_days),
+        accounting_bytes: bytes(raw.accounting_mb),
     }
 }
 

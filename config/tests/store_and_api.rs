@@ -24,13 +24,17 @@ fn what_is_kept_has_defaults_and_bounds() {
         transactions_bytes: 512_000_000,
         shares_age: 7 * DAY,
         shares_bytes: 256_000_000,
+        accounting_interval: Duration::from_secs(60),
+        accounting_age: 90 * DAY,
+        accounting_bytes: 128_000_000,
     };
     let checked = Setup::new().ok();
     assert_eq!(checked.store, expected);
     assert_eq!(checked.events.source, "hosted");
     let lines = "[store]\nstall_ms = 100\ndatabase_mb_max = 1000000\nevents_days = 1\n\
                  events_mb = 4\ntemplates_days = 2\ntemplates_mb = 5\ntransactions_days = 6\n\
-                 transactions_mb = 3\nshares_days = 3650\nshares_mb = 1000000\n";
+                 transactions_mb = 3\nshares_days = 3650\nshares_mb = 1000000\n\
+                 accounting_interval_seconds = 3600\naccounting_days = 7\naccounting_mb = 8\n";
     let expected = StoreSettings {
         stall_after: Duration::from_millis(100),
         database_bytes_max: 1_000_000_000_000,
@@ -42,6 +46,9 @@ fn what_is_kept_has_defaults_and_bounds() {
         transactions_bytes: 3_000_000,
         shares_age: 3650 * DAY,
         shares_bytes: 1_000_000_000_000,
+        accounting_interval: Duration::from_secs(3_600),
+        accounting_age: 7 * DAY,
+        accounting_bytes: 8_000_000,
     };
     let checked = Setup::new().plus(lines).ok();
     assert_eq!(checked.store, expected);
@@ -70,18 +77,18 @@ fn a_fuse_that_blows_before_anything_is_cleared_is_worth_a_warning() {
     let with = |mb: u32| {
         let lines = format!(
             "[store]\nevents_mb = 10\ntemplates_mb = 20\ntransactions_mb = 30\nshares_mb = 40\n\
-             database_mb_max = {mb}\n"
+             accounting_mb = 50\ndatabase_mb_max = {mb}\n"
         );
         Setup::new().plus(&lines).ok().warnings
     };
-    let warnings = with(100);
+    let warnings = with(150);
     assert!(
-        warnings.iter().any(|w| w.contains("database_mb_max` = 100 ")
+        warnings.iter().any(|w| w.contains("database_mb_max` = 150 ")
             && w.contains("transactions_mb")
-            && w.contains(" 100, the sum")),
+            && w.contains(" 150, the sum")),
         "{warnings:?}"
     );
-    assert_eq!(with(101), Vec::<String>::new());
+    assert_eq!(with(151), Vec::<String>::new());
     assert_eq!(with(0), Vec::<String>::new());
 }
 

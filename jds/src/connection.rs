@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::peer_key;
-use jds_wire::{Event, limits};
+use jds_wire::message::constants::MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN;
+use jds_wire::{ClientMessage, Event, Frame, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
@@ -24,6 +25,7 @@ use crate::presence::Presence;
 use crate::server::Shared;
 use crate::session::{Action, Declared, DeclaredResult, Input, Now, Record, Session};
 use crate::solve::{SolutionTurns, Solvers};
+use crate::user_check::Gate;
 use crate::validator::Outcome;
 
 /// Answers that a peer may leave unread.
@@ -56,6 +58,7 @@ pub(crate) async fn serve<S>(
             work_for: HashMap::new(),
             draining: false,
             solutions: SolutionTurns::default(),
+            gate: Gate::new(Arc::clone(&shared.user_check)),
             shared,
         };
         let ended = connection.run(shutdown).await;
@@ -81,11 +84,15 @@ struct Connection<S> {
     /// The server shuts down.
     draining: bool,
     solutions: SolutionTurns,
+    /// Holds back who asks for a token until it is known whether that user may.
+    gate: Gate<(Frame, Permit)>,
     shared: Arc<Shared>,
 }
 
 enum Wake {
     Frame(Result<(Event, Permit), Ended>),
+    /// A message that was held back, and whether its user may; none if that is not known.
+    Passed(Option<((Frame, Permit), bool)>),
     Validated(u32, Outcome),
     Flushed(Result<(), Ended>),
     Tick,
@@ -108,8 +115,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         bytes = frame.payload.len(),
                         "received"
                     );
+                    self.on_frame(frame, permit, now);
+                }
+                Wake::Passed(Some(((frame, permit), true))) => {
                     self.session.handle(Input::Frame(&frame, permit), now);
                 }
+                Wake::Passed(Some((_, false))) => self.session.handle(Input::Stranger, now),
+                Wake::Passed(None) => {}
                 Wake::Frame(Ok((Event::Oversized { header, head }, _))) => {
                     debug!(msg_type = header.msg_type, bytes = header.payload_bytes, "read past");
                     self.session.handle(Input::Oversized(header, &head), now);
@@ -132,6 +144,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// To the session, once it is known that its user may ask for that.
+    fn on_frame(&mut self, frame: Frame, permit: Permit, now: Now) {
+        let identity = if self.gate.is_open() { None } else { asks_for(&frame) };
+        let Some(identity) = identity else {
+            return self.session.handle(Input::Frame(&frame, permit), now);
+        };
+        if let Some(passed) = self.gate.pass(&identity, (frame, permit)) {
+            let (frame, permit) = passed.held;
+            match passed.allowed {
+                true => self.session.handle(Input::Frame(&frame, permit), now),
+                false => self.session.handle(Input::Stranger, now),
+            }
+        }
+    }
+
     async fn wait(&mut self, shutdown: &mut watch::Receiver<bool>) -> Wake {
         let state = self.session.connection_state();
         let deadline = self.session.poll_timeout();
@@ -139,6 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.draining && self.work.is_empty() {
             return Wake::Drained;
         }
+        let reads = !self.draining && !self.gate.is_full();
         // In order of what must not starve: a peer that never stops sending gets its answers.
         tokio::select! {
             biased;
@@ -152,7 +180,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.validated(error.id(), Outcome::Rejected(rejection))
                 }
             },
-            frame = self.reader.next(|header| limits::admit(state, header)), if !self.draining => {
+            passed = self.gate.next(), if !self.gate.is_empty() => {
+                Wake::Passed(passed.map(|passed| (passed.held, passed.allowed)))
+            }
+            frame = self.reader.next(|header| limits::admit(state, header)), if reads => {
                 Wake::Frame(frame)
             }
             () = sleep_until(deadline.into()) => Wake::Tick,
@@ -242,5 +273,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             DeclaredResult::Rejected(_) => {}
         }
+    }
+}
+
+/// For whom a frame asks for a token, as the client sent it; none for all other frames.
+fn asks_for(frame: &Frame) -> Option<String> {
+    // A declaration is large, and is not read twice.
+    if frame.header.msg_type != MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN {
+        return None;
+    }
+    match ClientMessage::from_frame(frame).ok()? {
+        ClientMessage::AllocateMiningJobToken(allocate) => {
+            Some(String::from_utf8_lossy(allocate.user_identifier).into_owned())
+        }
+        _ => None,
     }
 }

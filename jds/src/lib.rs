@@ -38,6 +38,7 @@ pub mod submit;
 pub mod templates;
 pub mod token;
 pub mod tx_cache;
+pub mod user_check;
 pub mod validator;
 
 pub use tdp_client::noise_io;

@@ -372,3 +372,27 @@ pub const PROVIDER_VERDICT_MAX: Duration = Duration::from_millis(60_000);
 
 /// How long the end of the server waits for a solution to have left for a template provider.
 pub const PROVIDER_HANDOVER_MAX: Duration = Duration::from_millis(2_000);
+
+/// Questions of the user check under way at once, each on a thread of its own.
+pub const USER_CHECKS_AT_ONCE_MAX: usize = 16;
+
+/// Users whose question waits or is under way; of further ones nobody knows.
+pub const USER_CHECKS_WAITING_MAX: usize = 4_096;
+
+/// Messages of one connection that wait for the user check; more than that stops the reading.
+pub const USER_CHECKS_PER_CONNECTION_MAX: usize = 64;
+
+/// Users of one connection who are remembered as allowed.
+pub const USERS_WELCOME_PER_CONNECTION_MAX: usize = 1_024;
+
+/// Answers of the user check that are kept of users who may.
+pub const USERS_ALLOWED_KEPT_MAX: usize = 100_000;
+
+/// Answers of the user check that are kept of others.
+pub const USERS_DENIED_KEPT_MAX: usize = 10_000;
+
+/// Largest answer to the user check, bytes; of its head the same.
+pub const USER_CHECK_ANSWER_BYTES_MAX: u64 = 16 * 1024;
+
+/// Longest file with the token of the user check, bytes.
+pub const USER_CHECK_TOKEN_BYTES_MAX: u64 = 4 * 1024;

@@ -43,6 +43,7 @@ use crate::submit::Submitter;
 use crate::templates::{Pace, Templates};
 use crate::token::TokenMint;
 use crate::tx_cache::TxCache;
+use crate::user_check::{TokenFileError, UserCheck};
 use crate::validator::{CheckMode, Validator};
 
 /// What all connections share.
@@ -78,6 +79,8 @@ pub struct Shared {
     pub custom_jobs: Arc<CustomJobs>,
     /// What miners connect to, if they can.
     pub mining: Option<Arc<Mining>>,
+    /// Who may mine and declare.
+    pub user_check: Arc<UserCheck>,
     connections: AtomicU64,
 }
 
@@ -121,6 +124,9 @@ pub enum StartError {
     /// The HTTP API.
     #[error(transparent)]
     Api(http::StartError),
+    /// The user check.
+    #[error(transparent)]
+    UserCheck(TokenFileError),
     /// The pool interface.
     #[error("[pool_interface] {0}")]
     Pool(pool::StartError),
@@ -335,6 +341,7 @@ fn build(
     let receipts = Arc::new(receipts(config)?);
     let declaration = &config.job_declaration;
     let counts = Arc::new(Counts::default());
+    let user_check = Arc::new(user_check(config, &counts)?);
     let cache_bytes = usize::try_from(declaration.tx_cache_bytes).unwrap_or(usize::MAX);
     let cache = Arc::new(TxCache::counted(cache_bytes, counts.metrics.clone()));
     let (all, providers) = (spawn_nodes(config, &cache)?, spawn_providers(config, &cache)?);
@@ -413,8 +420,13 @@ fn build(
         templates,
         custom_jobs,
         mining,
+        user_check,
         connections: AtomicU64::new(0),
     })
+}
+
+fn user_check(config: &Checked, counts: &Counts) -> Result<UserCheck, StartError> {
+    UserCheck::new(config, counts.metrics.clone()).map_err(StartError::UserCheck)
 }
 
 fn receipts(config: &Checked) -> Result<Receipts, StartError> {

@@ -19,6 +19,7 @@ pub(crate) fn store_settings(config: &config::Checked) -> Settings {
             ..default.rejected
         },
         shares: keep(kept.shares_age, kept.shares_bytes),
+        accounting: keep(kept.accounting_age, kept.accounting_bytes),
         ..default
     };
     Settings {
@@ -27,6 +28,7 @@ pub(crate) fn store_settings(config: &config::Checked) -> Settings {
         source: config.events.source.clone(),
         stall_after: kept.stall_after,
         retention,
+        accounting_interval: kept.accounting_interval,
         database_bytes_max: kept.database_bytes_max,
     }
 }
@@ -85,7 +87,8 @@ mod tests {
         let settings = settings(
             "[store]\nstall_ms = 1234\ndatabase_mb_max = 3\nevents_days = 4\nevents_mb = 10\n\
              templates_days = 5\ntemplates_mb = 11\ntransactions_days = 7\ntransactions_mb = 6\n\
-             shares_days = 8\nshares_mb = 12\n[events]\nsource = \"here\"\n",
+             shares_days = 8\nshares_mb = 12\naccounting_interval_seconds = 9\n\
+             accounting_days = 14\naccounting_mb = 15\n[events]\nsource = \"here\"\n",
         );
         let default = Retention::default();
         let expected = Settings {
@@ -94,12 +97,14 @@ mod tests {
             source: "here".to_owned(),
             stall_after: Duration::from_millis(1_234),
             database_bytes_max: 3 * MB,
+            accounting_interval: Duration::from_secs(9),
             retention: Retention {
                 events: Keep { age_ms: 4 * DAY_MS, bytes: 10 * MB },
                 templates: Keep { age_ms: 5 * DAY_MS, bytes: 11 * MB },
                 transactions: Keep { age_ms: 7 * DAY_MS, bytes: 6 * MB },
                 rejected: Keep { age_ms: 5 * DAY_MS, ..default.rejected },
                 shares: Keep { age_ms: 8 * DAY_MS, bytes: 12 * MB },
+                accounting: Keep { age_ms: 14 * DAY_MS, bytes: 15 * MB },
                 ..default
             },
         };

@@ -24,6 +24,11 @@ pub enum Input<'a> {
     Frame(&'a Frame),
     /// A line came, without its end (SV1).
     Line(&'a [u8]),
+    /// A frame came that [`crate::sv2::asks_for`] a user who may not mine here: it is refused
+    /// (SV2).
+    StrangerFrame(&'a Frame),
+    /// As [`Input::StrangerFrame`], of a line that [`crate::sv1::asks_for`] such a user (SV1).
+    StrangerLine(&'a [u8]),
     /// New work of the pool. The first on a new tip makes all work on another tip stale.
     Work(Arc<PoolWork>),
     /// A new tip: work on any other is stale at once, whether there is new work or not.

@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use crate::accounting::{AccountingCursor, AccountingPage};
 use crate::batch::{Batch, Webhook};
 use crate::chain::{ChainEnds, SignedHead};
 use crate::commit::{Commit, Full};
@@ -135,6 +136,19 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`ReadError`].
     fn shares_summary(&self, query: &SharesQuery) -> Result<Vec<Aggregate>, ReadError>;
+
+    /// Work and blocks of closed intervals, after a cursor, at most `limit` entries
+    /// ([`crate::limits::ACCOUNTING_ENTRIES_MAX`] at the most). What was given out once never
+    /// changes, and each accepted share is in exactly one entry.
+    ///
+    /// # Errors
+    /// [`ReadError::AccountingGone`] when entries after the cursor are not kept any more, or when it
+    /// was not given out by this history of the store. [`AccountingCursor::START`] is never gone.
+    fn accounting_after(
+        &self,
+        cursor: AccountingCursor,
+        limit: usize,
+    ) -> Result<AccountingPage, ReadError>;
 
     /// Totals of a user, with the progress towards badges.
     ///

@@ -7,6 +7,7 @@
 #[cfg(test)]
 extern crate self as store;
 
+mod accounting;
 mod batch;
 pub mod chain;
 mod commit;
@@ -21,6 +22,10 @@ mod sqlite;
 mod types;
 mod verdict;
 
+pub use accounting::{
+    Accounted, AccountingCursor, AccountingCursorError, AccountingEntry, AccountingInterval,
+    AccountingPage,
+};
 pub use batch::{
     AcceptedTemplate, Batch, Change, HoldsJob, NewBlock, RejectedInputs, RejectedTemplate,
     SubmissionStep, Webhook,
@@ -42,7 +47,9 @@ pub use query::{
     TemplateTx,
 };
 pub use report::{Metrics, Sizes, Status, TableSize};
-pub use settings::{Keep, Retention, STORE_STALL_MS_DEFAULT, Settings};
+pub use settings::{
+    ACCOUNTING_INTERVAL_MS_DEFAULT, Keep, Retention, STORE_STALL_MS_DEFAULT, Settings,
+};
 pub use sqlite::{EventLog, EventLogError, OpenError, SqliteStore};
 pub use types::{
     BlockState, Cursor, CursorError, Period, StreamEpoch, SubmissionState, TemplateSource,

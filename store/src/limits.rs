@@ -14,6 +14,9 @@ pub(crate) const GROUP_TEMPLATES_MAX: usize = 16;
 /// Most items in a page of a list.
 pub const PAGE_ITEMS_MAX: usize = 1_000;
 
+/// Most entries in a page of the accounting feed.
+pub const ACCOUNTING_ENTRIES_MAX: usize = 10_000;
+
 /// Items in a page when nobody says how many.
 pub const PAGE_ITEMS_DEFAULT: usize = 100;
 

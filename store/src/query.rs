@@ -6,6 +6,7 @@ use validation::block::FoundBlock;
 use validation::declared::TemplateHash;
 use validation::job::AcceptedJob;
 
+use crate::accounting::AccountingCursor;
 use crate::event::Event;
 use crate::types::{
     BlockState, Cursor, Period, StreamEpoch, SubmissionState, TemplateSource, UserTag,
@@ -371,6 +372,13 @@ pub enum ReadError {
     /// What the cursor points at is not there any more: older than retention, or of another epoch.
     #[error("the cursor is gone; the earliest event that is kept is {} of epoch {}", .0.earliest, .0.epoch)]
     Gone(Gone),
+    /// What a cursor of the accounting feed points at is not there any more: older than retention, or
+    /// of a history that a backup has replaced.
+    #[error("the cursor is gone; the feed goes on after {earliest}")]
+    AccountingGone {
+        /// The entries that are kept come after it.
+        earliest: AccountingCursor,
+    },
     /// All readers are busy.
     #[error("all {readers} readers of the store are busy")]
     Busy {

@@ -8,6 +8,9 @@ use crate::limits::SPENT_TOKENS_MAX;
 /// Default of [`Settings::stall_after`], milliseconds.
 pub const STORE_STALL_MS_DEFAULT: u64 = 2_000;
 
+/// Default of [`Settings::accounting_interval`], milliseconds.
+pub const ACCOUNTING_INTERVAL_MS_DEFAULT: u64 = 60_000;
+
 /// How a store is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -23,6 +26,8 @@ pub struct Settings {
     pub stall_after: Duration,
     /// What is kept for how long.
     pub retention: Retention,
+    /// Longest interval of the accounting feed.
+    pub accounting_interval: Duration,
     /// Bound on the database file, bytes; 0 for none. Above it the store behaves as on a full
     /// disk: it is a fuse, while [`Retention`] is what keeps the store small.
     pub database_bytes_max: u64,
@@ -37,6 +42,7 @@ impl Settings {
             source: "hosted".to_owned(),
             stall_after: Duration::from_millis(STORE_STALL_MS_DEFAULT),
             retention: Retention::default(),
+            accounting_interval: Duration::from_millis(ACCOUNTING_INTERVAL_MS_DEFAULT),
             database_bytes_max: 0,
         }
     }
@@ -77,6 +83,8 @@ pub struct Retention {
     pub rejected: Keep,
     /// Shares: 7 days, 256 MB.
     pub shares: Keep,
+    /// Entries of the accounting feed: 90 days, 128 MB. A pool that stays away for longer is told.
+    pub accounting: Keep,
     /// Age from which aggregates by hour go, milliseconds: 90 days.
     pub hourly_age_ms: u64,
     /// Age from which aggregates by day of single users go, milliseconds: 800 days.
@@ -97,6 +105,7 @@ impl Default for Retention {
             transactions: Keep { age_ms: 2 * DAY_MS, bytes: 512 * MB },
             rejected: Keep { age_ms: 7 * DAY_MS, bytes: 32 * MB },
             shares: Keep { age_ms: 7 * DAY_MS, bytes: 256 * MB },
+            accounting: Keep { age_ms: 90 * DAY_MS, bytes: 128 * MB },
             hourly_age_ms: 90 * DAY_MS,
             user_daily_age_ms: 800 * DAY_MS,
             spent_tokens_max: SPENT_TOKENS_MAX,

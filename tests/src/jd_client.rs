@@ -26,6 +26,8 @@ pub struct JdClientSetup<'a> {
     pub user: &'a str,
     /// Shares that it wants of its own miners in a minute.
     pub shares_per_minute: f32,
+    /// It says to us what it mines, or the coinbase alone.
+    pub full_template: bool,
     /// Where its templates come from.
     pub templates: TemplatesOf<'a>,
     /// Pool and job declaration server, in the order in which they are tried; those of the world if
@@ -51,6 +53,7 @@ impl<'a> JdClientSetup<'a> {
         Self {
             user,
             shares_per_minute: 12.0,
+            full_template: true,
             templates: TemplatesOf::Server,
             upstreams: Vec::new(),
         }
@@ -74,13 +77,14 @@ impl<'a> JdClientSetup<'a> {
              user_identity = \"{user}\"\n\
              shares_per_minute = {shares_per_minute:?}\n\
              share_batch_size = 1\n\
-             mode = \"FULLTEMPLATE\"\n\
+             mode = \"{mode}\"\n\
              jdc_signature = \"test\"\n\
              coinbase_reward_script = \"addr({reward})\"\n\
              supported_extensions = [2]\n\
              required_extensions = []\n",
             secret = secret.expose_text().as_str(),
             user = self.user,
+            mode = if self.full_template { "FULLTEMPLATE" } else { "COINBASEONLY" },
             shares_per_minute = self.shares_per_minute,
         );
         let own = [(world.mining(), world.address())];

@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod recorder;
 pub mod reference;
 pub mod sv1;
+pub mod user_check;
 mod work;
 mod world;
 

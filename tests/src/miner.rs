@@ -27,7 +27,11 @@ pub struct Miner {
 }
 
 impl Miner {
-    pub(crate) async fn connect(world: &World, user: &str) -> Result<Self, ClientError> {
+    /// Connects, sets up and gets a first token.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the server closes the connection of a user who may not declare.
+    pub async fn connect(world: &World, user: &str) -> Result<Self, ClientError> {
         let options = SetupOptions::default();
         let mut client =
             JdClient::connect(world.address(), Some(world.authority), &options).await?;

@@ -14,7 +14,6 @@ use crate::settings::Token;
 /// What every handler has at hand.
 pub(crate) struct State {
     /// What is stored.
-    #[expect(dead_code, reason = "for the routes about what is stored")]
     pub(crate) reader: Reader,
     pub(crate) backend: Arc<dyn PoolBackend>,
     pub(crate) metrics: Metrics,

@@ -11,3 +11,6 @@ pub const REQUESTS_MAX: usize = 32;
 
 /// Readers of the stream of tips at a time.
 pub const STREAM_CLIENTS_MAX: usize = 16;
+
+/// Entries of the accounting feed in an answer when nobody says how many.
+pub const ACCOUNTING_ENTRIES_DEFAULT: usize = 1_000;

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::app::{Pool, Way};
 use super::guard::{guard, turn};
 use super::limits;
-use super::routes::{docs, tip};
+use super::routes::{accounting, docs, tip};
 use crate::router::{Documents, TokenScheme, no_method, no_route, surround};
 
 /// What the description says besides the routes.
@@ -27,6 +27,7 @@ use crate::router::{Documents, TokenScheme, no_method, no_route, surround};
     ),
     tags(
         (name = "chain", description = "What to build on."),
+        (name = "accounting", description = "What to credit."),
         (name = "server", description = "What this interface is."),
     ),
     modifiers(&TokenScheme),
@@ -45,6 +46,7 @@ pub(super) fn documents() -> &'static Documents {
 fn described() -> OpenApiRouter<Pool> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(tip::tip))
+        .routes(routes!(accounting::accounting))
         .routes(routes!(docs::openapi))
         .routes(routes!(docs::docs))
 }

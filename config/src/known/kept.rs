@@ -92,6 +92,29 @@ pub(super) const STORE: &[Key] = &[
         "How many shares are kept one by one, about 4,000 to a megabyte.",
     )
     .unit(MEGABYTES),
+    key(
+        "accounting_interval_seconds",
+        Kind::Integer { min: 1, max: 3_600 },
+        Need::Default("60"),
+        "Accepted work is credited in intervals of this length at most; a pool reads an interval once \
+         it is over.",
+    )
+    .unit("seconds"),
+    key(
+        "accounting_days",
+        Kind::Integer { min: 1, max: DAYS_MAX },
+        Need::Default("90"),
+        "How long the intervals of the accounting feed are kept. A pool that does not read for longer \
+         misses some, and is told.",
+    )
+    .unit("days"),
+    key(
+        "accounting_mb",
+        Kind::Integer { min: 1, max: KEPT_MB_MAX },
+        Need::Default("128"),
+        "How much of the accounting feed is kept, about three thousand entries to a megabyte.",
+    )
+    .unit(MEGABYTES),
 ];
 
 pub(super) const RECEIPTS: &[Key] = &[

@@ -6,6 +6,7 @@ mod kept;
 mod mining;
 mod pool;
 mod tables;
+mod user_check;
 
 pub(crate) use tables::TABLES;
 

@@ -3,6 +3,7 @@
 use super::kept::{API, EVENTS, RECEIPTS, STORE};
 use super::mining::MINING;
 use super::pool::POOL_INTERFACE;
+use super::user_check::USER_CHECK;
 use super::{Key, Kind, MEGABYTES, Need, PROVIDERS, Table, key};
 
 /// Every key, in the order of the reference.
@@ -119,6 +120,15 @@ pub(crate) static TABLES: &[Table] = &[
                   of that protocol, such as a Job Declaration Client or a pool. Signed with the same \
                   authority key.",
         keys: TEMPLATE_DISTRIBUTION,
+    },
+    Table {
+        name: "user_check",
+        array: false,
+        optional: None,
+        meaning: "Who may mine and declare here: asked when a mining channel is opened, a worker \
+                  logs in or a token is allocated, by the user's name alone and never by what is \
+                  mined.",
+        keys: USER_CHECK,
     },
 ];
 

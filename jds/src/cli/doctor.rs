@@ -13,6 +13,7 @@ mod providers;
 mod report;
 mod setup;
 mod socket;
+mod user_check;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +66,7 @@ fn check(config: &config::Checked, report: &mut Report) {
     setup::payout(config, report);
     setup::token_files(config, report);
     setup::open_files(config, report);
+    user_check::check(config, report);
     let server = holder::of(&config.data_dir);
     disk::check(config, server.as_ref(), report);
     listen::check(config, server.as_ref(), report);

@@ -27,6 +27,7 @@ use crate::limits::{
 use crate::peer::{self, Ended, Incoming, Outbox, Unread};
 use crate::server::Shared;
 use crate::solve::{FoundTurns, Solvers};
+use crate::user_check::Gate;
 
 /// Serves one accepted socket of a Stratum V2 miner until it ends.
 pub(crate) async fn serve_v2<S>(
@@ -92,6 +93,8 @@ struct Connection<R, W, S> {
     checks: Checks,
     custom_jobs: Arc<CustomJobs>,
     found: FoundTurns,
+    /// Holds back who wants to mine until it is known whether that user may.
+    gate: Gate<Received>,
     shared: Arc<Shared>,
 }
 
@@ -99,6 +102,8 @@ enum Wake {
     Received(Received),
     Durable(Option<Outgoing>),
     Checked(Checked),
+    /// What was held back, and whether its user may; none if that is not known.
+    Passed(Option<(Received, bool)>),
     Tip,
     Work,
     Flushed,
@@ -131,6 +136,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
             checks,
             custom_jobs: Arc::clone(&mining.custom_jobs),
             found: FoundTurns::default(),
+            gate: Gate::new(Arc::clone(&shared.user_check)),
             shared,
         }
     }
@@ -151,8 +157,9 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                 Err(ended) => return ended,
             };
             match wake {
-                Wake::Received(received) => self.on_received(&received),
-                Wake::Durable(None) | Wake::Flushed => {}
+                Wake::Received(received) => self.on_received(received),
+                Wake::Passed(Some((received, allowed))) => self.hand_in(&received, allowed),
+                Wake::Durable(None) | Wake::Flushed | Wake::Passed(None) => {}
                 Wake::Durable(Some(message)) => {
                     if let Err(ended) = self.writer.queue(&message) {
                         return ended;
@@ -183,16 +190,28 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         }
     }
 
-    fn on_received(&mut self, received: &Received) {
-        match received {
-            Received::Frame(frame) => {
+    /// To the session, once it is known that its user may mine here.
+    fn on_received(&mut self, received: Received) {
+        let identity = if self.gate.is_open() { None } else { received.asks_for() };
+        let Some(identity) = identity else { return self.hand_in(&received, true) };
+        if let Some(passed) = self.gate.pass(&identity, received) {
+            self.hand_in(&passed.held, passed.allowed);
+        }
+    }
+
+    fn hand_in(&mut self, received: &Received, allowed: bool) {
+        let input = match (received, allowed) {
+            (Received::Frame(frame), true) => {
                 let (msg_type, bytes) = (frame.header.msg_type, frame.payload.len());
                 debug!(msg_type, bytes, "received");
-                self.session.handle(Input::Frame(frame), now());
+                Input::Frame(frame)
             }
-            Received::Line(line) => self.session.handle(Input::Line(line), now()),
-            Received::Nothing => {}
-        }
+            (Received::Frame(frame), false) => Input::StrangerFrame(frame),
+            (Received::Line(line), true) => Input::Line(line),
+            (Received::Line(line), false) => Input::StrangerLine(line),
+            (Received::Nothing, _) => return,
+        };
+        self.session.handle(input, now());
     }
 
     async fn wait(&mut self, shutdown: &mut watch::Receiver<bool>) -> Result<Wake, Ended> {
@@ -201,7 +220,8 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
         // A peer that we can not keep up with is not read.
         let reads = self.durable.commits() < SHARE_COMMITS_PENDING_PER_CONNECTION_MAX
-            && self.checks.len() < CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX;
+            && self.checks.len() < CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX
+            && !self.gate.is_full();
         // One that reads slowly skips work that is not the newest any more.
         let idle = self.writer.is_idle();
         tokio::select! {
@@ -219,6 +239,9 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
             }
             Some(checked) = self.checks.next(), if !self.checks.is_empty() => {
                 Ok(Wake::Checked(checked))
+            }
+            passed = self.gate.next(), if !self.gate.is_empty() => {
+                Ok(Wake::Passed(passed.map(|passed| (passed.held, passed.allowed))))
             }
             received = self.reader.next(is_set_up), if reads => received.map(Wake::Received),
             () = sleep_until(deadline.into()) => Ok(Wake::Tick),
@@ -238,6 +261,10 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                 }
                 other => actions.push_back(other),
             }
+        }
+        // The channels close for it.
+        if let Some(reason) = actions.iter().find_map(reason_to_close) {
+            self.records.ends(reason);
         }
         let mut close = None;
         for action in actions {
@@ -284,6 +311,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
 
     /// Lets what was answered become durable and reach the peer before the socket closes.
     async fn finish(&mut self, ended: &Ended) {
+        self.records.ends(&ended.to_string());
         self.session.handle(Input::Disconnected, now());
         // What it still says is for the records alone.
         let _ = self.act().await;
@@ -300,7 +328,14 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         if !matches!(timeout(WRITE_TIMEOUT, rest).await, Ok(Ok(()))) {
             debug!("not everything that was done became durable in time");
         }
-        self.records.ended(&ended.to_string());
+        self.records.ended();
         self.writer.finish(ended).await;
+    }
+}
+
+fn reason_to_close(action: &Action) -> Option<&str> {
+    match action {
+        Action::Close(reason) => Some(reason),
+        _ => None,
     }
 }

@@ -57,6 +57,17 @@ pub(super) enum Received {
     Nothing,
 }
 
+impl Received {
+    /// Who wants to mine with it, as the client sent it; none where nobody does.
+    pub(super) fn asks_for(&self) -> Option<String> {
+        match self {
+            Self::Frame(frame) => mining::sv2::asks_for(frame),
+            Self::Line(line) => mining::sv1::asks_for(line),
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// Something that is to leave.
 #[derive(Debug)]
 pub(super) enum Outgoing {

@@ -28,6 +28,8 @@ pub(super) struct Records {
     users: HashMap<Arc<str>, usize>,
     channels: HashMap<u32, Channel>,
     counted: Part,
+    /// Why the connection ends, once it does.
+    ending: Option<String>,
 }
 
 /// An open channel.
@@ -67,6 +69,7 @@ impl Records {
             users: HashMap::new(),
             channels: HashMap::new(),
             counted: counts.channels.part(0),
+            ending: None,
             shared,
         }
     }
@@ -156,18 +159,23 @@ impl Records {
 
     /// A channel was closed. With a user's last, the user is gone.
     pub(super) fn closed(&mut self, channel: &ChannelClosed) {
-        self.close(channel.channel_id, "its last channel was closed");
+        self.close(channel.channel_id);
     }
 
-    /// The connection ended.
-    pub(super) fn ended(&mut self, reason: &str) {
+    /// The connection ends for this reason, the first that is given: that is why its channels close.
+    pub(super) fn ends(&mut self, reason: &str) {
+        self.ending.get_or_insert_with(|| reason.to_owned());
+    }
+
+    /// The connection has ended.
+    pub(super) fn ended(&mut self) {
         let open: Vec<u32> = self.channels.keys().copied().collect();
         for channel_id in open {
-            self.close(channel_id, reason);
+            self.close(channel_id);
         }
     }
 
-    fn close(&mut self, channel_id: u32, reason: &str) {
+    fn close(&mut self, channel_id: u32) {
         let Some(closed) = self.channels.remove(&channel_id) else { return };
         let Channel { user, work_selection, setup_flags } = closed;
         self.counted.set(self.channels.len() as u64);
@@ -177,6 +185,7 @@ impl Records {
             return;
         }
         self.users.remove(&user);
+        let reason = self.ending.as_deref().unwrap_or("its last channel was closed");
         let event = MinerDisconnected {
             user: Some(user.to_string()),
             connection_id: self.connection_id,

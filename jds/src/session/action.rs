@@ -18,6 +18,8 @@ pub enum Input<'a> {
     Frame(&'a jds_wire::Frame, crate::budget::Permit),
     /// A frame that was too large to take in, and its first bytes.
     Oversized(jds_wire::FrameHeader, &'a [u8]),
+    /// A token was asked for by a user who may not declare here.
+    Stranger,
     /// Validation went on.
     Validated {
         /// Of the declaration.
@@ -183,6 +185,9 @@ pub enum Violation {
     /// Not a message.
     #[error("malformed message: {0}")]
     Malformed(MessageError),
+    /// The operator does not know the user.
+    #[error("its user may not declare here")]
+    Stranger,
     /// In solo mode: the user named nobody who could be paid.
     #[error("{0}")]
     Terms(String),

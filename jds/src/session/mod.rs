@@ -131,6 +131,8 @@ impl Session {
                 self.on_outcome(request_id, *outcome, now);
                 Ok(())
             }
+            // The protocol has no answer to a refused allocation, and silence would keep the client.
+            Input::Stranger => Err(Violation::Stranger),
             Input::Tick { receiving } => self.on_tick(receiving, now.instant),
         };
         if let Err(violation) = result {

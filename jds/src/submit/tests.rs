@@ -116,6 +116,14 @@ impl Store for Moody {
     fn shares_summary(&self, query: &SharesQuery) -> Result<Vec<Aggregate>, ReadError> {
         self.store.shares_summary(query)
     }
+    fn accounting_after(
+        &self,
+        cursor: store::AccountingCursor,
+        limit: usize,
+    ) -> Result<store::AccountingPage, ReadError> {
+        self.store.accounting_after(cursor, limit)
+    }
+
     fn miner(&self, user: &str) -> Result<Option<MinerSummary>, ReadError> {
         self.store.miner(user)
     }

@@ -19,4 +19,4 @@ mod submit;
 mod workers;
 
 pub use notify::params as notify_params;
-pub use session::Session;
+pub use session::{Session, asks_for};

@@ -32,6 +32,9 @@ const CHANNEL_ID: u32 = 1;
 /// The name that `client.get_version` is answered with.
 const VERSION: &str = concat!("jds/", env!("CARGO_PKG_VERSION"));
 
+/// The method that a worker logs in with.
+const AUTHORIZE: &str = "mining.authorize";
+
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
@@ -79,6 +82,13 @@ struct Given {
 struct Faults {
     count: u32,
     since: Instant,
+}
+
+/// The name that a line of a client wants to log in with; none for all other lines.
+pub fn asks_for(line: &[u8]) -> Option<String> {
+    let Ok(Incoming::Request(request)) = Incoming::parse(line) else { return None };
+    let name = request.params.first().and_then(Value::as_str);
+    name.filter(|_| request.method == AUTHORIZE).map(str::to_owned)
 }
 
 impl Session {
@@ -136,6 +146,7 @@ impl Session {
         }
         match input {
             Input::Line(line) => self.on_line(line, now),
+            Input::StrangerLine(line) => self.on_stranger(line, now),
             Input::Work(work) => {
                 if self.work.as_ref().is_none_or(|newest| work.number > newest.number) {
                     self.tip = Some(work.tip.hash);
@@ -151,7 +162,10 @@ impl Session {
                 self.close("the server ends");
             }
             // Nothing of Stratum V2 comes here.
-            Input::Frame(_) | Input::CustomJob { .. } | Input::Disconnected => {}
+            Input::Frame(_)
+            | Input::StrangerFrame(_)
+            | Input::CustomJob { .. }
+            | Input::Disconnected => {}
         }
     }
 
@@ -188,7 +202,7 @@ impl Session {
                 Err(refusal) => Err(refusal),
             },
             "mining.subscribe" => Ok(self.subscribe()),
-            "mining.authorize" => self.authorize(params),
+            AUTHORIZE => self.authorize(params),
             "mining.configure" => self.configure(params, now),
             "mining.suggest_difficulty" => self.suggest(params.first().and_then(from_json), now),
             "mining.suggest_target" => self.suggest(params.first().and_then(target_field), now),
@@ -210,6 +224,18 @@ impl Session {
         self.start(now);
         if std::mem::take(&mut self.job_due) {
             self.give_job(now);
+        }
+    }
+
+    /// The login of somebody who may not mine here.
+    fn on_stranger(&mut self, line: &[u8], now: Now) {
+        let Ok(Incoming::Request(request)) = Incoming::parse(line) else { return };
+        if let Some(id) = &request.id {
+            let refusal = Refusal::unauthorized("this user may not mine here");
+            self.send(answer(id, Err(refusal)));
+        }
+        if self.faults.add(now.instant) {
+            self.close("too many requests without use");
         }
     }
 

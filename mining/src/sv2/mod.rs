@@ -34,6 +34,8 @@ use crate::limits::SETUP_TIMEOUT;
 use crate::record::ChannelClosed;
 use crate::{Action, Deps, Input, Now};
 
+pub use self::open::asks_for;
+
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
@@ -108,8 +110,12 @@ impl Session {
         }
         let result = match input {
             Input::Frame(frame) => self.on_frame(frame, now),
+            Input::StrangerFrame(frame) => {
+                self.on_stranger(frame);
+                Ok(())
+            }
             // The line of another protocol.
-            Input::Line(_) => Ok(()),
+            Input::Line(_) | Input::StrangerLine(_) => Ok(()),
             Input::Work(work) => {
                 self.on_work(work, now);
                 Ok(())

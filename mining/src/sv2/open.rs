@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use binary_sv2::{Str0255Owned, U256Owned};
 use bitcoin::{BlockHash, CompactTarget, Target};
+use jds_wire::Frame;
 use jds_wire::message::mining::{
-    MiningServerMessage, OpenExtendedMiningChannelOwned, OpenExtendedMiningChannelSuccessOwned,
-    OpenStandardMiningChannelOwned, OpenStandardMiningChannelSuccessOwned,
-    SetExtranoncePrefixOwned,
+    MiningClientMessage, MiningServerMessage, OpenExtendedMiningChannelOwned,
+    OpenExtendedMiningChannelSuccessOwned, OpenStandardMiningChannelOwned,
+    OpenStandardMiningChannelSuccessOwned, SetExtranoncePrefixOwned,
 };
 use mining_sv2::{
     ERROR_CODE_OPEN_MINING_CHANNEL_CHANNEL_CAPACITY_EXHAUSTED,
@@ -16,6 +17,7 @@ use mining_sv2::{
     ERROR_CODE_OPEN_MINING_CHANNEL_INVALID_USER_IDENTITY,
     ERROR_CODE_OPEN_MINING_CHANNEL_MIN_EXTRANONCE_SIZE_TOO_LARGE,
     ERROR_CODE_OPEN_MINING_CHANNEL_STANDARD_CHANNELS_NOT_SUPPORTED_FOR_CUSTOM_WORK,
+    ERROR_CODE_OPEN_MINING_CHANNEL_UNKNOWN_USER,
 };
 use tracing::{debug, error};
 use validation::rules::Rules;
@@ -54,7 +56,31 @@ struct Request<'a> {
     rolled_bytes: usize,
 }
 
+/// For whom a frame of a client wants to open a channel, as the client sent it; none for all other
+/// frames.
+pub fn asks_for(frame: &Frame) -> Option<String> {
+    let text = |identity: &Str0255Owned| String::from_utf8_lossy(identity.as_bytes()).into_owned();
+    match MiningClientMessage::from_frame(frame).ok()? {
+        MiningClientMessage::OpenStandardMiningChannel(open) => Some(text(&open.user_identity)),
+        MiningClientMessage::OpenExtendedMiningChannel(open) => Some(text(&open.user_identity)),
+        _ => None,
+    }
+}
+
 impl Session {
+    /// A channel for somebody who may not mine here.
+    pub(super) fn on_stranger(&mut self, frame: &Frame) {
+        if !self.is_set_up() {
+            return;
+        }
+        let request_id = match MiningClientMessage::from_frame(frame) {
+            Ok(MiningClientMessage::OpenStandardMiningChannel(open)) => open.request_id,
+            Ok(MiningClientMessage::OpenExtendedMiningChannel(open)) => open.request_id,
+            _ => return,
+        };
+        self.refuse_open(request_id, ERROR_CODE_OPEN_MINING_CHANNEL_UNKNOWN_USER);
+    }
+
     pub(super) fn on_open_standard(&mut self, open: &OpenStandardMiningChannelOwned, now: Now) {
         if self.flags().work_selection {
             let code =

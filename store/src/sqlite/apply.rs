@@ -111,6 +111,7 @@ impl Apply<'_> {
                 if write_block::find(connection, self.state, block, at_ms, volatile)? {
                     let count = Count { blocks_found: 1, ..Count::default() };
                     self.tally.add(&block.user, block.template_source, at_ms, count);
+                    self.tally.accounts.block(block, at_ms);
                 } else {
                     self.known_blocks.push(block.block.hash.to_string());
                 }
@@ -185,6 +186,9 @@ impl Apply<'_> {
                 share.claimable_sat,
             ])?;
         self.state.sizes.added(Table::Shares, 0);
+        if share.accepted {
+            self.tally.accounts.share(share, self.at_ms);
+        }
         let count = if share.accepted {
             Count { shares_accepted: 1, difficulty: share.difficulty, ..Count::default() }
         } else {

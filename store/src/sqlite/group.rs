@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::accounts::{self, OpenInterval};
 use super::apply::apply;
 use super::fault::Fault;
 use super::shared::{Shared, add};
@@ -28,6 +29,7 @@ pub(super) struct Pen {
     stream: StreamFile,
     seen: Seen,
     full_sync: bool,
+    accounting_interval: Duration,
 }
 
 impl Pen {
@@ -37,8 +39,10 @@ impl Pen {
         shared: Arc<Shared>,
         stream: StreamFile,
         seen: Seen,
+        accounting_interval: Duration,
     ) -> Self {
-        Self { connection, state, shared, stream, seen, full_sync: false }
+        let full_sync = false;
+        Self { connection, state, shared, stream, seen, full_sync, accounting_interval }
     }
 
     /// Writes all batches in one transaction. A batch that is refused leaves no trace.
@@ -50,15 +54,17 @@ impl Pen {
         batches: impl Iterator<Item = &'a Batch> + Clone,
         volatile: bool,
     ) -> Result<Outcomes, rusqlite::Error> {
+        self.close_interval(false)?;
         let started = Instant::now();
         let sync = batches.clone().any(|batch| batch.sync);
         let outcomes = self.transaction(sync, |pen| {
+            let before = pen.state.next_event_id - 1;
             let mut tally = Tally::default();
             let mut outcomes = Vec::new();
             for batch in batches {
                 outcomes.push(pen.one(batch, volatile, &mut tally)?);
             }
-            tally.store(&pen.connection, &mut pen.state)?;
+            tally.store(&pen.connection, &mut pen.state, before)?;
             Ok(outcomes)
         })?;
         self.shared.committed(started.elapsed());
@@ -72,6 +78,17 @@ impl Pen {
             }
         }
         Ok(outcomes)
+    }
+
+    /// Closes the interval of the accounting feed, if it is time for that. It is on the disk itself
+    /// before anybody reads it: what a pool has credited is never counted again.
+    pub(super) fn close_interval(&mut self, now: bool) -> Result<(), rusqlite::Error> {
+        let length = self.accounting_interval;
+        let due = |interval: OpenInterval| interval.ends(length) <= Instant::now();
+        if now || self.state.interval.is_some_and(due) {
+            self.transaction(true, |pen| accounts::close(&pen.connection, &mut pen.state))?;
+        }
+        Ok(())
     }
 
     /// Runs `work` in a transaction, whole or not at all, and tells of new events.
@@ -90,6 +107,8 @@ impl Pen {
         match &result {
             Ok(_) => {
                 self.state.tx_ids.settle();
+                let ends = self.state.interval.map(|open| open.ends(self.accounting_interval));
+                self.shared.set_interval_ends(ends);
                 self.tell();
             }
             Err(_) => {

@@ -59,6 +59,9 @@ impl Housekeeper {
         let mut checkpointer = None;
         while stop.recv_timeout(CHECKPOINT_PAUSE) == Err(RecvTimeoutError::Timeout) {
             self.checkpoint(&mut checkpointer);
+            if self.shared.interval_is_due() {
+                self.control(Control::CloseInterval);
+            }
             if retained.elapsed() >= RETENTION_PAUSE {
                 let sweep = swept.elapsed() >= SWEEP_PAUSE;
                 let now_ms = clock.now_ms(now_ms(), started.elapsed());

@@ -9,6 +9,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_first.sql"),
     include_str!("../../migrations/0002_chain.sql"),
     include_str!("../../migrations/0003_verdicts.sql"),
+    include_str!("../../migrations/0004_accounting.sql"),
 ];
 
 /// Marks the file as ours ("JDSt").

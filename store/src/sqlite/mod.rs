@@ -1,5 +1,6 @@
 //! The store in one SQLite file.
 
+mod accounts;
 mod apply;
 mod backlog;
 mod carry;
@@ -42,6 +43,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use event_log::{EventLog, EventLogError};
 pub use open::OpenError;
 
+use crate::accounting::{AccountingCursor, AccountingPage};
 use crate::batch::{Batch, Webhook};
 use crate::chain::{ChainEnds, SignedHead};
 use crate::commit::{Commit, Full, Request};
@@ -228,6 +230,14 @@ impl Store for SqliteStore {
 
     fn shares_summary(&self, query: &SharesQuery) -> Result<Vec<Aggregate>, ReadError> {
         self.read(|connection| read_rest::aggregates(connection, query))
+    }
+
+    fn accounting_after(
+        &self,
+        cursor: AccountingCursor,
+        limit: usize,
+    ) -> Result<AccountingPage, ReadError> {
+        self.read(|connection| accounts::after(connection, cursor, limit))
     }
 
     fn miner(&self, user: &str) -> Result<Option<MinerSummary>, ReadError> {

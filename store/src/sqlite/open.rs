@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::mpsc;
 
+use super::accounts::is_open;
 use super::apply::apply;
 use super::carry::Passage;
 use super::fault::Fault;
@@ -153,7 +154,17 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
         .enable_time()
         .build()
         .map_err(OpenError::Thread)?;
-    let pen = Pen::new(connection, state, Arc::clone(&shared), stream, seen);
+    let interval = settings.accounting_interval;
+    let mut pen = Pen::new(connection, state, Arc::clone(&shared), stream, seen, interval);
+    // An interval ends with the run that opened it. A disk that is full may fail to take that: then it
+    // is closed with the next one.
+    let closed = is_open(&pen.connection).and_then(|open| match open {
+        true => pen.close_interval(true),
+        false => Ok(()),
+    });
+    closed.unwrap_or_else(|error| {
+        tracing::warn!(%error, "an interval of the accounting feed stays open");
+    });
     let writer = Writer::new(pen, requests, settings.retention, settings.stall_after, runtime);
     let (stop, stopped) = std::sync::mpsc::channel();
     let keeper = Arc::clone(&housekeeper);

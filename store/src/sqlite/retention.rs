@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Params, params};
 use super::group::Pen;
 use super::sizes::Table;
 use super::state::{State, raise_spent_floor};
-use super::{read_chain, write_inputs};
+use super::{accounts, read_chain, write_inputs};
 use crate::limits::{LIVE_DEPTH_BLOCKS, RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE, USERS_MAX};
 use crate::settings::{Keep, Retention};
 use crate::types::Period;
@@ -38,6 +38,7 @@ pub(super) fn step(
         let age_ms = retention.transactions.age_ms;
         rows += detach_before(connection, state, before(age_ms))?;
         rows += shares(connection, state, &retention.shares, now_ms)?;
+        rows += accounting(connection, state, &retention.accounting, now_ms)?;
         rows += all_aggregates(connection, state, retention, now_ms)?;
         rows += users(connection, state)?;
         Ok(rows > 0)
@@ -140,6 +141,32 @@ fn shares(
     let Some((last, _, _)) = excess.last() else { return Ok(0) };
     connection.prepare_cached("DELETE FROM shares WHERE id <= ?1")?.execute([last])?;
     state.sizes.removed(Table::Shares, excess.len() as u64, 0);
+    Ok(excess.len())
+}
+
+/// Entries of closed intervals. Where the rest begins is noted, so that a reader who misses some is
+/// told.
+fn accounting(
+    connection: &Connection,
+    state: &mut State,
+    keep: &Keep,
+    now_ms: u64,
+) -> rusqlite::Result<usize> {
+    let sql = "SELECT a.id, i.closed_at, octet_length(a.user_id) FROM accounting AS a
+                   JOIN accounting_intervals AS i ON i.id = a.interval_id
+               WHERE i.closed_at IS NOT NULL ORDER BY a.id LIMIT ?1";
+    let weights = weights(state, Table::Accounting);
+    let excess = excess(connection, sql, [RETENTION_STEP_ROWS], keep, now_ms, weights)?;
+    let Some((last, _, _)) = excess.last() else { return Ok(0) };
+    accounts::raise_floor(connection, *last)?;
+    connection.prepare_cached("DELETE FROM accounting WHERE id <= ?1")?.execute([last])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM accounting_intervals WHERE closed_at IS NOT NULL
+                 AND id < (SELECT coalesce(min(interval_id), 9223372036854775807) FROM accounting)",
+        )?
+        .execute([])?;
+    state.sizes.removed(Table::Accounting, excess.len() as u64, variable_bytes(&excess));
     Ok(excess.len())
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
@@ -31,6 +31,8 @@ pub(super) enum Control {
     Sweep { ids: Vec<u32>, done: SyncSender<()> },
     /// No more notes.
     SweepEnd,
+    /// Close the interval of the accounting feed, if it is time for that.
+    CloseInterval,
 }
 
 /// How the store ends.
@@ -51,6 +53,8 @@ pub(super) struct Shared {
     pub(super) last: watch::Sender<u64>,
     status: Mutex<Status>,
     controls: Mutex<VecDeque<Control>>,
+    /// When the interval of the accounting feed is to be closed, if one is open.
+    interval_ends: Mutex<Option<Instant>>,
     closing: AtomicU8,
     pub(super) commits: AtomicU64,
     pub(super) batches: AtomicU64,
@@ -70,6 +74,7 @@ impl Shared {
             last: watch::Sender::new(last_event_id),
             status: Mutex::new(Status::Healthy),
             controls: Mutex::default(),
+            interval_ends: Mutex::default(),
             closing: AtomicU8::new(Closing::No as u8),
             commits: AtomicU64::new(0),
             batches: AtomicU64::new(0),
@@ -89,6 +94,15 @@ impl Shared {
 
     pub(super) fn set_status(&self, status: Status) {
         *lock(&self.status) = status;
+    }
+
+    pub(super) fn set_interval_ends(&self, ends: Option<Instant>) {
+        *lock(&self.interval_ends) = ends;
+    }
+
+    /// It is time to close the interval of the accounting feed.
+    pub(super) fn interval_is_due(&self) -> bool {
+        lock(&self.interval_ends).is_some_and(|ends| ends <= Instant::now())
     }
 
     pub(super) fn push_control(&self, control: Control) {

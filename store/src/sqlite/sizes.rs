@@ -18,10 +18,12 @@ pub(super) enum Table {
     Blocks,
     Users,
     Aggregates,
+    /// Entries of the accounting feed.
+    Accounting,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Events,
         Self::Tokens,
         Self::Templates,
@@ -32,6 +34,7 @@ impl Table {
         Self::Blocks,
         Self::Users,
         Self::Aggregates,
+        Self::Accounting,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Table {
             Self::Blocks => "blocks",
             Self::Users => "users",
             Self::Aggregates => "aggregates",
+            Self::Accounting => "accounting",
         }
     }
 
@@ -62,6 +66,7 @@ impl Table {
             Self::Blocks => 600,
             Self::Users => 150,
             Self::Aggregates => 160,
+            Self::Accounting => 280,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::accounts::OpenInterval;
 use super::read_chain;
 use super::sizes::TableSizes;
 use super::tx_ids::TxIds;
@@ -27,6 +28,8 @@ pub(super) struct State {
     pub(super) named: Option<IdSet>,
     /// `source` of the events.
     pub(super) source: String,
+    /// Where accepted work is counted, if there is any yet.
+    pub(super) interval: Option<OpenInterval>,
 }
 
 /// What a batch that is refused must leave as it was.
@@ -36,6 +39,7 @@ pub(super) struct Mark {
     last_hash: [u8; 32],
     sizes: TableSizes,
     tx_ids: usize,
+    interval: Option<OpenInterval>,
 }
 
 impl State {
@@ -53,6 +57,7 @@ impl State {
             sovereign: HashSet::new(),
             named: None,
             source,
+            interval: None,
         })
     }
 
@@ -63,6 +68,7 @@ impl State {
             last_hash: self.last_hash,
             sizes: self.sizes.clone(),
             tx_ids,
+            interval: self.interval,
         }
     }
 
@@ -72,6 +78,7 @@ impl State {
         self.last_hash = mark.last_hash;
         self.sizes = mark.sizes;
         self.tx_ids.undo(mark.tx_ids);
+        self.interval = mark.interval;
         self.bases.clear();
         self.sovereign.clear();
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, params};
 
+use super::accounts::Accounts;
 use super::sizes::Table;
 use super::state::State;
 use crate::limits::USERS_MAX;
@@ -44,6 +45,8 @@ type Key = (String, TemplateSource, u64);
 pub(super) struct Tally {
     /// By user, source and hour.
     counts: HashMap<Key, (Count, u64)>,
+    /// What a pool credits.
+    pub(super) accounts: Accounts,
 }
 
 impl Tally {
@@ -57,6 +60,7 @@ impl Tally {
 
     /// Takes over what was counted for a batch that is not refused.
     pub(super) fn merge(&mut self, batch: Self) {
+        self.accounts.merge(batch.accounts);
         for (key, (count, last_ms)) in batch.counts {
             let (total, last) = self.counts.entry(key).or_default();
             total.add(&count);
@@ -64,8 +68,14 @@ impl Tally {
         }
     }
 
-    /// Writes everything.
-    pub(super) fn store(self, connection: &Connection, state: &mut State) -> rusqlite::Result<()> {
+    /// Writes everything. `before`: the last event before the transaction.
+    pub(super) fn store(
+        self,
+        connection: &Connection,
+        state: &mut State,
+        before: u64,
+    ) -> rusqlite::Result<()> {
+        self.accounts.store(connection, state, before)?;
         let mut all = HashMap::<(TemplateSource, u64), Count>::new();
         for ((user, source, hour), (count, last_ms)) in &self.counts {
             all.entry((*source, *hour)).or_default().add(count);

@@ -276,6 +276,11 @@ impl Writer {
                 let _ = done.send(());
             }
             Control::SweepEnd => self.pen.state.named = None,
+            Control::CloseInterval => {
+                if let Err(error) = self.pen.close_interval(false) {
+                    tracing::debug!(%error, "the interval of the accounting feed stays open");
+                }
+            }
         }
     }
 }

@@ -39,6 +39,7 @@ pub const KEEP_ALL: Retention = Retention {
     transactions: FOREVER,
     rejected: FOREVER,
     shares: FOREVER,
+    accounting: FOREVER,
     hourly_age_ms: u64::MAX,
     user_daily_age_ms: u64::MAX,
     spent_tokens_max: u64::MAX,
@@ -288,6 +289,7 @@ pub fn assert_counted(dir: &Path, sizes: &Sizes) {
         ("blocks", "SELECT count(*), sum(length(raw)), 600 FROM blocks"),
         ("users", "SELECT count(*), sum(octet_length(user_id)), 150 FROM users"),
         ("aggregates", "SELECT count(*), sum(octet_length(user_id)), 160 FROM aggregates"),
+        ("accounting", "SELECT count(*), sum(octet_length(user_id)), 280 FROM accounting"),
         (
             "rejected",
             "SELECT count(*), 0, 400 FROM miner_templates WHERE validation_result = 'rejected'",

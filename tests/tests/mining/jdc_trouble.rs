@@ -176,3 +176,31 @@ fn declaring(world: &World) -> usize {
     };
     events(world, EventKind::MinerConnected).iter().filter(came).count()
 }
+
+/// In this mode the client sets no job on the first template of a tip, only on later ones. What becomes of
+/// a block is tested with our own client, in [`crate::custom`].
+#[tokio::test(flavor = "multi_thread")]
+async fn in_coinbase_only_mode_the_clients_shares_count() {
+    let node = Node::start(NodeOptions::signet().ipc()).unwrap();
+    let coins = node.ensure_funds(1, COIN_VALUE_SAT_MIN).unwrap();
+    let modes = "modes = [\"full-template\", \"coinbase-only\"]";
+    let world = Setup::new().job_declaration(modes).mining("").start_on(vec![node]).await;
+    world.synced().await;
+    let templates = TemplatesOf::Node(world.node());
+    let setup = JdClientSetup { templates, full_template: false, ..JdClientSetup::new(USER) };
+    let peer = run(&world, &setup);
+    wait_event(
+        &world,
+        EventKind::MinerConnected,
+        |event| matches!(event, EventData::MinerConnected(event) if event.role == Role::Mining),
+    );
+    world.node().send(&Kind::Payment.build(&coins[0]).unwrap().txs).unwrap();
+    let share = wait_share(&world, &peer, |_| true);
+    assert_eq!((&*share.user, &*share.worker), ("carol", "farm"));
+    assert_eq!((share.miner_template_hash, share.miner_tx_count), (None, None));
+    let negotiated = wait_event(&world, EventKind::JobNegotiated, |_| true);
+    let EventData::JobNegotiated(negotiated) = negotiated else { panic!("{negotiated:?}") };
+    assert_eq!((negotiated.template_hash, negotiated.tx_count), (None, None));
+    assert_eq!(negotiated.validation_result, "coinbase-only");
+    assert_stayed(&world, &peer);
+}

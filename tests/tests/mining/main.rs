@@ -10,12 +10,14 @@
 
 mod acceptance;
 mod beside;
+mod bounds;
 mod custom;
 mod encrypted;
 mod jdc;
 mod jdc_trouble;
 mod matrix;
 mod mixed;
+mod pool_beside;
 mod pool_work;
 mod ports;
 mod recorded;
@@ -26,6 +28,7 @@ mod solo;
 mod sv1_miners;
 mod sv1_trouble;
 mod translator;
+mod user_check;
 
 use jds::client::SetupOptions;
 use jds::client::mining::{Channel, MiningClient};

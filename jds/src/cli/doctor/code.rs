@@ -37,6 +37,7 @@ codes! {
     ApiWithoutToken => Problem, "api-without-token";
     ApiOpen => Warning, "api-open";
     TokenFile => Problem, "token-file";
+    UserCheckDown => Warning, "user-check-down";
     FilesLimit => Warning, "files-limit";
     DataDirUnusable => Problem, "data-dir-unusable";
     DataDirReadOnly => Problem, "data-dir-read-only";

@@ -57,6 +57,12 @@ fn refused(problem: &Problem) -> (&'static str, Code, &'static str) {
             "Make the file a line of its own secret text that only the server's user can read \
              (chmod 600), or correct the setting.",
         ),
+        Problem::KeyFile { place, .. } if place.key.ends_with("token_file") => (
+            "tokens",
+            Code::TokenFile,
+            "Make the file a line of its own secret text that only the server's user can read \
+             (chmod 600), or correct the setting.",
+        ),
         Problem::KeyFile { .. } => (
             KEYS,
             Code::KeyFile,
