@@ -28,7 +28,10 @@ use jds::client::{ClientError, SetupOptions};
 use jds_wire::Secp256k1PublicKey;
 use rand::Rng;
 use signet::{Node, NodeOptions, wait};
-use store::{Cursor, EventData, EventFilter, EventKind, Settings, SqliteStore, Store};
+use store::{
+    Accounted, AccountingCursor, Cursor, EventData, EventFilter, EventKind, Settings, SqliteStore,
+    Store,
+};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
@@ -56,6 +59,8 @@ struct Stored {
     /// Accepted shares.
     shares: HashSet<BlockHash>,
     blocks: HashSet<BlockHash>,
+    /// Shares that the accounting feed tells of, and blocks.
+    credited: (u64, u64),
 }
 
 struct Site {
@@ -121,6 +126,7 @@ impl Site {
         let store = SqliteStore::open(Settings::new(copy.path())).unwrap();
         let filter = EventFilter::only(&[EventKind::ShareSubmitted, EventKind::BlockFound]);
         let (mut stored, mut cursor) = (Stored::default(), Cursor::START);
+        stored.credited = credited(&store);
         loop {
             let page = store.events_after(cursor, &filter, 500).unwrap();
             for event in &page.events {
@@ -149,6 +155,22 @@ impl Site {
             wait::until(&what, PATIENCE, || self.node.block(hash).ok()).unwrap();
         }
     }
+}
+
+/// Shares and blocks of the accounting feed. The interval that the kill left open is closed by now.
+fn credited(store: &SqliteStore) -> (u64, u64) {
+    let (mut credited, mut last) = ((0, 0), 0);
+    let page = store.accounting_after(AccountingCursor::START, 10_000).unwrap();
+    assert!(!page.more, "more entries than this test makes");
+    for entry in page.entries {
+        assert_eq!(entry.number, last + 1, "a gap in the accounting feed");
+        last = entry.number;
+        match entry.what {
+            Accounted::Work { shares, .. } => credited.0 += shares,
+            Accounted::Block { .. } => credited.1 += 1,
+        }
+    }
+    credited
 }
 
 /// Files of a folder, but for what is shared memory.
@@ -229,6 +251,9 @@ async fn an_acknowledged_share_is_in_the_store_after_a_kill() {
         // Each of them is a block: a miner that was answered does not send it again.
         let lost: Vec<_> = told.difference(&stored.blocks).collect();
         assert_eq!(lost, Vec::<&BlockHash>::new(), "blocks acknowledged, round {round}");
+        // What a pool would credit is what is stored: nothing twice and nothing left out.
+        let all = (stored.shares.len() as u64, stored.blocks.len() as u64);
+        assert_eq!(stored.credited, all, "credited, round {round}");
         counts.insert(told.len() - before);
     }
 

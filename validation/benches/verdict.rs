@@ -9,11 +9,14 @@ mod common;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use bitcoin::Witness;
 use bitcoin::consensus::serialize;
+use bitcoin::{CompactTarget, Witness};
 use common::{Template, child, input, output, outside, script, tx};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use validation::{NodeFacts, Precheck, Prechecked, TemplateHash, Tx, TxSlots, judge, precheck};
+use validation::{
+    AcceptedJob, NodeFacts, Precheck, Prechecked, Solution, TemplateHash, Tx, TxSlots, assemble,
+    judge, precheck,
+};
 
 const TRANSACTIONS: u64 = 4_000;
 
@@ -99,8 +102,35 @@ fn benches(criterion: &mut Criterion) {
         bench.iter(|| black_box(&job).prepare_body());
     });
     let body = job.prepare_body();
+    assembly(criterion, &job);
     criterion.bench_function("block as hex from a ready body", |bench| {
         bench.iter(|| validation::proposal_block_hex(&job, black_box(&body), 1));
+    });
+}
+
+/// From a solution to the bytes of the block.
+fn assembly(criterion: &mut Criterion, job: &AcceptedJob) {
+    let extranonce = vec![7; job.coinbase().extranonce_len()];
+    let bits = CompactTarget::from_consensus(common::EASY_BITS);
+    let solution = |nonce| Solution {
+        extranonce: &extranonce,
+        prev_hash: job.prev_hash(),
+        ntime: common::TIP_MTP + 7_200,
+        nonce,
+        version: job.version(),
+    };
+    // Every other hash is good for a block.
+    let branch = job.prepare_branch();
+    let good = |nonce: &u32| assemble(job, &branch, &solution(*nonce), bits).is_ok();
+    let nonce = (0..u32::MAX).find(good).unwrap();
+    for (name, body) in [("a ready body", job.prepare_body()), ("a ready branch", branch)] {
+        criterion.bench_function(&format!("block of a solution from {name}"), |bench| {
+            bench.iter(|| assemble(job, black_box(&body), &solution(nonce), bits).unwrap());
+        });
+    }
+    criterion.bench_function("coinbase and merkle root of a solution", |bench| {
+        let body = job.prepare_branch();
+        bench.iter(|| body.merkle_root(job.coinbase().txid_with(black_box(&extranonce))));
     });
 }
 

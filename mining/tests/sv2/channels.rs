@@ -5,6 +5,7 @@ use jds_wire::message::mining::{
     CloseChannelOwned, MiningClientMessage, MiningServerMessage as M,
     OpenStandardMiningChannelOwned, UpdateChannelOwned,
 };
+use mining::limits::CUSTOM_CHANNELS_PER_CONNECTION_MAX;
 use mining::{Action, Input, Settings};
 
 use crate::support::{
@@ -84,6 +85,19 @@ fn a_connection_has_so_many_channels_and_no_more() {
     assert_eq!(refusal(&rig.send(&open_standard(3, "alice"))), full);
     rig.send(&close(first.channel_id));
     Miner::opened(&rig.send(&open_standard(4, "alice")));
+}
+
+/// Each of them may hold megabytes of jobs.
+#[test]
+fn who_chooses_the_work_has_fewer_channels() {
+    let roomy = Settings { channels_per_connection_max: 1_000, ..settings() };
+    let mut rig = Rig::set_up(roomy, WORK_SELECTION);
+    let most = u32::try_from(CUSTOM_CHANNELS_PER_CONNECTION_MAX).unwrap();
+    for request_id in 1..=most {
+        Miner::opened(&rig.send(&open_extended(request_id, "alice", 10)));
+    }
+    let full = (most + 1, "channel-capacity-exhausted".to_owned());
+    assert_eq!(refusal(&rig.send(&open_extended(most + 1, "alice", 10))), full);
 }
 
 #[test]

@@ -238,9 +238,10 @@ async fn sv2_c_08_shares_on_a_declared_job_are_told_with_all_that_is_known() {
     assert_eq!((&*found.block_hash, found.assembled), (&*block.to_string(), true));
     assert_eq!(found.miner_template_hash, Some(template_hash));
     world.synced_to(block).await;
+    // With its answer the connection has looked at the tip as well.
+    assert_eq!(jdc.refused(&job, "an old job").await, STALE);
     let answer = jdc.client.submit(&jdc.channel, &late).await.unwrap();
     assert_eq!(answer, Err("stale-share".to_owned()));
-    assert_eq!(jdc.refused(&job, "an old job").await, STALE);
     // Late or not, what makes a block goes to the nodes.
     wait_event(&world, EventKind::BlockFound, |event| match event {
         EventData::BlockFound(found) => found.block_hash == late.hash().to_string(),

@@ -2,3 +2,4 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it expected")]
 
 mod access;
+mod accounting;

@@ -138,7 +138,8 @@ pub(crate) struct Args {
     /// Shares a second of all those together; up to 8 of each.
     #[arg(long, value_name = "PER_SECOND", default_value_t = 30.0, help_heading = "Clients")]
     pub(crate) share_rate: f64,
-    /// Accepted shares that one answer of Stratum V2 is for; latency is that of the last of them.
+    /// Accepted shares that one answer of Stratum V2 is for (`share_batch_size` of the server); latency is
+    /// that of the last of them.
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Clients")]
     pub(crate) share_batch: u32,
 

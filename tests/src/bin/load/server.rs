@@ -95,12 +95,13 @@ impl Server {
         };
         let key: Secp256k1PublicKey =
             public.to_string().parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+        let batch = args.share_batch;
         let target = |address| Target { name: "ours".into(), address, key: Some(key) };
         Ok(Self {
             name: "ours".into(),
             declaration: Some(target(declaration)),
             templates: templates.map(target),
-            mining: mining.map(|(v2, v1)| MiningPorts { v2: target(v2), v1 }),
+            mining: mining.map(|(v2, v1)| MiningPorts { v2: target(v2), v1, batch }),
             process: Some(ProcessReader::of(ours.child.id())),
             started_in,
             running: Running::Ours(ours),
@@ -129,10 +130,11 @@ impl Server {
             name: "server".into(),
             declaration: args.address.map(target),
             templates: args.template_address.map(target),
-            mining: args
-                .mining_address
-                .zip(args.sv1_address)
-                .map(|(v2, v1)| MiningPorts { v2: target(v2), v1 }),
+            mining: args.mining_address.zip(args.sv1_address).map(|(v2, v1)| MiningPorts {
+                v2: target(v2),
+                v1,
+                batch: args.share_batch,
+            }),
             process: args.server_pid.map(ProcessReader::of),
             started_in: None,
             running: Running::Elsewhere,

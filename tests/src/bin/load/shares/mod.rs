@@ -65,10 +65,16 @@ pub(crate) struct MiningPorts {
     pub(crate) v2: Target,
     /// Stratum V1.
     pub(crate) v1: SocketAddr,
+    /// Accepted shares that one answer of Stratum V2 is for at most.
+    pub(crate) batch: u32,
 }
 
 /// Miners who have work, and have sent nothing yet.
-pub(crate) struct Crowd(Vec<One>);
+pub(crate) struct Crowd {
+    miners: Vec<One>,
+    /// See [`MiningPorts::batch`].
+    batch: u32,
+}
 
 /// One of them.
 struct One {
@@ -101,7 +107,8 @@ impl Crowd {
         }
         // So that the shares of all kinds are due in turns.
         all.sort_by_key(|(number, _)| *number);
-        Ok(Self(all.into_iter().map(|(_, one)| one).collect()))
+        let miners = all.into_iter().map(|(_, one)| one).collect();
+        Ok(Self { miners, batch: ports.batch })
     }
 }
 
@@ -118,12 +125,14 @@ impl Sharing {
         let start = Instant::now() + START_PAUSE;
         let counts_from = start + warm_up;
         let (mut hearers, mut miners) = (Vec::new(), JoinSet::new());
-        for One { kind, peer } in crowd.0 {
+        for One { kind, peer } in crowd.miners {
             let (hearer, dues) = mpsc::unbounded_channel();
             hearers.push(hearer);
+            let batch = if kind == Kind::Sv1 { 1 } else { crowd.batch as usize };
             let miner = Sender {
                 peer,
                 kind,
+                batch,
                 counts_from,
                 board: Arc::clone(board),
                 waiting: VecDeque::new(),
@@ -150,6 +159,8 @@ impl Sharing {
 struct Sender {
     peer: Peer,
     kind: Kind,
+    /// Fewer shares than this may stay without an answer.
+    batch: usize,
     counts_from: Instant,
     board: Arc<Board>,
     /// Shares that have no answer yet, by the miner's number, and when they were due.
@@ -188,7 +199,7 @@ impl Sender {
         }
         let deadline = Instant::now() + LAST_ANSWER_WAIT;
         // What waits for the rest of its batch is answered when that is full.
-        while self.waiting.len() >= self.peer.batch() {
+        while self.waiting.len() >= self.batch {
             let told = timeout_at(deadline.into(), self.peer.hear()).await;
             self.told(told.context("waited for the answers to the last shares")??);
         }

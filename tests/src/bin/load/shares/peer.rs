@@ -32,8 +32,6 @@ pub(super) struct V2 {
     channel: Channel,
     /// Made ahead, so that only its way counts.
     ready: Option<MinedShare>,
-    /// The most shares that one answer was for.
-    batch: u32,
 }
 
 pub(super) struct V1 {
@@ -84,7 +82,7 @@ impl Peer {
             false => client.open_extended(&user, HASHRATE, ROLLED_BYTES).await?,
         };
         client.work(&mut channel).await?;
-        let mut peer = V2 { client, channel, ready: None, batch: 1 };
+        let mut peer = V2 { client, channel, ready: None };
         peer.make_ready();
         Ok(Self::V2(Box::new(peer)))
     }
@@ -110,14 +108,6 @@ impl Peer {
         match self {
             Self::V2(peer) => peer.client.bytes(),
             Self::V1(peer) => peer.client.bytes(),
-        }
-    }
-
-    /// Fewer shares than this may be without an answer for good.
-    pub(super) fn batch(&self) -> usize {
-        match self {
-            Self::V2(peer) => peer.batch as usize,
-            Self::V1(_) => 1,
         }
     }
 }
@@ -148,7 +138,6 @@ impl V2 {
         Ok(match &message {
             MiningServerMessage::SubmitSharesSuccess(success) if success.channel_id == id => {
                 let shares = success.new_submits_accepted_count;
-                self.batch = self.batch.max(shares);
                 Told::UpTo { number: success.last_sequence_number, shares }
             }
             MiningServerMessage::SubmitSharesError(error) if error.channel_id == id => {
