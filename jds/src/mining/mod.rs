@@ -11,7 +11,7 @@ mod durable;
 mod feed;
 mod lines;
 mod link;
-mod records;
+pub(crate) mod records;
 mod source;
 
 use std::sync::Arc;
