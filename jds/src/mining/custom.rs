@@ -8,6 +8,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod bound;
+mod outside;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use crate::session::SessionDeps;
 use crate::token::{Genuine, GenuineJob, UserTag};
 use crate::validator::{Validator, on_cpu};
 use bound::{Binding, Bindings, Name};
+pub(crate) use outside::{Outside, OutsideRefusal};
 use source::DeclaredSource;
 
 /// Checks the custom jobs of all mining connections.
