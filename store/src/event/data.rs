@@ -232,7 +232,7 @@ payloads! {
         tx_count: u32,
         /// What its coinbase takes, satoshi.
         reward_sat: u64,
-        /// True when the server knows its transactions and submits it. False in coinbase-only mode, where only the miner's own node can: the server watches for it in the chain.
+        /// True when the server knows its transactions and submits it. False in coinbase-only mode, where its miner has them: the server watches for it in the chain, and submits it once it is handed in whole.
         #[serde(default = "assembled")]
         assembled: bool,
     }
