@@ -208,7 +208,7 @@ payloads! {
         /// What the coinbase of the miner's template pays to the pool, satoshi.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pool_payout_sat: Option<u64>,
-        /// What it could have claimed, satoshi.
+        /// What it could have claimed, satoshi; in coinbase-only mode what it takes, unverified.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         claimable_sat: Option<u64>,
         /// True on the user's first accepted share on a miner's template. Given by the store.
