@@ -50,6 +50,9 @@ pub const SOLUTIONS_WITHOUT_BLOCK_INTERVAL: Duration = Duration::from_millis(500
 /// Threads that look at solutions, on a machine with few cores.
 pub const SOLUTION_THREADS_MIN: usize = 2;
 
+/// Threads that put the blocks of shares together.
+pub const PROVEN_THREADS: usize = 2;
+
 /// Solutions of one connection that are kept while declarations of it have no answer yet: they are
 /// tried again on what is accepted then. The oldest goes first.
 pub const SOLUTIONS_KEPT_PER_CONNECTION_MAX: usize = 4;
@@ -286,6 +289,25 @@ pub const API_BLOCKING_THREADS_MAX: usize = api::limits::STORE_READS_MAX + 2;
 
 /// Threads of the pool interface.
 pub const POOL_THREADS: usize = 2;
+
+/// Jobs that are kept for a pool, beside what [`Jobs`](crate::jobs::Jobs) keeps of them.
+pub const POOL_JOBS_MAX: usize = 4_096;
+
+/// Bytes of these, about.
+pub const POOL_JOB_BYTES_MAX: usize = 64 << 20;
+
+/// Withdrawn jobs that a pool is told of when it comes back.
+pub const POOL_WITHDRAWN_MAX: usize = 256;
+
+/// How long requests of a pool wait for the first tip after a start.
+pub const POOL_TIP_WAIT: Duration = Duration::from_secs(10);
+
+/// Time between two looks for withdrawn jobs.
+pub const POOL_WITHDRAWN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Blocks from the newest accepted template down whose shares a start remembers: what builds on an
+/// older one is stale.
+pub const POOL_SHARES_HEIGHTS: u32 = 2;
 
 /// Connections to the socket of the pool interface that wait to be taken in.
 pub const POOL_SOCKET_BACKLOG: i32 = 128;

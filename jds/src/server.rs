@@ -226,7 +226,15 @@ impl Server {
         }
         // Only now: what it is asked about are jobs of before, too.
         let pool = match doors {
-            Some(doors) => Some(PoolInterface::start(doors, &shared).map_err(StartError::Pool)?),
+            Some(doors) => {
+                let store = shared.journal.store().cloned();
+                let desk = off_reactor(move || match store {
+                    Some(store) => pool::desk(&*store).map_err(StartError::Recover),
+                    None => Err(StartError::Pool(pool::StartError::NoStore)),
+                });
+                let pool = PoolInterface::start(doors, desk.await?, &shared);
+                Some(pool.map_err(StartError::Pool)?)
+            }
             None => None,
         };
         let (shutdown, down) = watch::channel(false);

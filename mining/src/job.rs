@@ -174,7 +174,7 @@ impl Job {
     }
 
     /// Bytes of memory that it alone holds, about.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         size_of::<Self>() + 2 * (self.coinbase.prefix().len() + self.coinbase.suffix().len())
     }
 

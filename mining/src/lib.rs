@@ -14,6 +14,7 @@ pub mod identity;
 pub mod input;
 pub mod job;
 pub mod limits;
+pub mod outside;
 pub mod record;
 mod seen;
 pub mod share;

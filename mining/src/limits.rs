@@ -55,6 +55,10 @@ pub const SHARES_SEEN_MAX: usize = 1 << 17;
 /// Tips of which accepted shares are remembered: chains come back.
 pub const SHARES_SEEN_TIPS_MAX: usize = 3;
 
+/// Hashes of accepted shares on jobs that are mined elsewhere, kept of a tip: about 75 MB. At a block
+/// every ten minutes that is 6,000 shares a second.
+pub const OUTSIDE_SHARES_SEEN_MAX: usize = 3_600_000;
+
 /// Hashes of blocks kept of a channel, so that none is found twice.
 pub const BLOCKS_FOUND_MAX: usize = 256;
 

@@ -8,12 +8,14 @@ use bitcoin::hashes::Hash;
 use crate::limits::{SHARES_SEEN_MAX, SHARES_SEEN_TIPS_MAX};
 
 /// Enough of a hash: nobody finds two shares that have these bytes in common.
-type Key = [u8; 16];
+pub(crate) type Key = [u8; 16];
 
 /// Accepted shares of a channel, by the block that they build on. Jobs and templates are no part of
 /// a header, so all jobs on a block share one set, and a block that comes back finds its own again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Seen {
+    /// Shares on one tip.
+    max: usize,
     /// The current tip's first.
     tips: VecDeque<(BlockHash, HashSet<Key>)>,
 }
@@ -27,12 +29,23 @@ pub(crate) enum Novelty {
     Full,
 }
 
+impl Default for Seen {
+    fn default() -> Self {
+        Self::with_max(SHARES_SEEN_MAX)
+    }
+}
+
 impl Seen {
+    /// Remembers at most `max` shares on a tip.
+    pub(crate) fn with_max(max: usize) -> Self {
+        Self { max, tips: VecDeque::new() }
+    }
+
     /// Whether a share on `tip` was accepted before.
     pub(crate) fn look(&self, tip: BlockHash, share: BlockHash) -> Novelty {
         match self.tips.iter().find(|(of, _)| *of == tip) {
             Some((_, keys)) if keys.contains(&key(share)) => Novelty::Duplicate,
-            Some((_, keys)) if keys.len() >= SHARES_SEEN_MAX => Novelty::Full,
+            Some((_, keys)) if keys.len() >= self.max => Novelty::Full,
             _ => Novelty::New,
         }
     }
@@ -60,7 +73,7 @@ impl Seen {
 }
 
 /// The front of a hash as it is hashed: the end is all zeros in a good share.
-fn key(share: BlockHash) -> Key {
+pub(crate) fn key(share: BlockHash) -> Key {
     share.to_byte_array().first_chunk().copied().unwrap_or_default()
 }
 

@@ -77,9 +77,21 @@ pub(crate) struct Judge {
 pub(crate) struct Judged {
     /// The hash; absent when no header can be made of it.
     pub(crate) hash: Option<BlockHash>,
+    /// It meets the network's target.
+    pub(crate) is_block: bool,
     /// It makes a block that was not found before.
     pub(crate) block: Option<Header>,
     pub(crate) worth: Result<Accepted, Refused>,
+}
+
+/// What a share's header is.
+#[derive(Debug)]
+pub(crate) struct Solution {
+    pub(crate) hash: BlockHash,
+    /// It meets the network's target.
+    pub(crate) is_block: bool,
+    /// It makes a block that was not found before.
+    pub(crate) block: Option<Header>,
 }
 
 /// It counts.
@@ -104,26 +116,35 @@ impl Judge {
     /// The network's target comes first, with the bytes and the nBits that we know: a block is a
     /// block whatever may be said about the share.
     pub(crate) fn judge(&mut self, slot: &Slot, share: &Submission<'_>, now_unix_s: u32) -> Judged {
+        let Some(Solution { hash, is_block, block }) = self.solution(slot, share) else {
+            let worth = Err(Refused::Code(ERROR_CODE_SUBMIT_SHARES_BAD_EXTRANONCE_SIZE));
+            return Judged { hash: None, is_block: false, block: None, worth };
+        };
+        let worth = self.worth(slot, share, now_unix_s, hash, is_block);
+        Judged { hash: Some(hash), is_block, block, worth }
+    }
+
+    /// The hash, and the header if it makes a block that was not found before; nothing of an
+    /// extranonce of another length.
+    pub(crate) fn solution(&mut self, slot: &Slot, share: &Submission<'_>) -> Option<Solution> {
         let job = &*slot.job;
         if share.extranonce.len() != self.rolled_bytes {
-            let worth = Err(Refused::Code(ERROR_CODE_SUBMIT_SHARES_BAD_EXTRANONCE_SIZE));
-            return Judged { hash: None, block: None, worth };
+            return None;
         }
         let merkle_root =
             slot.merkle_root.unwrap_or_else(|| job.merkle_root([&slot.prefix, share.extranonce]));
         let (bits, network) = job.demanded(share.ntime);
         let header = job.header(merkle_root, share.version, share.ntime, share.nonce, bits);
         let hash = header.block_hash();
-        let meets_network = network.is_met_by(hash);
-        let block = (meets_network && !self.found.contains(&hash)).then_some(header);
+        let is_block = network.is_met_by(hash);
+        let block = (is_block && !self.found.contains(&hash)).then_some(header);
         if block.is_some() {
             if self.found.len() >= BLOCKS_FOUND_MAX {
                 self.found.pop_front();
             }
             self.found.push_back(hash);
         }
-        let worth = self.worth(slot, share, now_unix_s, hash, meets_network);
-        Judged { hash: Some(hash), block, worth }
+        Some(Solution { hash, is_block, block })
     }
 
     fn worth(

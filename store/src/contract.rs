@@ -137,6 +137,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`ReadError`].
     fn shares_summary(&self, query: &SharesQuery) -> Result<Vec<Aggregate>, ReadError>;
 
+    /// Hashes of accepted shares on miners' templates, newest first and `max` at most, from the time
+    /// on when the oldest template of the newest `heights` heights was accepted.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn accepted_shares(&self, heights: u32, max: usize) -> Result<Vec<String>, ReadError>;
+
     /// Work and blocks of closed intervals, after a cursor, at most `limit` entries
     /// ([`crate::limits::ACCOUNTING_ENTRIES_MAX`] at the most). What was given out once never
     /// changes, and each accepted share is in exactly one entry.

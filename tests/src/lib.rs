@@ -20,6 +20,7 @@ pub mod pool;
 pub mod proxy;
 pub mod recorder;
 pub mod reference;
+pub mod rig;
 pub mod sv1;
 pub mod user_check;
 mod work;

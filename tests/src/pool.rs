@@ -60,7 +60,8 @@ impl Pool {
         // Who is refused early need not have been read.
         let _ = out.write_all(body);
         let (answer, close) = read_answer(stream);
-        if close {
+        // A server that refused early may not go on with a connection whose body it has not read.
+        if close || answer.status >= 400 {
             self.stream = None;
         }
         answer

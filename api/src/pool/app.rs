@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
 use super::backend::PoolBackend;
+use super::idempotency::Answers;
 use super::limits;
 use crate::app::Reader;
 use crate::metrics::Metrics;
@@ -19,11 +20,13 @@ pub(crate) struct State {
     pub(crate) metrics: Metrics,
     /// Turns of requests that have work done.
     pub(crate) turns: Arc<Semaphore>,
+    /// Places for streams of shares.
+    pub(crate) share_streams: Arc<Semaphore>,
+    /// What was answered to requests with a key.
+    pub(crate) answers: Answers,
     /// For readers of streams.
-    #[expect(dead_code, reason = "for the stream of tips")]
     pub(crate) streams: Arc<Places>,
     /// True from the moment that the server stops.
-    #[expect(dead_code, reason = "for the stream of tips")]
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
@@ -39,6 +42,8 @@ impl State {
             backend,
             metrics,
             turns: Arc::new(Semaphore::new(limits::REQUESTS_MAX)),
+            share_streams: Arc::new(Semaphore::new(limits::SHARE_STREAMS_MAX)),
+            answers: Answers::default(),
             streams: Places::new(limits::STREAM_CLIENTS_MAX, 1),
             stopping,
         }

@@ -7,11 +7,16 @@
 
 mod app;
 mod backend;
+mod fields;
 mod guard;
+mod idempotency;
 pub mod limits;
 mod router;
 mod routes;
 mod serve;
 
-pub use backend::PoolBackend;
+pub use backend::{
+    Answer, CustomJob, FoundBlock, JobData, JobFields, JobName, Judged, NotJudged, OnJob,
+    PoolBackend, Refused, Share, TemplateData, Withdrawn,
+};
 pub use serve::{Listeners, serve};

@@ -11,8 +11,9 @@ use utoipa_axum::routes;
 
 use super::app::{Pool, Way};
 use super::guard::{guard, turn};
+use super::idempotency::once;
 use super::limits;
-use super::routes::{accounting, docs, tip};
+use super::routes::{accounting, blocks, custom_jobs, docs, shares, stream, tip};
 use crate::router::{Documents, TokenScheme, no_method, no_route, surround};
 
 /// What the description says besides the routes.
@@ -27,6 +28,8 @@ use crate::router::{Documents, TokenScheme, no_method, no_route, surround};
     ),
     tags(
         (name = "chain", description = "What to build on."),
+        (name = "jobs", description = "Jobs that miners chose."),
+        (name = "mining", description = "Shares and blocks on them."),
         (name = "accounting", description = "What to credit."),
         (name = "server", description = "What this interface is."),
     ),
@@ -46,6 +49,10 @@ pub(super) fn documents() -> &'static Documents {
 fn described() -> OpenApiRouter<Pool> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(tip::tip))
+        .routes(routes!(stream::stream_of_tips))
+        .routes(routes!(custom_jobs::verify))
+        .routes(routes!(shares::shares))
+        .routes(routes!(blocks::blocks))
         .routes(routes!(accounting::accounting))
         .routes(routes!(docs::openapi))
         .routes(routes!(docs::docs))
@@ -58,6 +65,7 @@ pub(super) fn router(pool: Pool, way: Way) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&pool), once))
         .layer(from_fn_with_state(Arc::clone(&pool), turn))
         .layer(from_fn_with_state(way, guard))
         .layer(from_fn_with_state(pool.metrics.clone(), surround))

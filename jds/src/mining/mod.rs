@@ -4,13 +4,14 @@
 //! The protocols are state machines of the crate `mining`; here are their sockets, what they work
 //! on, what becomes of their shares, and their blocks' way to the nodes.
 
+mod checks;
 pub(crate) mod connection;
 pub mod custom;
 mod durable;
 mod feed;
 mod lines;
 mod link;
-mod records;
+pub(crate) mod records;
 mod source;
 
 use std::sync::Arc;

@@ -110,26 +110,7 @@ impl Records {
 
     /// A custom job was set.
     pub(super) fn negotiated(&self, negotiated: &NegotiatedJob) {
-        let declared = negotiated.job.declared.as_ref();
-        let validation_result = if declared.is_some() { "accepted" } else { "coinbase-only" };
-        let event = JobNegotiated {
-            user: negotiated.user.to_string(),
-            template_hash: declared.map(|declared| declared.template_hash.to_string()),
-            tx_count: declared.map(|declared| declared.tx_count),
-            total_fees_sat: declared.map(|declared| declared.fees_sat),
-            block_weight: declared.map(|declared| declared.weight_wu),
-            validation_result: validation_result.to_owned(),
-            channel_id: negotiated.channel_id,
-            job_id: negotiated.job_id,
-        };
-        info!(
-            user = &*negotiated.user,
-            channel = negotiated.channel_id,
-            job = negotiated.job_id,
-            template = event.template_hash,
-            "job negotiated"
-        );
-        self.shared.journal.of_peer(&self.peer, event);
+        self.shared.journal.of_peer(&self.peer, event_of(negotiated));
     }
 
     /// A channel was opened. With a user's first, the user is there.
@@ -207,7 +188,32 @@ impl Records {
     }
 }
 
-fn submitted(share: &ShareRecord, template_source: TemplateSource) -> ShareSubmitted {
+/// The event of a job that was set; told to the log as well.
+pub(crate) fn event_of(negotiated: &NegotiatedJob) -> JobNegotiated {
+    let declared = negotiated.job.declared.as_ref();
+    let validation_result = if declared.is_some() { "accepted" } else { "coinbase-only" };
+    let event = JobNegotiated {
+        user: negotiated.user.to_string(),
+        template_hash: declared.map(|declared| declared.template_hash.to_string()),
+        tx_count: declared.map(|declared| declared.tx_count),
+        total_fees_sat: declared.map(|declared| declared.fees_sat),
+        block_weight: declared.map(|declared| declared.weight_wu),
+        validation_result: validation_result.to_owned(),
+        channel_id: negotiated.channel_id,
+        job_id: negotiated.job_id,
+    };
+    info!(
+        user = &*negotiated.user,
+        channel = negotiated.channel_id,
+        job = negotiated.job_id,
+        template = event.template_hash,
+        "job negotiated"
+    );
+    event
+}
+
+/// The event of a share.
+pub(crate) fn submitted(share: &ShareRecord, template_source: TemplateSource) -> ShareSubmitted {
     let custom = match &share.source {
         Some(JobSource::Miner(job)) => Some(job),
         _ => None,

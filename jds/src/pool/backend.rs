@@ -2,21 +2,55 @@
 
 use std::sync::Arc;
 
-use api::pool::PoolBackend;
+use api::pool::{
+    Answer, CustomJob, FoundBlock, JobData, Judged, NotJudged, PoolBackend, Refused, Share,
+    Withdrawn,
+};
 use bitcoin::Network;
+use mining::outside::Desk;
 use tokio::sync::watch;
 use validation::tip::ChainTip;
 
+use super::jobs::PoolJobs;
+use super::shares::ShareDesk;
+use super::work::Work;
+use crate::limits::{POOL_TIP_WAIT, POOL_WITHDRAWN_INTERVAL};
 use crate::server::Shared;
 
 /// The server, as the pool interface sees it.
+#[derive(Debug)]
 pub(super) struct PoolView {
     shared: Arc<Shared>,
+    work: Work,
+    desk: ShareDesk,
 }
 
 impl PoolView {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    /// `desk` remembers the shares that an earlier process accepted.
+    pub(super) fn new(shared: Arc<Shared>, desk: Desk) -> Self {
+        let jobs = Arc::new(PoolJobs::new());
+        Self {
+            work: Work::new(Arc::clone(&shared), jobs),
+            desk: ShareDesk::new(Arc::clone(&shared), desk),
+            shared,
+        }
+    }
+
+    /// Waits until a node has told a tip, at most [`POOL_TIP_WAIT`]: right after a start nothing is
+    /// stale, only nobody knows yet.
+    async fn tip_known(&self) -> bool {
+        let mut tips = self.shared.nodes.watch_tip();
+        let known = tips.wait_for(Option::is_some);
+        tokio::time::timeout(POOL_TIP_WAIT, known).await.is_ok_and(|tip| tip.is_ok())
+    }
+
+    /// Looks for withdrawn jobs for as long as it is polled.
+    pub(super) async fn watch_jobs(&self) {
+        let mut interval = tokio::time::interval(POOL_WITHDRAWN_INTERVAL);
+        loop {
+            interval.tick().await;
+            self.work.jobs().look();
+        }
     }
 }
 
@@ -27,5 +61,36 @@ impl PoolBackend for PoolView {
 
     fn watch_tip(&self) -> watch::Receiver<Option<ChainTip>> {
         self.shared.nodes.watch_tip()
+    }
+
+    fn verify(&self, job: CustomJob) -> Answer<'_, Result<Arc<JobData>, Refused>> {
+        Box::pin(async {
+            self.tip_known().await;
+            self.work.verify(job).await
+        })
+    }
+
+    fn shares(&self, shares: Vec<Share>) -> Answer<'_, Result<Vec<Judged>, NotJudged>> {
+        Box::pin(async {
+            if !self.tip_known().await {
+                return Err(NotJudged::NoTip);
+            }
+            self.desk.judge(&self.work, shares).await
+        })
+    }
+
+    fn block(&self, solution: Share) -> Answer<'_, Result<FoundBlock, Refused>> {
+        Box::pin(async {
+            self.tip_known().await;
+            self.desk.solve(&self.work, solution).await
+        })
+    }
+
+    fn withdrawn_after(&self, after: u64) -> Vec<Arc<Withdrawn>> {
+        self.work.jobs().withdrawn_after(after)
+    }
+
+    fn watch_withdrawn(&self) -> watch::Receiver<u64> {
+        self.work.jobs().watch_withdrawn()
     }
 }

@@ -6,20 +6,45 @@
 
 mod backend;
 mod doors;
+mod jobs;
+mod name;
+mod shares;
+mod work;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use mining::limits::OUTSIDE_SHARES_SEEN_MAX;
+use mining::outside::Desk;
+use store::{ReadError, Store};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::limits::{POOL_SHUTDOWN_GRACE, POOL_THREADS};
+use crate::limits::{POOL_SHARES_HEIGHTS, POOL_SHUTDOWN_GRACE, POOL_THREADS};
 use crate::server::Shared;
 use backend::PoolView;
 pub(crate) use doors::Doors;
 pub use doors::StartError;
+
+/// Whom bounds and records count for what comes this way.
+const POOL_PEER: &str = "pool-interface";
+
+/// Channel in the records of what comes this way: none of our own has this number.
+const POOL_CHANNEL: u32 = 0;
+
+/// What the shares are remembered of that an earlier process accepted, and that could come again.
+/// Blocks the thread.
+///
+/// # Errors
+/// The store can not be read.
+pub(crate) fn desk(store: &dyn Store) -> Result<Desk, ReadError> {
+    let mut desk = Desk::default();
+    let shares = store.accepted_shares(POOL_SHARES_HEIGHTS, OUTSIDE_SHARES_SEEN_MAX)?;
+    desk.restore(shares.iter().filter_map(|hash| hash.parse().ok()));
+    Ok(desk)
+}
 
 /// The pool interface, as it runs. Dropped, it ends by itself.
 #[derive(Debug)]
@@ -32,11 +57,15 @@ pub(crate) struct PoolInterface {
 }
 
 impl PoolInterface {
-    /// Serves at these doors.
+    /// Serves at these doors. `desk`: see [`desk`].
     ///
     /// # Errors
     /// [`StartError`]: there is no store, or no thread.
-    pub(crate) fn start(doors: Doors, shared: &Arc<Shared>) -> Result<Self, StartError> {
+    pub(crate) fn start(
+        doors: Doors,
+        desk: Desk,
+        shared: &Arc<Shared>,
+    ) -> Result<Self, StartError> {
         let store = Arc::clone(shared.journal.store().ok_or(StartError::NoStore)?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(POOL_THREADS)
@@ -50,7 +79,7 @@ impl PoolInterface {
         let (socket, file) = socket.map_or((None, None), |(bound, file)| (Some(bound), Some(file)));
         let (tcp, path) = (tcp.map(|(bound, _, token)| (bound, token)), file.as_ref());
         info!(address = ?address, socket = ?path.map(|file| file.path()), "pool interface listening");
-        let backend = Arc::new(PoolView::new(Arc::clone(shared)));
+        let backend = Arc::new(PoolView::new(Arc::clone(shared), desk));
         let metrics = shared.counts.metrics.clone();
         let (stop, stopped) = oneshot::channel();
         let (alive, ended) = oneshot::channel();
@@ -63,7 +92,10 @@ impl PoolInterface {
             };
             // Told, or nobody is left who could tell.
             let shutdown = async { drop(stopped.await) };
+            let jobs = Arc::clone(&backend);
+            let watching = tokio::spawn(async move { jobs.watch_jobs().await });
             api::pool::serve(listeners, store, backend, metrics, shutdown).await;
+            watching.abort();
         };
         let run = move || {
             runtime.block_on(serve);

@@ -116,6 +116,9 @@ impl Store for Moody {
     fn shares_summary(&self, query: &SharesQuery) -> Result<Vec<Aggregate>, ReadError> {
         self.store.shares_summary(query)
     }
+    fn accepted_shares(&self, heights: u32, max: usize) -> Result<Vec<String>, ReadError> {
+        self.store.accepted_shares(heights, max)
+    }
     fn accounting_after(
         &self,
         cursor: store::AccountingCursor,

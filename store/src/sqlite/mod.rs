@@ -232,6 +232,10 @@ impl Store for SqliteStore {
         self.read(|connection| read_rest::aggregates(connection, query))
     }
 
+    fn accepted_shares(&self, heights: u32, max: usize) -> Result<Vec<String>, ReadError> {
+        self.read(|connection| read_rest::accepted_shares(connection, heights, max))
+    }
+
     fn accounting_after(
         &self,
         cursor: AccountingCursor,

@@ -1,7 +1,7 @@
-//! `api-world TOKEN`: a node, a server with its HTTP API, and miners that gave it something to
+//! `api-world TOKEN`: a node, a server with its HTTP API and its pool interface, and miners that gave it something to
 //! tell: templates accepted and rejected, a block found and buried.
 //!
-//! For tools that ask a running server. Prints the address of the API as a line of JSON when all
+//! For tools that ask a running server. Prints the addresses of the API and of the pool interface as a line of JSON when all
 //! of it has happened, and ends with its standard input.
 
 #![expect(
@@ -51,10 +51,14 @@ async fn main() {
     let api = format!(
         "listen = \"127.0.0.1:0\"\ntoken_file = {token_file:?}\nwebhook_allow = [\"127.0.0.0/8\"]"
     );
-    let world = Setup::new().table("api", &api).start().await;
+    let pool_file = dir.path().join("pool.token");
+    write_private(&pool_file, &token).expect("a token file");
+    let pool = format!("listen = \"127.0.0.1:0\"\ntoken_file = {pool_file:?}");
+    let world = Setup::new().table("api", &api).table("pool_interface", &pool).start().await;
     tell(&world).await;
     let address = world.server.api_addr().expect("a server with an API");
-    println!("{}", json!({ "api": format!("http://{address}") }));
+    let pool = world.server.pool_addr().expect("a server with a pool interface");
+    println!("{}", json!({ "api": format!("http://{address}"), "pool": format!("http://{pool}") }));
     let input = tokio::task::spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink()));
     drop(input.await);
     world.server.shutdown().await;

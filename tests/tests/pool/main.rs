@@ -1,5 +1,14 @@
 //! The pool interface, over its socket and over TCP, with a real node behind the server.
-#![expect(clippy::unwrap_used, reason = "a test says what it expected")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what it expected"
+)]
 
 mod access;
 mod accounting;
+mod example;
+mod mining;
+mod trouble;
+mod worlds;

@@ -1,0 +1,159 @@
+//! Custom jobs that are mined elsewhere: a pool keeps its miners' connections and has their jobs
+//! checked here. What is asked of a job is what is asked of it on our own connections; beside that a
+//! declared one can be named by its receipt alone, or by what was made of the receipt before.
+#![deny(clippy::indexing_slicing)]
+
+use bitcoin::hashes::Hash;
+use mining_sv2::{
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX as INVALID_COINBASE_TX,
+    SetCustomMiningJobOwned,
+};
+use validation::custom_job::first_ntime;
+
+use super::{
+    CustomJob, CustomJobRequest, CustomJobVerdict, CustomJobs, GenuineJob, INVALID_TOKEN, Job,
+    Refusal, STALE_CHAIN_TIP, Token, elsewhere, is_user,
+};
+
+/// A job that is good, and the receipt that it comes from; none in coinbase-only mode.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    pub(crate) job: CustomJob,
+    pub(crate) receipt: Option<GenuineJob>,
+    /// Whose it is, printable, as the token was asked for.
+    pub(crate) user: String,
+}
+
+/// Why one is refused: a code of the protocol crate, and what there is to say about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutsideRefusal {
+    pub(crate) code: &'static str,
+    pub(crate) detail: String,
+}
+
+impl From<Refusal> for OutsideRefusal {
+    fn from(Refusal { code, detail }: Refusal) -> Self {
+        Self { code, detail }
+    }
+}
+
+impl CustomJobs {
+    /// Checks a job with all its fields, as of a mining connection of that number.
+    pub(crate) async fn outside(
+        &self,
+        connection: u64,
+        request: CustomJobRequest,
+    ) -> Result<Outside, OutsideRefusal> {
+        let token = self.open(request.job.token.as_bytes())?;
+        let user = request.user_identity.clone();
+        match self.check(connection, request).await {
+            CustomJobVerdict::Accepted(job) => {
+                let receipt = match token {
+                    Token::Job(receipt) => Some(receipt),
+                    Token::Allocated(_) => None,
+                };
+                Ok(Outside { job: (*job).clone(), receipt, user })
+            }
+            CustomJobVerdict::Refused { error_code: code, detail } => {
+                Err(OutsideRefusal { code, detail })
+            }
+        }
+    }
+
+    /// Whose receipt it is: the user that declared its job.
+    pub(crate) fn user_of(&self, receipt: &[u8]) -> Result<String, OutsideRefusal> {
+        let Token::Job(receipt) = self.open(receipt)? else {
+            let detail = "no receipt: a token of coinbase-only mode needs its user";
+            return Err(Refusal::new(INVALID_TOKEN, detail).into());
+        };
+        match self.deps.jobs.of_template(&receipt.user, &receipt.template) {
+            Some(job) => Ok(job.user.name.clone()),
+            None => {
+                let detail = "the declared job is not kept any more";
+                Err(Refusal::new(STALE_CHAIN_TIP, detail).into())
+            }
+        }
+    }
+
+    /// Checks a declared job by its receipt alone: every field is as declared. `user`: whose it must
+    /// be, if that matters.
+    pub(crate) async fn of_receipt(
+        &self,
+        connection: u64,
+        receipt: &[u8],
+        user: Option<&str>,
+    ) -> Result<Outside, OutsideRefusal> {
+        let Token::Job(receipt) = self.open(receipt)? else {
+            let detail = "no receipt: a token of coinbase-only mode needs the fields of its job";
+            return Err(Refusal::new(INVALID_TOKEN, detail).into());
+        };
+        if user.is_some_and(|user| !is_user(receipt.user, user)) {
+            let detail = "the receipt was given to another user";
+            return Err(Refusal::new(INVALID_TOKEN, detail).into());
+        }
+        self.of_genuine(connection, receipt, None, user).await
+    }
+
+    /// The declared job of a receipt that was checked before. `min_ntime`: as it was set then, Unix
+    /// seconds.
+    pub(crate) async fn of_genuine(
+        &self,
+        connection: u64,
+        receipt: GenuineJob,
+        min_ntime: Option<u32>,
+        user: Option<&str>,
+    ) -> Result<Outside, OutsideRefusal> {
+        // Before the job is looked up: who replays somebody's receipt is told no more than that.
+        if self.bindings.is_elsewhere(&Token::Job(receipt).name(), connection) {
+            return Err(elsewhere().into());
+        }
+        let Some(job) = self.deps.jobs.of_template(&receipt.user, &receipt.template) else {
+            let detail = "the declared job is not kept any more";
+            return Err(Refusal::new(STALE_CHAIN_TIP, detail).into());
+        };
+        let request = self.as_declared(&job, min_ntime)?;
+        let user = user.map_or_else(|| job.user.name.clone(), str::to_owned);
+        drop(job);
+        let job = self.declared(connection, receipt, request).await?;
+        Ok(Outside { job, receipt: Some(receipt), user })
+    }
+
+    /// What the client that declared a job would say of it.
+    fn as_declared(&self, job: &Job, min_ntime: Option<u32>) -> Result<CustomJobRequest, Refusal> {
+        let (accepted, coinbase) = (&job.accepted, job.accepted.coinbase());
+        // One that is ahead of our node says what it builds on, and waits.
+        let now = *self.nodes.watch_tip().borrow();
+        let tip = now.filter(|tip| tip.next_height() == accepted.height());
+        let prev_hash = tip.map_or(accepted.prev_hash(), |tip| tip.hash);
+        let earliest = tip.map(|tip| first_ntime(&tip, self.network));
+        let min_ntime = min_ntime.or(earliest).unwrap_or_default();
+        let bits = tip.map_or(0, |tip| tip.next_bits.at(min_ntime).to_consensus());
+        let path = job.body().merkle_branch().iter().map(|hash| (*hash).into()).collect();
+        // All of it came in fields of these very types.
+        let too_long = |_| Refusal::new(INVALID_COINBASE_TX, "the declared coinbase is too long");
+        Ok(CustomJobRequest {
+            user_identity: job.user.name.clone(),
+            channel_ok: true,
+            extranonce_len: coinbase.extranonce_len(),
+            extranonce_prefix: Vec::new(),
+            job: SetCustomMiningJobOwned {
+                channel_id: 0,
+                request_id: 0,
+                token: Vec::new().try_into().map_err(too_long)?,
+                version: accepted.version(),
+                prev_hash: prev_hash.to_byte_array().into(),
+                min_ntime,
+                nbits: bits,
+                coinbase_tx_version: coinbase.tx_version().cast_unsigned(),
+                coinbase_prefix: coinbase.script_sig_prefix().try_into().map_err(too_long)?,
+                coinbase_tx_input_n_sequence: coinbase.sequence().0,
+                coinbase_tx_outputs: coinbase
+                    .counted_outputs_bytes()
+                    .try_into()
+                    .map_err(too_long)?,
+                coinbase_tx_locktime: coinbase.lock_time().to_consensus_u32(),
+                merkle_path: binary_sv2::Seq0255Owned::new(path).map_err(too_long)?,
+            },
+        })
+    }
+}

@@ -1,0 +1,213 @@
+//! From what a miner said of a job to what the pool mines on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use api::pool::{CustomJob, JobData, JobFields, JobName, OnJob, Refused, TemplateData};
+use binary_sv2::Seq0255Owned;
+use bitcoin::hashes::Hash;
+use mining::identity::Identity;
+use mining::job::Job;
+use mining::{CustomJobRequest, NegotiatedJob};
+use mining_sv2::{
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX as INVALID_COINBASE_TX,
+    ERROR_CODE_SUBMIT_SHARES_INVALID_JOB_ID as INVALID_JOB_ID,
+    ERROR_CODE_SUBMIT_SHARES_STALE_SHARE as STALE_SHARE, SetCustomMiningJobOwned,
+};
+
+use super::jobs::{PoolJob, PoolJobs};
+use super::name::{Named, connection_number, first_bytes};
+use super::{POOL_CHANNEL, POOL_PEER};
+use crate::mining::custom::{Outside, OutsideRefusal};
+use crate::mining::records;
+use crate::server::Shared;
+
+/// Finds and makes jobs.
+#[derive(Debug)]
+pub(super) struct Work {
+    shared: Arc<Shared>,
+    jobs: Arc<PoolJobs>,
+    /// Numbers of jobs in records, from 1.
+    numbers: AtomicU32,
+    /// In the names of jobs that end with this process.
+    process: [u8; 8],
+}
+
+fn refused(code: &'static str, detail: impl Into<String>) -> Refused {
+    Refused { code, detail: detail.into() }
+}
+
+impl From<OutsideRefusal> for Refused {
+    fn from(OutsideRefusal { code, detail }: OutsideRefusal) -> Self {
+        Self { code, detail }
+    }
+}
+
+impl Work {
+    pub(super) fn new(shared: Arc<Shared>, jobs: Arc<PoolJobs>) -> Self {
+        Self { shared, jobs, numbers: AtomicU32::new(0), process: rand::random() }
+    }
+
+    pub(super) fn jobs(&self) -> &PoolJobs {
+        &self.jobs
+    }
+
+    /// Checks a job as those of our own connections are.
+    pub(super) async fn verify(&self, job: CustomJob) -> Result<Arc<JobData>, Refused> {
+        let CustomJob { token, user, connection, fields } = job;
+        let connection = connection_number(&connection);
+        let custom_jobs = &self.shared.custom_jobs;
+        let checked = match fields {
+            None => custom_jobs.of_receipt(connection, &token, user.as_deref()).await,
+            Some(fields) => {
+                let user = match user {
+                    Some(user) => user,
+                    None => self.user_of(&token)?,
+                };
+                let request = request(&token, user, fields)?;
+                custom_jobs.outside(connection, request).await
+            }
+        };
+        let checked = checked?;
+        let declared = checked.receipt.is_some();
+        let job = self.keep(connection, checked)?;
+        if declared {
+            self.jobs.remember(connection, token, &job.name);
+        }
+        let negotiated = job.custom().cloned().map(|custom| NegotiatedJob {
+            user: Arc::clone(&job.user.user),
+            channel_id: POOL_CHANNEL,
+            job_id: job.job.id(),
+            job: Arc::new(custom),
+        });
+        if let Some(negotiated) = negotiated {
+            self.shared.journal.of_peer(POOL_PEER, records::event_of(&negotiated));
+        }
+        Ok(Arc::new(data(&job)))
+    }
+
+    /// Whose receipt it is, where nobody said.
+    fn user_of(&self, token: &[u8]) -> Result<String, Refused> {
+        Ok(self.shared.custom_jobs.user_of(token)?)
+    }
+
+    /// The job that a share is on, made again if need be.
+    pub(super) async fn find(&self, on: OnJob) -> Result<Arc<PoolJob>, Refused> {
+        match on {
+            OnJob::Named(name) => match self.jobs.get(&name) {
+                Some(job) => Ok(job),
+                None => self.again(&name).await,
+            },
+            OnJob::Receipt { token, connection } => {
+                self.of_receipt(connection_number(&connection), token).await
+            }
+        }
+    }
+
+    async fn of_receipt(&self, connection: u64, token: Vec<u8>) -> Result<Arc<PoolJob>, Refused> {
+        let known = self.jobs.of_receipt(connection, &token);
+        let tip = self.shared.nodes.watch_tip().borrow().map(|tip| tip.hash);
+        if let Some(job) = &known
+            && Some(job.job.tip().hash) == tip
+        {
+            return Ok(Arc::clone(job));
+        }
+        let checked = self.shared.custom_jobs.of_receipt(connection, &token, None).await;
+        match (checked, known) {
+            (Ok(checked), _) => {
+                let job = self.keep(connection, checked)?;
+                self.jobs.remember(connection, token, &job.name);
+                Ok(job)
+            }
+            // A block on it may still be one.
+            (Err(_), Some(stale)) => Ok(stale),
+            (Err(refusal), None) => Err(refusal.into()),
+        }
+    }
+
+    /// A job of before a restart, or that was pushed out.
+    async fn again(&self, name: &JobName) -> Result<Arc<PoolJob>, Refused> {
+        let unknown = || refused(INVALID_JOB_ID, "no such job: verify it again");
+        let named = Named::decode(name).ok_or_else(unknown)?;
+        let Named::Declared { connection, receipt, min_ntime, prev } = named else {
+            return Err(unknown());
+        };
+        let tip = self.shared.nodes.watch_tip().borrow().map(|tip| first_bytes(tip.hash));
+        if tip != Some(prev) {
+            return Err(refused(STALE_SHARE, "the job builds on another block than the tip"));
+        }
+        let min_ntime = Some(min_ntime);
+        let checked = self.shared.custom_jobs.of_genuine(connection, receipt, min_ntime, None);
+        let job = self.keep(connection, checked.await?)?;
+        if job.name == *name { Ok(job) } else { Err(unknown()) }
+    }
+
+    fn keep(&self, connection: u64, checked: Outside) -> Result<Arc<PoolJob>, Refused> {
+        let Outside { job, receipt, user } = checked;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let named = match receipt {
+            Some(receipt) => {
+                let prev = first_bytes(job.tip.hash);
+                Named::Declared { connection, receipt, min_ntime: job.min_ntime, prev }
+            }
+            None => Named::CoinbaseOnly(self.process, number),
+        };
+        let job = Job::of_custom(number, Arc::new(job), true);
+        let job = job.map_err(|error| refused(INVALID_COINBASE_TX, error.to_string()))?;
+        let job = PoolJob::new(named.encode(), Identity::of(&user), Arc::new(job));
+        Ok(self.jobs.keep(job))
+    }
+}
+
+/// What a miner says in SetCustomMiningJob.
+fn request(token: &[u8], user: String, fields: JobFields) -> Result<CustomJobRequest, Refused> {
+    let too_long = |_| refused(INVALID_COINBASE_TX, "longer than the protocol's field");
+    let path = fields.merkle_path.into_iter().map(Into::into).collect();
+    Ok(CustomJobRequest {
+        user_identity: user,
+        channel_ok: true,
+        extranonce_len: fields.extranonce_bytes,
+        extranonce_prefix: Vec::new(),
+        job: SetCustomMiningJobOwned {
+            channel_id: POOL_CHANNEL,
+            request_id: 0,
+            token: token.try_into().map_err(too_long)?,
+            version: fields.version,
+            prev_hash: fields.prev_hash.to_byte_array().into(),
+            min_ntime: fields.min_ntime,
+            nbits: fields.nbits,
+            coinbase_tx_version: fields.coinbase_tx_version,
+            coinbase_prefix: fields.coinbase_prefix.try_into().map_err(too_long)?,
+            coinbase_tx_input_n_sequence: fields.coinbase_sequence,
+            coinbase_tx_outputs: fields.coinbase_outputs.try_into().map_err(too_long)?,
+            coinbase_tx_locktime: fields.coinbase_lock_time,
+            merkle_path: Seq0255Owned::new(path).map_err(too_long)?,
+        },
+    })
+}
+
+fn data(job: &PoolJob) -> JobData {
+    let (inner, coinbase) = (&job.job, job.job.coinbase());
+    let declared = job.custom().and_then(|custom| custom.declared.as_ref());
+    JobData {
+        name: job.name.clone(),
+        user: job.user.user.to_string(),
+        template: declared.map(|declared| TemplateData {
+            hash: declared.template_hash,
+            tx_count: declared.tx_count,
+            fees_sat: declared.fees_sat,
+            pool_payout_sat: declared.pool_payout_sat,
+            claimable_sat: declared.claimable_sat,
+        }),
+        height: inner.tip().next_height(),
+        version: inner.version(),
+        version_mask: inner.version_mask(),
+        prev_hash: inner.tip().hash,
+        min_ntime: inner.min_ntime(),
+        nbits: inner.bits().to_consensus(),
+        coinbase_prefix: coinbase.stripped_prefix().to_vec(),
+        coinbase_suffix: coinbase.stripped_suffix().concat(),
+        extranonce_bytes: coinbase.extranonce_len(),
+        merkle_path: inner.merkle_path().to_vec(),
+    }
+}

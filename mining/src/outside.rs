@@ -1,0 +1,213 @@
+//! Shares on jobs that are mined elsewhere: a pool keeps the connections of its miners, and hands
+//! in what they send. They are judged by the function that judges those of our own channels.
+#![deny(clippy::indexing_slicing)]
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use bitcoin::{BlockHash, Target};
+use mining_sv2::{
+    ERROR_CODE_SUBMIT_SHARES_BAD_EXTRANONCE_SIZE, ERROR_CODE_SUBMIT_SHARES_DUPLICATE_SHARE,
+};
+
+use crate::Now;
+use crate::identity::Identity;
+use crate::job::Job;
+use crate::limits::{OUTSIDE_SHARES_SEEN_MAX, SHARES_SEEN_TIPS_MAX};
+use crate::record::{FoundShare, ShareRecord};
+use crate::seen::{Key, Seen, key};
+use crate::share::{Accepted, Judge, Judged, Refused, Slot, Solution, Submission};
+
+/// Code of a share that can not be told apart from others any more: there is no room to remember it.
+pub const TOO_MANY_SHARES: &str = "too-many-shares";
+
+/// Channel of the records: the outside has none of ours.
+const NO_CHANNEL: u32 = 0;
+
+/// A share on a job that is mined elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct OutsideShare<'a> {
+    /// The full extranonce.
+    pub extranonce: &'a [u8],
+    /// nTime, Unix seconds.
+    pub ntime: u32,
+    /// nNonce.
+    pub nonce: u32,
+    /// nVersion, all of it.
+    pub version: u32,
+    /// What its miner was asked for.
+    pub target: Target,
+    /// Who of the user's workers mined it, printable.
+    pub worker: Option<&'a Arc<str>>,
+}
+
+/// What came of a share, in the order in which it is to be dealt with.
+#[derive(Debug)]
+pub struct OutsideOutcome {
+    /// A block that was not found before.
+    pub found: Option<Box<FoundShare>>,
+    /// Its hash meets the network's target, found before or not.
+    pub is_block: bool,
+    /// For the journal.
+    pub record: Box<ShareRecord>,
+}
+
+/// What came of a solution.
+#[derive(Debug)]
+pub struct OutsideSolution {
+    /// Hash of the header.
+    pub hash: BlockHash,
+    /// It meets the network's target, found before or not.
+    pub is_block: bool,
+    /// A block that was not found before.
+    pub found: Option<Box<FoundShare>>,
+}
+
+/// Judges shares, and remembers those that count, whatever job they came on: a header is the same
+/// on all jobs that can make it.
+#[derive(Debug)]
+pub struct Desk {
+    judge: Judge,
+    /// What was accepted before this process began.
+    earlier: HashSet<Key>,
+    /// The tips since then: what is earlier than all of them is forgotten.
+    tips: Vec<BlockHash>,
+    no_prefix: Arc<[u8]>,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            judge: Judge {
+                rolled_bytes: 0,
+                target: Target::ZERO,
+                difficulty: f64::INFINITY,
+                seen: Seen::with_max(OUTSIDE_SHARES_SEEN_MAX),
+                found: VecDeque::new(),
+            },
+            earlier: HashSet::new(),
+            tips: Vec::new(),
+            no_prefix: Arc::new([]),
+        }
+    }
+}
+
+impl Desk {
+    /// Remembers shares that an earlier process accepted, at most [`OUTSIDE_SHARES_SEEN_MAX`], for
+    /// as long as what it remembers itself.
+    pub fn restore(&mut self, shares: impl Iterator<Item = BlockHash>) {
+        self.earlier.extend(shares.take(OUTSIDE_SHARES_SEEN_MAX).map(key));
+    }
+
+    /// Judges a share of `user`. `tip`: what work is to build on; shares on another block are stale.
+    pub fn submit(
+        &mut self,
+        job: &Arc<Job>,
+        user: &Identity,
+        share: &OutsideShare<'_>,
+        tip: Option<BlockHash>,
+        now: Now,
+    ) -> OutsideOutcome {
+        if let Some(tip) = tip {
+            self.on_tip(tip);
+        }
+        let slot = self.slot(job, share.target, tip, now);
+        let submission = submission(job, share);
+        let Judged { hash, is_block, block, mut worth } =
+            self.judge.judge(&slot, &submission, now.unix_s);
+        if let (Some(hash), Ok(_)) = (hash, &worth)
+            && self.earlier.contains(&key(hash))
+        {
+            worth = Err(Refused::Code(ERROR_CODE_SUBMIT_SHARES_DUPLICATE_SHARE));
+        }
+        let (difficulty, error_code) = match worth {
+            Ok(Accepted { difficulty }) => (difficulty, None),
+            Err(Refused::Code(code)) => (slot.difficulty, Some(code)),
+            Err(Refused::Full) => (slot.difficulty, Some(TOO_MANY_SHARES)),
+        };
+        let record = Box::new(ShareRecord {
+            user: Arc::clone(&user.user),
+            worker: Arc::clone(share.worker.unwrap_or(&user.worker)),
+            channel_id: NO_CHANNEL,
+            job_id: job.id(),
+            error_code,
+            difficulty,
+            share_hash: hash,
+            source: Some(job.source().clone()),
+        });
+        let found = block.map(|header| found(job, user, share, header));
+        OutsideOutcome { found, is_block, record }
+    }
+
+    /// A solution, which counts as no share.
+    ///
+    /// # Errors
+    /// The code of the protocol crate: the extranonce has another length.
+    pub fn solve(
+        &mut self,
+        job: &Arc<Job>,
+        user: &Identity,
+        share: &OutsideShare<'_>,
+        now: Now,
+    ) -> Result<OutsideSolution, &'static str> {
+        let slot = self.slot(job, share.target, None, now);
+        let solution = self.judge.solution(&slot, &submission(job, share));
+        let Solution { hash, is_block, block } =
+            solution.ok_or(ERROR_CODE_SUBMIT_SHARES_BAD_EXTRANONCE_SIZE)?;
+        let found = block.map(|header| found(job, user, share, header));
+        Ok(OutsideSolution { hash, is_block, found })
+    }
+
+    /// Forgets what was accepted before this process began once it has seen as many tips as it
+    /// remembers shares of itself.
+    fn on_tip(&mut self, tip: BlockHash) {
+        if self.earlier.is_empty() || self.tips.contains(&tip) {
+            return;
+        }
+        self.tips.push(tip);
+        if self.tips.len() > SHARES_SEEN_TIPS_MAX {
+            self.earlier = HashSet::new();
+            self.tips = Vec::new();
+        }
+    }
+
+    fn slot(&mut self, job: &Arc<Job>, target: Target, tip: Option<BlockHash>, now: Now) -> Slot {
+        if self.judge.target != target {
+            self.judge.target = target;
+            self.judge.difficulty = target.difficulty_float();
+        }
+        self.judge.rolled_bytes = job.coinbase().extranonce_len();
+        Slot {
+            job: Arc::clone(job),
+            target,
+            difficulty: self.judge.difficulty,
+            prefix: Arc::clone(&self.no_prefix),
+            merkle_root: None,
+            stale: (tip != Some(job.tip().hash)).then_some(now.instant),
+            bytes: 0,
+        }
+    }
+}
+
+fn submission<'a>(job: &Job, share: &OutsideShare<'a>) -> Submission<'a> {
+    let OutsideShare { extranonce, ntime, nonce, version, worker, .. } = *share;
+    Submission { sequence_number: 0, job_id: job.id(), extranonce, ntime, nonce, version, worker }
+}
+
+fn found(
+    job: &Job,
+    user: &Identity,
+    share: &OutsideShare<'_>,
+    header: bitcoin::block::Header,
+) -> Box<FoundShare> {
+    let coinbase = job.coinbase();
+    let mut bytes = Vec::with_capacity(coinbase.prefix().len() + coinbase.suffix().len());
+    coinbase.write_with(share.extranonce, &mut bytes);
+    Box::new(FoundShare {
+        user: Arc::clone(&user.user),
+        header,
+        height: job.tip().next_height(),
+        coinbase: bytes,
+        source: job.source().clone(),
+    })
+}

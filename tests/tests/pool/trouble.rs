@@ -1,0 +1,217 @@
+//! Restarts, answers that were lost, and what no pool would send.
+
+use std::io::{BufRead, BufReader, Read, Write};
+
+use bitcoin::hex::DisplayHex;
+use jds_tests::rig::by_receipt;
+use jds_tests::{Setup, pool};
+use serde_json::{Value, json};
+
+use crate::worlds::{Site, counted, refused, rig, submit, verify};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_goes_on_with_its_receipts_and_jobs_after_a_restart_and_nothing_counts_twice() {
+    let site = Site::start(Setup::new()).await;
+    let receipt = site.receipt("alice").await;
+    let mut pool = site.pool();
+    let mut rig = rig(&mut pool, &receipt);
+    let before: Vec<_> = (0..4).map(|_| rig.mine(false).json).collect();
+    for result in submit(&mut pool, &json!(before)).as_array().unwrap() {
+        counted(result);
+    }
+    let site = site.restart().await;
+    // The pool was gone as well: nothing is left of it but what it had on its disk.
+    let mut pool = site.pool();
+    for share in &before {
+        refused(&submit(&mut pool, share), "duplicate-share");
+        refused(&submit(&mut pool, &by_receipt(share, &receipt)), "duplicate-share");
+    }
+    counted(&submit(&mut pool, &rig.mine(false).json));
+    counted(&submit(&mut pool, &by_receipt(&rig.mine(false).json, &receipt)));
+    assert_eq!(verify(&mut pool, &receipt)["job"]["job"], rig.name);
+    let block = rig.mine(true);
+    let work = site.world.work();
+    assert_eq!(submit(&mut pool, &block.json)["is_block"], true);
+    site.world.assert_mined(block.hash, &work.txs);
+    assert_eq!(site.shares().len(), 4 + 2 + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_gets_the_same_answer_and_nothing_counts_twice() {
+    let site = Site::start(Setup::new()).await;
+    let receipt = site.receipt("alice").await;
+    let mut pool = site.pool();
+    let mut rig = rig(&mut pool, &receipt);
+    let batch = json!([rig.mine(false).json, rig.mine(false).json]).to_string();
+    let json = ("Content-Type", "application/json");
+    let mut ask = |key: &str, body: &str| {
+        pool.request("POST", "/v1/pool/shares", &[json, ("Idempotency-Key", key)], body.as_bytes())
+    };
+    let first = ask("batch-1", &batch);
+    assert_eq!(first.status, 200, "{}", first.body);
+    counted(&first.json()[1]);
+    assert_eq!(ask("batch-1", &batch).body, first.body);
+    let other = ask("batch-1", "[]");
+    assert_eq!((other.status, &other.json()["type"]), (409, &"/docs#problem-conflict".into()));
+    for key in ["", &"k".repeat(129)] {
+        assert_eq!(ask(key, &batch).status, 400, "{key}");
+    }
+    refused(&ask("batch-2", &batch).json()[0], "duplicate-share");
+    assert_eq!(site.shares().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_answers_line_by_line_while_it_is_written() {
+    let site = Site::start(Setup::new()).await;
+    let receipt = site.receipt("alice").await;
+    let mut rig = rig(&mut site.pool(), &receipt);
+    let mut stream = BufReader::new(pool::connect(&site.socket));
+    let head = "POST /v1/pool/shares HTTP/1.1\r\nHost: pool\r\nTransfer-Encoding: chunked\r\n\
+        Content-Type: application/x-ndjson\r\n\r\n";
+    stream.get_mut().write_all(head.as_bytes()).unwrap();
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        assert_ne!(stream.read_line(&mut line).unwrap(), 0, "the head of an answer");
+        assert!(!line.starts_with("HTTP") || line.contains(" 200 "), "{line}");
+    }
+    let send = |stream: &mut BufReader<_>, text: &str| {
+        let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+        Write::write_all(
+            BufReader::<std::os::unix::net::UnixStream>::get_mut(stream),
+            chunk.as_bytes(),
+        )
+        .unwrap();
+    };
+    // One at a time: each is answered before the next is written, and a line may come in pieces.
+    for _ in 0..3 {
+        let share = rig.mine(false).json.to_string() + "\n";
+        let (one, two) = share.split_at(40);
+        send(&mut stream, one);
+        send(&mut stream, two);
+        counted(&results(&mut stream, 1)[0]);
+    }
+    // Many, with one that is no share among them.
+    let shares = [rig.mine(false).json, json!({"nonce": 1}), rig.mine(false).json];
+    let text: String = shares.iter().map(|share| format!("{share}\n")).collect();
+    send(&mut stream, &text);
+    let many = results(&mut stream, 3);
+    counted(&many[0]);
+    refused(&many[1], "bad-share");
+    counted(&many[2]);
+    assert_eq!(site.shares().len(), 5);
+    send(&mut stream, &"x".repeat(5_000));
+    refused(&results(&mut stream, 1)[0], "line-too-long");
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest.trim_end(), "0", "the stream ends");
+}
+
+/// The next results, out of however many chunks.
+fn results(stream: &mut impl BufRead, count: usize) -> Vec<Value> {
+    let mut text = String::new();
+    while text.matches('\n').count() < count {
+        let mut size = String::new();
+        stream.read_line(&mut size).expect("a chunk in time");
+        let size = usize::from_str_radix(size.trim_end(), 16).expect("the size of a chunk");
+        let mut chunk = vec![0; size + 2];
+        stream.read_exact(&mut chunk).expect("a chunk");
+        text.push_str(std::str::from_utf8(&chunk[..size]).unwrap());
+    }
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tips_and_withdrawn_jobs_are_told_as_they_come() {
+    let site = Site::start(Setup::new()).await;
+    let receipt = site.receipt("alice").await;
+    let rig = rig(&mut site.pool(), &receipt);
+    let mut stream = BufReader::new(pool::connect(&site.socket));
+    stream.get_mut().write_all(b"GET /v1/pool/stream HTTP/1.0\r\nHost: pool\r\n\r\n").unwrap();
+    let mut next = |name: &str| loop {
+        let mut line = String::new();
+        assert_ne!(stream.read_line(&mut line).unwrap(), 0, "waited for {name}");
+        if line.trim_end() == format!("event: {name}") {
+            let mut data = String::new();
+            stream.read_line(&mut data).unwrap();
+            return serde_json::from_str::<Value>(data.strip_prefix("data: ").unwrap()).unwrap();
+        }
+    };
+    let tip = |site: &Site| Value::from(site.world.node().tip().unwrap().to_string());
+    assert_eq!(next("tip")["prev_hash"], tip(&site));
+    let jobs = &site.world.server.shared().jobs;
+    jobs.of_user(&jds::token::UserTag::of(b"alice"))[0].withdraw("bad-txns".into());
+    let withdrawn = next("withdrawn");
+    assert_eq!(
+        (&withdrawn["job"], &withdrawn["user"]),
+        (&rig.name.clone().into(), &"alice".into())
+    );
+    assert_eq!(withdrawn["reason"], "bad-txns");
+    site.world.node().mine_block(&[]).unwrap();
+    let now = tip(&site);
+    let told = std::iter::repeat_with(|| next("tip")).find(|told| told["prev_hash"] == now);
+    assert!(told.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_comes_is_answered_by_a_typed_error() {
+    let site = Site::start(Setup::new()).await;
+    let receipt = site.receipt("alice").await;
+    let token = receipt.to_lower_hex_string();
+    let mut rig = rig(&mut site.pool(), &receipt);
+    let share = rig.mine(false).json;
+    let solution = jds_tests::rig::solution(&share);
+    let job = json!({ "token": token });
+    let many = json!(vec![share.clone(); 2_001]);
+    let endpoints = [
+        ("/v1/pool/custom-jobs/verify", &job),
+        ("/v1/pool/shares", &share),
+        ("/v1/pool/blocks", &solution),
+    ];
+    let mut bodies: Vec<(&str, Vec<u8>)> = vec![("/v1/pool/shares", many.to_string().into_bytes())];
+    for (path, good) in endpoints {
+        for body in ["", "{", "null", "1", "\"\"", "{}", "[[]]", "[{}]", "[null]", "\u{0}", "[1,2"]
+        {
+            bodies.push((path, body.as_bytes().to_vec()));
+        }
+        bodies.push((path, vec![0xff; 100]));
+        bodies.push((path, b"[".repeat(100_000)));
+        bodies.push((path, b"{\"a\":".repeat(100_000)));
+        bodies.push((path, vec![b' '; 1024 * 1024 + 1]));
+        let mut more = good.clone();
+        more["unknown"] = json!(1);
+        bodies.push((path, more.to_string().into_bytes()));
+        for field in good.as_object().unwrap().keys() {
+            for wrong in [
+                json!([]),
+                json!(-1),
+                json!(1e300),
+                json!("zz"),
+                json!("0".repeat(1_001)),
+                json!({}),
+            ] {
+                let mut body = good.clone();
+                body[field] = wrong;
+                bodies.push((path, body.to_string().into_bytes()));
+            }
+        }
+    }
+    let mut pool = site.pool();
+    for (path, body) in bodies {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+        let answer = pool.post_bytes(path, &body);
+        let is_problem = || answer.json()["type"].as_str().unwrap().starts_with("/docs#problem-");
+        let typed = match answer.status {
+            // Well formed, and refused by a code; names may be anything.
+            200 => answer.body.contains("\"code\":") || shown.contains("zz"),
+            400..=422 => is_problem(),
+            _ => false,
+        };
+        assert!(typed, "{path} {shown}: {} {}", answer.status, answer.body);
+    }
+    for (path, _) in endpoints {
+        let answer = pool.request("POST", path, &[("Content-Type", "text/plain")], b"{}");
+        assert_eq!(answer.status, 415, "{path}: {}", answer.body);
+    }
+    counted(&submit(&mut pool, &share));
+}
