@@ -5,6 +5,8 @@
 //! it. Where the store can not do that at once it goes to a file ([`crate::found`]), which stays
 //! until the store has it, or without a store until every node has judged it.
 
+mod announce;
+mod known;
 mod notes;
 mod record;
 mod resume;
@@ -15,7 +17,6 @@ mod to_node;
 mod to_provider;
 mod under_way;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +34,9 @@ use crate::clock;
 use crate::follow::Follower;
 use crate::found::FoundFiles;
 use crate::journal::Journal;
-use crate::limits::{FOUND_BLOCKS_REMEMBERED_MAX, NOTES_PER_SUBMISSION_MAX};
+use crate::limits::NOTES_PER_SUBMISSION_MAX;
 use crate::nodes::Nodes;
+use known::Known;
 use notes::Notes;
 use record::{Recorder, ToRecord};
 use steps::Steps;
@@ -52,7 +54,7 @@ pub struct Submitter {
     files: FoundFiles,
     /// Solutions are looked at on threads that are not the runtime's.
     runtime: Handle,
-    seen: Mutex<VecDeque<BlockHash>>,
+    known: Mutex<Known>,
     open: Mutex<Vec<Arc<Open>>>,
     solving: watch::Sender<usize>,
     under_way: watch::Sender<usize>,
@@ -80,6 +82,8 @@ struct Open {
     confirmations: u32,
     /// The template provider that gets it as a solution of its own template, if any.
     provider: Option<String>,
+    /// It was recorded before without its transactions.
+    announced: bool,
     file: PathBuf,
     /// `file` is on the disk.
     in_file: AtomicBool,
@@ -106,6 +110,7 @@ impl Open {
             before: Duration::ZERO,
             confirmations: 0,
             provider: None,
+            announced: false,
             file,
             in_file: AtomicBool::new(false),
             in_store: AtomicBool::new(false),
@@ -169,7 +174,7 @@ impl Submitter {
             metrics,
             files: FoundFiles::open(data_dir),
             runtime: Handle::current(),
-            seen: Mutex::default(),
+            known: Mutex::default(),
             open: Mutex::default(),
             solving: watch::Sender::new(0),
             under_way: watch::Sender::new(0),
@@ -196,16 +201,22 @@ impl Submitter {
         told: Option<Told>,
     ) -> bool {
         let hash = block.block.hash;
-        if !self.remember(hash) {
+        let Some(announced) = lock(&self.known).submit(hash) else {
             info!(block = %hash, "block found again, it is under way already");
             self.tell_when_kept(&hash, told);
             return false;
-        }
+        };
+        let was_announced = announced.is_some();
+        let block = match announced {
+            Some(announced) => announced.completed_by(block),
+            None => block,
+        };
         let file = self.files.path(&hash);
         let open = Open {
             height: block.height,
             user: block.user.to_string(),
             template_hash: block.template_hash.map(|hash| hash.to_string()).unwrap_or_default(),
+            announced: was_announced,
             provider: handover.as_ref().map(|handover| handover.provider.name().to_owned()),
             ..Open::new(hash, file, clock::unix_us() / 1_000, received)
         };
@@ -220,29 +231,6 @@ impl Submitter {
         true
     }
 
-    /// Records a block of which nobody here has the transactions, and follows it: its miner's own
-    /// node has to submit it. False when it is known already. `told` is dropped once that is on the
-    /// disk.
-    pub(crate) fn announce(self: &Arc<Self>, block: NewBlock, told: Option<Told>) -> bool {
-        let (hash, height) = (block.block.hash, block.height);
-        if !self.remember(hash) {
-            return false;
-        }
-        warn!(
-            block = %hash, height, user = &*block.user,
-            "BLOCK FOUND in coinbase-only mode: only its miner's own node has the transactions and \
-             can submit it"
-        );
-        let (submitter, recording) = (Arc::clone(self), UnderWay::begin(&self.keeping));
-        self.spawn(async move {
-            let found_at_ms = clock::unix_us() / 1_000;
-            submitter.journal.found(block, found_at_ms, Vec::new()).await;
-            submitter.follower.add(hash, height, 0);
-            drop((recording, told));
-        });
-        true
-    }
-
     /// Keeps `told` until a block that is known already is on the disk.
     pub(crate) fn tell_when_kept(&self, hash: &BlockHash, told: Option<Told>) {
         if let Some(open) = lock(&self.open).iter().find(|open| open.hash == *hash) {
@@ -250,9 +238,9 @@ impl Submitter {
         }
     }
 
-    /// Whether this block was found before, lately.
+    /// Whether this block was submitted before, lately. One that was only announced was not.
     pub(crate) fn knows(&self, hash: &BlockHash) -> bool {
-        lock(&self.seen).contains(hash)
+        lock(&self.known).is_submitted(hash)
     }
 
     /// What is counted of solutions and blocks.
@@ -374,16 +362,9 @@ impl Submitter {
         self.at_ready_nodes.subscribe()
     }
 
+    /// False when this block was submitted before.
     fn remember(&self, hash: BlockHash) -> bool {
-        let mut seen = lock(&self.seen);
-        if seen.contains(&hash) {
-            return false;
-        }
-        seen.push_back(hash);
-        if seen.len() > FOUND_BLOCKS_REMEMBERED_MAX {
-            seen.pop_front();
-        }
-        true
+        lock(&self.known).submit(hash).is_some()
     }
 
     fn node_names(&self) -> impl Iterator<Item = &str> {

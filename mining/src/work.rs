@@ -62,6 +62,11 @@ pub struct CustomJob {
     pub coinbase_suffix: Arc<[u8]>,
     /// Bytes between the two: the channel's prefix and what the miner rolls.
     pub extranonce_len: usize,
+    /// What its coinbase pays to the pool, satoshi.
+    pub pool_payout_sat: u64,
+    /// What its coinbase could have claimed, satoshi: subsidy and fees. In coinbase-only mode nobody
+    /// knows the fees, and it is what the coinbase takes, unverified, at least the subsidy.
+    pub claimable_sat: u64,
     /// The accepted template; absent in coinbase-only mode, where nobody told us the transactions.
     pub declared: Option<Declared>,
 }
@@ -91,10 +96,6 @@ pub struct Declared {
     pub fees_sat: u64,
     /// Weight of the block, weight units.
     pub weight_wu: u64,
-    /// What its coinbase pays to the pool, satoshi.
-    pub pool_payout_sat: u64,
-    /// What it could have claimed, satoshi.
-    pub claimable_sat: u64,
     /// What the coinbase takes, satoshi.
     pub reward_sat: u64,
     /// Its transactions.

@@ -10,7 +10,7 @@ use crate::block::BlockBody;
 use crate::bytes::compact_size_bytes;
 use crate::coinbase::CoinbaseParts;
 use crate::job::{AcceptedJob, Fees};
-use crate::payout::{check_outputs, check_values};
+use crate::payout::{Paid, check_outputs, check_values};
 use crate::precheck::{BLOCK_VERSION_MIN, check_tip, has_commitment};
 use crate::rejection::{Reason, Rejection};
 use crate::rules::Rules;
@@ -229,7 +229,8 @@ pub fn check_declared(
     same_bytes(Code::MerklePath, declared.as_flattened(), actual.as_flattened())
 }
 
-/// The coinbase that a job in coinbase-only mode makes, held to all rules that need no transactions.
+/// The coinbase that a job in coinbase-only mode makes, held to all rules that need no transactions,
+/// and what it pays, of which what is claimable is unverified.
 /// A commitment to witnesses among its outputs gives it the witness reserved value that all mining
 /// software uses (32 zero bytes): nobody told us another.
 ///
@@ -239,7 +240,7 @@ pub fn check_coinbase_only(
     fields: &CustomJobFields<'_>,
     tip: &ChainTip,
     rules: &Rules,
-) -> Result<CoinbaseParts, CustomJobFault> {
+) -> Result<(CoinbaseParts, Paid), CustomJobFault> {
     use CustomJobCode as Code;
     let version = fields.version as i32;
     if version < BLOCK_VERSION_MIN {
@@ -256,8 +257,9 @@ pub fn check_coinbase_only(
     check_tip(&parts, tip).map_err(fault)?;
     check_outputs(&parts, rules).map_err(fault)?;
     let unknown = Fees { total_sat: None, known_sat: 0 };
-    check_values(&parts, rules, unknown).map_err(fault)?;
-    if has_commitment(&parts) { halves(fields, true) } else { Ok(parts) }
+    let paid = check_values(&parts, rules, unknown).map_err(fault)?;
+    let parts = if has_commitment(&parts) { halves(fields, true)? } else { parts };
+    Ok((parts, paid))
 }
 
 /// Builds both halves of the coinbase and takes them apart again.

@@ -7,12 +7,16 @@ use crate::job::Fees;
 use crate::rejection::{Reason, Rejection};
 use crate::rules::{BP_WHOLE, Payout, Rules, subsidy};
 
-/// What the coinbase of an accepted job pays.
+/// What the coinbase of a job pays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Paid {
-    pub(crate) pool_sat: u64,
-    pub(crate) miner_sat: u64,
-    pub(crate) claimable_sat: u64,
+pub struct Paid {
+    /// To the pool's script, or in solo mode to the operator's, satoshi.
+    pub pool_sat: u64,
+    /// In solo mode to the miner's own script, satoshi.
+    pub miner_sat: u64,
+    /// What it could have claimed, satoshi: subsidy and fees. Where the fees are not known that is
+    /// unverified: what the coinbase takes, at least the subsidy.
+    pub claimable_sat: u64,
 }
 
 /// The rules about outputs that hold whatever the fees are: the imposed outputs are there, and

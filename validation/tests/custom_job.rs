@@ -17,8 +17,10 @@ use validation::custom_job::{
     CustomJobCode as Code, CustomJobFault, CustomJobFields, GENERAL_PURPOSE_VERSION_BITS,
     MERKLE_PATH_MAX, NTIME_AHEAD_MAX_S, check_coinbase_only, check_declared, check_header,
 };
+use validation::payout::Paid;
 use validation::{
     AcceptedJob, BlockBody, ChainTip, CoinbaseParts, CoinbaseWitness, MinDifficulty, NextBits,
+    Payout,
 };
 
 const NOW: u32 = TIP_MTP + 4_000;
@@ -320,7 +322,11 @@ fn on_another_block_its_transactions_have_to_be_final_too() {
 fn coinbase_only(message: &Message, template: &Template) -> Result<CoinbaseParts, CustomJobFault> {
     let fields = message.fields();
     check_header(&fields, &template.tip, Network::Regtest, NOW)?;
-    check_coinbase_only(&fields, &template.tip, &template.rules)
+    check_coinbase_only(&fields, &template.tip, &template.rules).map(|(parts, _)| parts)
+}
+
+fn paid(message: &Message, template: &Template) -> Paid {
+    check_coinbase_only(&message.fields(), &template.tip, &template.rules).unwrap().1
 }
 
 #[test]
@@ -363,6 +369,24 @@ fn what_a_coinbase_takes_beyond_the_subsidy_is_the_pools_too() {
     template.coinbase.output.remove(1);
     message.coinbase_outputs = serialize(&template.sealed_coinbase().output);
     coinbase_only(&message, &template).unwrap();
+    let taken_sat = template.coinbase.output[0].value.to_sat();
+    assert_eq!(paid(&message, &template).pool_sat, taken_sat);
+    assert_eq!(paid(&message, &template).claimable_sat, taken_sat, "all that can be known");
+    // Where the pool leaves a part to the miner, what it gets is told beside all that is taken.
+    let kept_sat = 50_000_000;
+    template.coinbase.output[0].value -= bitcoin::Amount::from_sat(kept_sat);
+    template.coinbase.output.insert(1, output(kept_sat, script(3)));
+    if let Payout::Pool { min_share_bp, .. } = &mut template.rules.payout {
+        *min_share_bp = 5_000;
+    }
+    message.coinbase_outputs = serialize(&template.sealed_coinbase().output);
+    let Paid { pool_sat, claimable_sat, .. } = paid(&message, &template);
+    assert_eq!((pool_sat, claimable_sat), (taken_sat - kept_sat, taken_sat));
+    // Who takes less than there surely is could have claimed that.
+    template.coinbase.output.remove(1);
+    message.coinbase_outputs = serialize(&template.sealed_coinbase().output);
+    let Paid { pool_sat, claimable_sat, .. } = paid(&message, &template);
+    assert_eq!((pool_sat, claimable_sat), (taken_sat - kept_sat, taken_sat - 700));
 }
 
 proptest! {
@@ -391,7 +415,7 @@ proptest! {
             (message.coinbase_prefix, message.coinbase_outputs) = (prefix, outputs);
         }
         let fields = message.fields();
-        if let Ok(parts) = check_coinbase_only(&fields, &template.tip, &template.rules) {
+        if let Ok((parts, _)) = check_coinbase_only(&fields, &template.tip, &template.rules) {
             prop_assert_eq!(parts.counted_outputs_bytes(), &message.coinbase_outputs[..]);
             prop_assert_eq!(parts.script_sig_prefix(), &message.coinbase_prefix[..]);
             prop_assert_eq!(parts.extranonce_len(), extranonce_len);

@@ -205,8 +205,9 @@ impl CustomJobs {
             let fields = fields(&request, prev_hash, &path);
             check_header(&fields, &tip, network, now_s())?;
             check_declared(&fields, &job.accepted, &job.body(), &tip)?;
-            let declared = Some(declared_of(&job));
-            Ok(custom_job(&fields, tip, job.accepted.coinbase(), declared))
+            let (accepted, declared) = (&job.accepted, Some(declared_of(&job)));
+            let paid = (accepted.pool_payout_sat(), accepted.claimable_sat());
+            Ok(custom_job(&fields, tip, accepted.coinbase(), paid, declared))
         };
         self.on_cpu(check).await
     }
@@ -232,8 +233,9 @@ impl CustomJobs {
             let path = merkle_path(&request.job);
             let fields = fields(&request, prev_hash, &path);
             check_header(&fields, &tip, network, now_s())?;
-            let coinbase = check_coinbase_only(&fields, &tip, &rules)?;
-            Ok(custom_job(&fields, tip, &coinbase, None))
+            let (coinbase, paid) = check_coinbase_only(&fields, &tip, &rules)?;
+            let paid = (paid.pool_sat, paid.claimable_sat);
+            Ok(custom_job(&fields, tip, &coinbase, paid, None))
         };
         self.on_cpu(check).await
     }
@@ -357,6 +359,7 @@ fn custom_job(
     fields: &CustomJobFields<'_>,
     tip: ChainTip,
     coinbase: &CoinbaseParts,
+    (pool_payout_sat, claimable_sat): (u64, u64),
     declared: Option<Declared>,
 ) -> CustomJob {
     CustomJob {
@@ -367,6 +370,8 @@ fn custom_job(
         coinbase_prefix: coinbase.prefix().into(),
         coinbase_suffix: coinbase.suffix().into(),
         extranonce_len: coinbase.extranonce_len(),
+        pool_payout_sat,
+        claimable_sat,
         declared,
     }
 }
@@ -378,8 +383,6 @@ fn declared_of(job: &Arc<Job>) -> Declared {
         tx_count: u32::try_from(accepted.tx_count()).unwrap_or(u32::MAX),
         fees_sat: accepted.fees().known_sat,
         weight_wu: accepted.weight_wu(),
-        pool_payout_sat: accepted.pool_payout_sat(),
-        claimable_sat: accepted.claimable_sat(),
         reward_sat: accepted.reward_sat(),
         source: Arc::new(DeclaredSource::of(job)),
     }

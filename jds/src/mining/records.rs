@@ -219,10 +219,11 @@ pub(crate) fn event_of(negotiated: &NegotiatedJob) -> JobNegotiated {
 
 /// The event of a share.
 pub(crate) fn submitted(share: &ShareRecord, template_source: TemplateSource) -> ShareSubmitted {
-    let declared = match &share.source {
-        Some(JobSource::Miner(job)) => job.declared.as_ref(),
+    let custom = match &share.source {
+        Some(JobSource::Miner(job)) => Some(job),
         _ => None,
     };
+    let declared = custom.and_then(|job| job.declared.as_ref());
     ShareSubmitted {
         user: share.user.to_string(),
         worker: share.worker.to_string(),
@@ -236,8 +237,8 @@ pub(crate) fn submitted(share: &ShareRecord, template_source: TemplateSource) ->
         miner_template_hash: declared.map(|declared| declared.template_hash.to_string()),
         miner_tx_count: declared.map(|declared| declared.tx_count),
         miner_template_fees_sat: declared.map(|declared| declared.fees_sat),
-        pool_payout_sat: declared.map(|declared| declared.pool_payout_sat),
-        claimable_sat: declared.map(|declared| declared.claimable_sat),
+        pool_payout_sat: custom.map(|job| job.pool_payout_sat),
+        claimable_sat: custom.map(|job| job.claimable_sat),
         first_for_user: None,
     }
 }

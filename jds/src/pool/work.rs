@@ -188,16 +188,16 @@ fn request(token: &[u8], user: String, fields: JobFields) -> Result<CustomJobReq
 
 fn data(job: &PoolJob) -> JobData {
     let (inner, coinbase) = (&job.job, job.job.coinbase());
-    let declared = job.custom().and_then(|custom| custom.declared.as_ref());
+    let template = job.custom().and_then(|custom| Some((custom, custom.declared.as_ref()?)));
     JobData {
         name: job.name.clone(),
         user: job.user.user.to_string(),
-        template: declared.map(|declared| TemplateData {
+        template: template.map(|(custom, declared)| TemplateData {
             hash: declared.template_hash,
             tx_count: declared.tx_count,
             fees_sat: declared.fees_sat,
-            pool_payout_sat: declared.pool_payout_sat,
-            claimable_sat: declared.claimable_sat,
+            pool_payout_sat: custom.pool_payout_sat,
+            claimable_sat: custom.claimable_sat,
         }),
         height: inner.tip().next_height(),
         version: inner.version(),

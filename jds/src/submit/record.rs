@@ -122,7 +122,10 @@ impl Recorder {
         let recorded = self.kept(kept, again).await;
         drop(recording);
         self.open.tell_kept();
-        recorded
+        // The announcement may be old: what became of that block is told then.
+        let ended = self.open.announced
+            && matches!(journal.row_of(block).await, Row::Is(state) if state != BlockState::Found);
+        if ended { Recorded::Ended } else { recorded }
     }
 
     /// Records a block of a file unless the store has it: twice recorded, it would be told twice.
@@ -233,8 +236,9 @@ impl Recorder {
             match journal.row_of(self.open.hash).await {
                 // It may be lost: the file can be all there is of it.
                 Row::NotRead => continue,
-                Row::Is(_) => {}
-                Row::None => {
+                // That of an announcement may still be without its bytes.
+                Row::Is(state) if !self.open.announced || state != BlockState::Found => {}
+                Row::Is(_) | Row::None => {
                     again += 1;
                     let found_at_ms = self.open.found_at_ms;
                     if journal.found(new.clone(), found_at_ms, self.nodes()).await != Kept::OnDisk {

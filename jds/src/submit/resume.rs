@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use validation::block::FoundBlock;
 use validation::declared::TemplateHash;
 
+use super::known::Announced;
 use super::record::ToRecord;
 use super::steps::{self, Steps};
 use super::{Open, Submitter, UnderWay, lock};
@@ -45,12 +46,14 @@ impl Submitter {
 
     fn resume_block(self: &Arc<Self>, block: RecoveredBlock) {
         let RecoveredBlock { block_hash: hash, summary, block } = block;
-        if !self.remember(hash) {
+        // Announced: there is nothing that could be submitted, unless a file or its miner has it.
+        if block.raw.is_empty() {
+            let user = summary.user.as_str().into();
+            lock(&self.known).announce(Announced::new(hash, user, summary.template_source));
+            self.follower.add(hash, summary.height, summary.confirmations);
             return;
         }
-        // Announced: there is nothing that could be submitted.
-        if block.raw.is_empty() {
-            self.follower.add(hash, summary.height, summary.confirmations);
+        if !self.remember(hash) {
             return;
         }
         let steps = steps::recorded(hash, &summary);

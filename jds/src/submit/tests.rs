@@ -311,6 +311,97 @@ async fn blocks_that_every_node_has_judged_are_followed_without_their_bytes() {
     assert_eq!(held, [hash]);
 }
 
+/// The same block as [`new_block`], whole, from a client that nobody knows.
+fn of_nobody() -> NewBlock {
+    NewBlock {
+        user: "template-distribution".into(),
+        template_source: TemplateSource::Pool,
+        ..new_block()
+    }
+}
+
+fn announced() -> NewBlock {
+    let new = new_block();
+    let block = FoundBlock { raw: Vec::new(), tx_count: 0, ..FoundBlock::clone(&new.block) };
+    NewBlock { block: Arc::new(block), ..new }
+}
+
+/// What a start finds of [`new_block`].
+fn left(store: &Moody) -> Option<RecoveredBlock> {
+    let query = RecoverQuery::ALL;
+    store.recover(&query).unwrap().blocks.pop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_announced_block_is_submitted_when_its_bytes_come_in_the_name_of_its_miner() {
+    let world = World::new();
+    let store = &world.store;
+    assert!(world.submitter.announce(announced(), None));
+    assert!(!world.submitter.announce(announced(), None), "told once");
+    assert!(!world.submitter.knows(&new_block().block.hash), "nobody has it yet");
+    assert!(world.submitter.submit(of_nobody(), Instant::now()));
+    assert!(!world.submitter.submit(of_nobody(), Instant::now()), "submitted once");
+    assert!(!world.submitter.announce(announced(), None), "it is on its way");
+    until("its bytes in the store", || left(store).is_some_and(|it| !it.block.raw.is_empty()))
+        .await;
+    until("what was announced", || *world.submitter.keeping.borrow() == 0).await;
+    let row = left(store).unwrap();
+    assert_eq!(row.block, *new_block().block);
+    assert_eq!(row.summary.user, "alice");
+    assert_eq!(row.summary.template_source, TemplateSource::Miner);
+    assert_eq!(row.summary.submissions.len(), 1, "it is sent to the node");
+    assert_eq!(store.told(EventKind::BlockFound), 1);
+    // After SIGKILL there is a row with the bytes, and that is enough.
+    let next = World::new();
+    next.submitter.resume(vec![row]);
+    until("the block to be on its way", || lock(&next.submitter.open).len() == 1).await;
+    assert!(next.submitter.knows(&new_block().block.hash));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_was_announced_before_a_restart_is_submitted_when_its_bytes_come() {
+    let before = World::new();
+    assert!(before.submitter.announce(announced(), None));
+    until("the row", || left(&before.store).is_some()).await;
+    let row = left(&before.store).unwrap();
+    assert!(row.block.raw.is_empty());
+    let world = World::new();
+    world.submitter.journal.found(announced(), 1, Vec::new()).await;
+    world.submitter.resume(vec![row]);
+    assert!(!world.submitter.announce(announced(), None), "told before");
+    assert!(world.submitter.submit(of_nobody(), Instant::now()));
+    until("its bytes in the store", || {
+        left(&world.store).is_some_and(|it| !it.block.raw.is_empty() && it.summary.user == "alice")
+    })
+    .await;
+    assert_eq!(world.store.told(EventKind::BlockFound), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_share_of_a_block_that_is_on_its_way_announces_nothing() {
+    let world = World::new();
+    assert!(world.submitter.submit(of_nobody(), Instant::now()));
+    assert!(!world.submitter.announce(announced(), None));
+    until("the row", || left(&world.store).is_some()).await;
+    assert_eq!(left(&world.store).unwrap().block, *new_block().block);
+    assert_eq!(world.store.told(EventKind::BlockFound), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_of_an_announced_block_whose_end_is_known_tell_nothing_again() {
+    let world = World::new();
+    let hash = new_block().block.hash;
+    assert!(world.submitter.announce(announced(), None));
+    until("it to be followed", || world.submitter.follower.count() == 1).await;
+    world.submitter.follower.forget(&hash);
+    world.submitter.journal.progress(hash, BlockState::Confirmed, 100).await;
+    assert!(world.submitter.submit(of_nobody(), Instant::now()));
+    until("a look at its row", || world.store.looks() >= 1).await;
+    until("the end of it", || *world.submitter.keeping.borrow() == 0).await;
+    assert_eq!(world.submitter.follower.count(), 0);
+    assert_eq!(world.store.told(EventKind::BlockFound), 1);
+}
+
 fn recovered(block: FoundBlock, state: SubmissionState) -> RecoveredBlock {
     let submission = NodeSubmission {
         node: NODE.to_owned(),

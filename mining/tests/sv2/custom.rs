@@ -46,6 +46,8 @@ pub(crate) fn custom(on: &ChainTip, extranonce_len: usize) -> CustomJob {
         coinbase_prefix: prefix.into(),
         coinbase_suffix: suffix.into(),
         extranonce_len,
+        pool_payout_sat: 0,
+        claimable_sat: 0,
         declared: None,
     }
 }

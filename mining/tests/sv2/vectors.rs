@@ -50,6 +50,8 @@ fn the_merkle_root_and_the_hash_of_block_170() {
             coinbase_prefix: bytes(PREFIX),
             coinbase_suffix: bytes(SUFFIX),
             extranonce_len: 1,
+            pool_payout_sat: 0,
+            claimable_sat: 0,
             declared: None,
         }),
         true,

@@ -208,7 +208,7 @@ payloads! {
         /// What the coinbase of the miner's template pays to the pool, satoshi.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pool_payout_sat: Option<u64>,
-        /// What it could have claimed, satoshi.
+        /// What it could have claimed, satoshi; in coinbase-only mode what it takes, unverified.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         claimable_sat: Option<u64>,
         /// True on the user's first accepted share on a miner's template. Given by the store.
@@ -232,7 +232,7 @@ payloads! {
         tx_count: u32,
         /// What its coinbase takes, satoshi.
         reward_sat: u64,
-        /// True when the server knows its transactions and submits it. False in coinbase-only mode, where only the miner's own node can: the server watches for it in the chain.
+        /// True when the server knows its transactions and submits it. False in coinbase-only mode, where its miner has them: the server watches for it in the chain, and submits it once it is handed in whole.
         #[serde(default = "assembled")]
         assembled: bool,
     }

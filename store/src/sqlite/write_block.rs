@@ -9,7 +9,8 @@ use super::state::State;
 use crate::batch::{NewBlock, SubmissionStep};
 use crate::types::BlockState;
 
-/// Writes a found block; false when it is known already: the same solution may come twice.
+/// Writes a found block; false when it is known already: the same solution may come twice. One that
+/// was known without its transactions gets them, and keeps its user and template source.
 pub(super) fn find(
     connection: &Connection,
     state: &mut State,
@@ -42,8 +43,25 @@ pub(super) fn find(
         ])?;
     if rows > 0 {
         state.sizes.added(Table::Blocks, block.raw.len() as u64);
+    } else if new.is_assembled() {
+        complete(connection, state, new)?;
     }
     Ok(rows > 0)
+}
+
+/// Fills in the transactions of a block that was announced without them, as long as they are of use.
+fn complete(connection: &Connection, state: &mut State, new: &NewBlock) -> Result<(), Fault> {
+    let block = &new.block;
+    let rows = connection
+        .prepare_cached(
+            "UPDATE blocks SET raw = ?2, tx_count = ?3
+             WHERE block_hash = ?1 AND state = 'found' AND coalesce(length(raw), 0) = 0",
+        )?
+        .execute(params![block.hash.to_string(), block.raw, block.tx_count])?;
+    if rows > 0 {
+        state.sizes.grew(Table::Blocks, block.raw.len() as u64);
+    }
+    Ok(())
 }
 
 /// Writes where the saga of a block at a node stands.

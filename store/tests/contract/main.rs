@@ -46,6 +46,7 @@ contract! {
     templates::many_similar_templates_come_back,
     state::counts_and_badges_are_given_by_the_store,
     state::aggregates_are_split_by_source,
+    state::an_announced_block_gets_its_bytes_and_keeps_its_user,
     state::a_found_block_is_followed_to_its_end,
     templates::declarations_are_listed_by_filter,
     state::webhooks_keep_their_cursor,

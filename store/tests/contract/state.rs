@@ -1,12 +1,14 @@
 //! Counts, aggregates, blocks and webhooks.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use store::{
-    Batch, BlockFound, BlockState, Change, CommitError, Cursor, EventKind, MinerConnected,
-    PageRequest, Period, Refusal, Role, SharesQuery, SubmissionState, SubmissionStep,
-    TemplateSource, Webhook,
+    Batch, BlockFound, BlockState, Change, CommitError, Cursor, EventFilter, EventKind,
+    MinerConnected, NewBlock, PageRequest, Period, Refusal, Role, SharesQuery, Store,
+    SubmissionState, SubmissionStep, TemplateSource, Webhook,
 };
+use validation::block::FoundBlock;
 
 use crate::common::{NOW_MS, all_events, block, commit, job, share, template, txs};
 use crate::{Open, RECOVER};
@@ -102,6 +104,60 @@ pub fn aggregates_are_split_by_source(open: Open, dir: &Path) {
     assert_eq!(query(None, Period::Day), [(0, "miner", 3, 6.0), (0, "pool", 1, 2.0)]);
     assert_eq!(query(Some("bob"), Period::Hour), [(1, "miner", 1, 2.0)]);
     assert_eq!(query(Some("carol"), Period::Day), []);
+}
+
+pub fn an_announced_block_gets_its_bytes_and_keeps_its_user(open: Open, dir: &Path) {
+    let store = open(dir);
+    let whole = NewBlock {
+        user: "somebody".into(),
+        template_source: TemplateSource::Pool,
+        ..block(1, 100_000)
+    };
+    let bare = FoundBlock { raw: Vec::new(), tx_count: 0, ..FoundBlock::clone(&whole.block) };
+    let announced = NewBlock { block: Arc::new(bare), ..block(1, 100) };
+    let find = |new: &NewBlock| {
+        Batch::new(NOW_MS).change(Change::FindBlock(new.clone())).event(BlockFound {
+            user: new.user.to_string(),
+            block_hash: new.block.hash.to_string(),
+            height: new.height,
+            template_source: new.template_source,
+            miner_template_hash: None,
+            tx_count: new.block.tx_count as u32,
+            reward_sat: new.reward_sat,
+            assembled: new.is_assembled(),
+        })
+    };
+    let bytes = |store: &dyn Store| {
+        let tables = store.sizes().unwrap().tables;
+        tables.iter().find(|table| table.table == "blocks").unwrap().bytes
+    };
+    for new in [&announced, &announced] {
+        commit(&*store, find(new));
+    }
+    let before = bytes(&*store);
+    for new in [&whole, &whole, &announced] {
+        commit(&*store, find(new));
+    }
+    assert_eq!(bytes(&*store) - before, 100_000, "counted once");
+    drop(store);
+    let store = open(dir);
+    let blocks = store.recover(&RECOVER).unwrap().blocks;
+    assert_eq!(blocks.len(), 1);
+    assert_eq!(blocks[0].block, *whole.block);
+    let summary = &blocks[0].summary;
+    assert_eq!((&*summary.user, summary.tx_count), ("alice", 3));
+    assert_eq!(summary.template_source, TemplateSource::Miner);
+    let told = store.events_after(Cursor::START, &EventFilter::default(), 100).unwrap().events;
+    let told = told.iter().filter(|event| event.event == EventKind::BlockFound);
+    assert_eq!(told.count(), 1);
+    // Once its end is known nobody needs the bytes.
+    let hash = whole.block.hash;
+    let end =
+        Change::BlockProgress { block_hash: hash, state: BlockState::Orphaned, confirmations: 0 };
+    commit(&*store, Batch::new(NOW_MS).change(end));
+    let after = bytes(&*store);
+    commit(&*store, find(&whole));
+    assert_eq!(bytes(&*store), after);
 }
 
 pub fn a_found_block_is_followed_to_its_end(open: Open, dir: &Path) {

@@ -235,6 +235,8 @@ fn job_of(job: &Value, tip: ChainTip) -> Arc<Job> {
         coinbase_prefix: bytes("coinbase_prefix").into(),
         coinbase_suffix: bytes("coinbase_suffix").into(),
         extranonce_len: number("extranonce_bytes") as usize,
+        pool_payout_sat: 0,
+        claimable_sat: 0,
         declared: None,
     };
     Arc::new(Job::of_custom(1, Arc::new(custom), true).expect("a job"))

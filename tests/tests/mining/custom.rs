@@ -254,6 +254,8 @@ async fn in_coinbase_only_mode_a_token_makes_one_miners_jobs() {
     let told = told.iter().find(|told| told.share_hash == block.to_string());
     let told = told.expect("an acknowledged share in the log");
     assert_eq!((told.template_source, &told.miner_template_hash), (TemplateSource::Miner, &None));
+    let taken_sat = Some(work.subsidy_sat + work.fees_sat);
+    assert_eq!((told.pool_payout_sat, told.claimable_sat), (taken_sat, taken_sat));
     let found = wait_event(&world, EventKind::BlockFound, |_| true);
     let EventData::BlockFound(found) = found else { panic!("{found:?}") };
     assert_eq!((&*found.block_hash, found.assembled), (&*block.to_string(), false));

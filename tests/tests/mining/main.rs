@@ -9,6 +9,7 @@
 )]
 
 mod acceptance;
+mod announced;
 mod beside;
 mod bounds;
 mod custom;

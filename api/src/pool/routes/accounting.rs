@@ -65,15 +65,16 @@ struct EntryView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     work: Option<f64>,
-    /// Of `work` on a declared template: what its coinbase pays to the pool, satoshi.
+    /// Of `work` on a miner's template: what its coinbase pays to the pool, satoshi.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pool_payout_sat: Option<u64>,
-    /// Of `work` on a declared template: what its coinbase could have claimed, satoshi.
+    /// Of `work` on a miner's template: what its coinbase could have claimed, satoshi; in
+    /// coinbase-only mode what it takes, unverified.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     claimable_sat: Option<u64>,
-    /// Of `work` on a declared template: the part of a block that the pool would get, 0 to 1.
+    /// Of `work` on a miner's template: the part of a block that the pool would get, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     payout_share: Option<f64>,

@@ -1,0 +1,82 @@
+//! Blocks that were found lately, so that none is submitted or told twice.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bitcoin::BlockHash;
+use store::{NewBlock, TemplateSource};
+use validation::declared::TemplateHash;
+
+use crate::limits::FOUND_BLOCKS_REMEMBERED_MAX;
+
+/// Both bounded by [`FOUND_BLOCKS_REMEMBERED_MAX`], the oldest goes first.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// On their way to the nodes, or past that.
+    submitted: VecDeque<BlockHash>,
+    /// Told of without their transactions, which may come yet.
+    announced: VecDeque<Announced>,
+}
+
+/// In whose name a block is recorded that was told of without its transactions.
+#[derive(Debug)]
+pub(super) struct Announced {
+    hash: BlockHash,
+    user: Arc<str>,
+    template_source: TemplateSource,
+    template_hash: Option<TemplateHash>,
+}
+
+impl Announced {
+    pub(super) fn new(hash: BlockHash, user: Arc<str>, template_source: TemplateSource) -> Self {
+        Self { hash, user, template_source, template_hash: None }
+    }
+
+    /// The whole block, in the name of who found it: whoever hands it in may be anybody.
+    pub(super) fn completed_by(self, whole: NewBlock) -> NewBlock {
+        let Self { user, template_source, template_hash, .. } = self;
+        NewBlock { user, template_source, template_hash, ..whole }
+    }
+}
+
+impl From<&NewBlock> for Announced {
+    fn from(block: &NewBlock) -> Self {
+        let template_hash = block.template_hash;
+        let (hash, user) = (block.block.hash, Arc::clone(&block.user));
+        Self { template_hash, ..Self::new(hash, user, block.template_source) }
+    }
+}
+
+impl Known {
+    /// A block whose bytes are there. None when it was submitted before; otherwise the announcement
+    /// that it completes, if there was one.
+    pub(super) fn submit(&mut self, hash: BlockHash) -> Option<Option<Announced>> {
+        if self.is_submitted(&hash) {
+            return None;
+        }
+        push(&mut self.submitted, hash);
+        let place = self.announced.iter().position(|announced| announced.hash == hash);
+        Some(place.and_then(|place| self.announced.remove(place)))
+    }
+
+    /// A block without its bytes. False when it is known already.
+    pub(super) fn announce(&mut self, new: Announced) -> bool {
+        let known = self.is_submitted(&new.hash)
+            || self.announced.iter().any(|announced| announced.hash == new.hash);
+        if !known {
+            push(&mut self.announced, new);
+        }
+        !known
+    }
+
+    pub(super) fn is_submitted(&self, hash: &BlockHash) -> bool {
+        self.submitted.contains(hash)
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<T>, item: T) {
+    queue.push_back(item);
+    if queue.len() > FOUND_BLOCKS_REMEMBERED_MAX {
+        queue.pop_front();
+    }
+}
