@@ -50,6 +50,9 @@ pub const SOLUTIONS_WITHOUT_BLOCK_INTERVAL: Duration = Duration::from_millis(500
 /// Threads that look at solutions, on a machine with few cores.
 pub const SOLUTION_THREADS_MIN: usize = 2;
 
+/// Threads that put the blocks of shares together.
+pub const PROVEN_THREADS: usize = 2;
+
 /// Solutions of one connection that are kept while declarations of it have no answer yet: they are
 /// tried again on what is accepted then. The oldest goes first.
 pub const SOLUTIONS_KEPT_PER_CONNECTION_MAX: usize = 4;

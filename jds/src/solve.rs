@@ -26,7 +26,7 @@ use validation::tip::ChainTip;
 
 use crate::jobs::Job;
 use crate::limits::{
-    SOLUTION_JOBS_MAX, SOLUTION_THREADS_MIN, SOLUTIONS_PENDING_PER_CONNECTION_MAX,
+    PROVEN_THREADS, SOLUTION_JOBS_MAX, SOLUTION_THREADS_MIN, SOLUTIONS_PENDING_PER_CONNECTION_MAX,
     SOLUTIONS_WITHOUT_BLOCK_BURST, SOLUTIONS_WITHOUT_BLOCK_INTERVAL,
 };
 use crate::server::Shared;
@@ -38,8 +38,11 @@ pub(crate) use mined::FoundTurns;
 /// The threads that look at solutions. They end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Solvers {
-    /// Bounded by the number of connections, each of which has one solution in it at most.
+    /// What miners say are solutions. Bounded by the number of connections, each of which has one
+    /// in it at most.
     queue: Sender<Task>,
+    /// Shares that are blocks: there is work behind each, so no bad solution may be in front of it.
+    proven: Sender<Task>,
 }
 
 /// One connection's place in the queue.
@@ -87,18 +90,24 @@ struct Task {
 }
 
 impl Solvers {
-    /// Starts as many threads as there are cores.
+    /// Starts as many threads as there are cores, and some more for shares.
     ///
     /// # Errors
     /// The system's, when it gives us no thread.
     pub(crate) fn spawn(cores: usize) -> io::Result<Self> {
+        let queue = Self::threads("solve", cores.max(SOLUTION_THREADS_MIN))?;
+        let proven = Self::threads("solve-share", PROVEN_THREADS)?;
+        Ok(Self { queue, proven })
+    }
+
+    fn threads(name: &str, count: usize) -> io::Result<Sender<Task>> {
         let (queue, tasks) = channel();
         let tasks = Arc::new(Mutex::new(tasks));
-        for _ in 0..cores.max(SOLUTION_THREADS_MIN) {
+        for _ in 0..count {
             let tasks = Arc::clone(&tasks);
-            thread::Builder::new().name("solve".into()).spawn(move || serve(&tasks))?;
+            thread::Builder::new().name(name.into()).spawn(move || serve(&tasks))?;
         }
-        Ok(Self { queue })
+        Ok(queue)
     }
 
     /// Takes a solution in, and returns when it is in line. Waits while the connection's last one

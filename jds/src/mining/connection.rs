@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mining::{Action, CustomJobVerdict, Input, PoolWork};
+use mining::{Action, Input, PoolWork};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tracing::{Instrument, debug, info, info_span};
 use validation::tip::ChainTip;
 
+use super::checks::{Checked, Checks};
 use super::custom::CustomJobs;
 use super::durable::WhenDurable;
 use super::lines::{LineReader, LineWriter};
@@ -90,7 +90,7 @@ struct Connection<R, W, S> {
     tips: watch::Receiver<Option<ChainTip>>,
     work: watch::Receiver<Option<Arc<PoolWork>>>,
     /// Checks of custom jobs under way.
-    checks: JoinSet<Checked>,
+    checks: Checks,
     custom_jobs: Arc<CustomJobs>,
     found: FoundTurns,
     /// Holds back who wants to mine until it is known whether that user may.
@@ -98,17 +98,10 @@ struct Connection<R, W, S> {
     shared: Arc<Shared>,
 }
 
-/// What came of a check of a custom job.
-struct Checked {
-    request_id: u32,
-    channel_id: u32,
-    verdict: CustomJobVerdict,
-}
-
 enum Wake {
     Received(Received),
     Durable(Option<Outgoing>),
-    Checked(Option<Checked>),
+    Checked(Checked),
     /// What was held back, and whether its user may; none if that is not known.
     Passed(Option<(Received, bool)>),
     Tip,
@@ -131,7 +124,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         // What there is now counts as news.
         tips.mark_changed();
         work.mark_changed();
-        let (durable, checks) = (WhenDurable::default(), JoinSet::new());
+        let (durable, checks) = (WhenDurable::default(), Checks::default());
         Self {
             reader,
             writer,
@@ -166,13 +159,13 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
             match wake {
                 Wake::Received(received) => self.on_received(received),
                 Wake::Passed(Some((received, allowed))) => self.hand_in(&received, allowed),
-                Wake::Durable(None) | Wake::Flushed | Wake::Checked(None) | Wake::Passed(None) => {}
+                Wake::Durable(None) | Wake::Flushed | Wake::Passed(None) => {}
                 Wake::Durable(Some(message)) => {
                     if let Err(ended) = self.writer.queue(&message) {
                         return ended;
                     }
                 }
-                Wake::Checked(Some(Checked { request_id, channel_id, verdict })) => {
+                Wake::Checked(Checked { request_id, channel_id, verdict }) => {
                     let input = Input::CustomJob { request_id, channel_id, verdict };
                     self.session.handle(input, now());
                 }
@@ -244,8 +237,8 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
             message = self.durable.next(), if !self.durable.is_empty() => {
                 Ok(Wake::Durable(message?))
             }
-            Some(checked) = self.checks.join_next(), if !self.checks.is_empty() => {
-                Ok(Wake::Checked(checked.ok()))
+            Some(checked) = self.checks.next(), if !self.checks.is_empty() => {
+                Ok(Wake::Checked(checked))
             }
             passed = self.gate.next(), if !self.gate.is_empty() => {
                 Ok(Wake::Passed(passed.map(|passed| (passed.held, passed.allowed))))
@@ -312,13 +305,8 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
     fn check(&mut self, request: mining::CustomJobRequest) {
         let (request_id, channel_id) = (request.job.request_id, request.job.channel_id);
         let (custom_jobs, number) = (Arc::clone(&self.custom_jobs), self.records.connection_id());
-        self.checks.spawn(
-            async move {
-                let verdict = custom_jobs.check(number, request).await;
-                Checked { request_id, channel_id, verdict }
-            }
-            .in_current_span(),
-        );
+        let check = async move { custom_jobs.check(number, request).await };
+        self.checks.begin((request_id, channel_id), check);
     }
 
     /// Lets what was answered become durable and reach the peer before the socket closes.

@@ -171,8 +171,9 @@ impl CustomJobs {
                 return opened.map(Token::Job).map_err(|error| Refusal::new(INVALID_TOKEN, error));
             }
         };
-        let in_use = self.bindings.is_bound(&Name::of_allocated(&allocated));
-        if !in_use && !self.deps.spent.held().holds(allocated.sequence) {
+        // In this order: whoever takes it binds it before anybody else looks at the bindings.
+        let held = self.deps.spent.held().holds(allocated.sequence);
+        if !held && !self.bindings.is_bound(&Name::of_allocated(&allocated)) {
             mint.check_age(allocated, now_us)
                 .map_err(|error| Refusal::new(INVALID_TOKEN, error))?;
         }
@@ -241,24 +242,17 @@ impl CustomJobs {
     async fn use_up(&self, connection: u64, token: Genuine, user: &User) -> Result<(), Refusal> {
         let refused = |error: &dyn ToString| Refusal::new(INVALID_TOKEN, error.to_string());
         let name = Name::of_allocated(&token);
-        let binding = match self.bindings.get(&name) {
-            Some(binding) => binding,
-            None => {
-                // Of two at once only one gets past this.
-                let (spent, now_us) = (&self.deps.spent, clock::unix_us());
-                let used = if spent.held().take(token.sequence) {
-                    spent.spend_own(token.sequence, now_us)
-                } else {
-                    spent.spend(token.sequence, now_us)
-                };
-                used.map_err(|error| refused(&error))?;
-                self.bindings.bind(name, connection).ok_or_else(elsewhere)?
+        // Of two at once only one uses it up; the other finds it bound.
+        let use_up = || {
+            let (spent, now_us) = (&self.deps.spent, clock::unix_us());
+            match spent.held().take(token.sequence) {
+                true => spent.spend_own(token.sequence, now_us),
+                false => spent.spend(token.sequence, now_us),
             }
         };
-        let Binding { connection: bound_to, spent } = binding;
-        if bound_to != connection {
-            return Err(elsewhere());
-        }
+        let bound = self.bindings.bind_first(name, connection, use_up);
+        let Binding { spent, .. } =
+            bound.map_err(|error| refused(&error))?.ok_or_else(elsewhere)?;
         // Whoever comes second waits for the same commit.
         let durable = spent.get_or_init(|| self.journal.used_up(token.sequence, user)).await;
         match durable {

@@ -4,6 +4,7 @@
 //! The protocols are state machines of the crate `mining`; here are their sockets, what they work
 //! on, what becomes of their shares, and their blocks' way to the nodes.
 
+mod checks;
 pub(crate) mod connection;
 pub mod custom;
 mod durable;

@@ -55,7 +55,7 @@ impl Solvers {
             _turn: turn,
             answer,
         };
-        if shared.solvers.queue.send(task).is_err() {
+        if shared.solvers.proven.send(task).is_err() {
             error!("the threads that look at solutions have ended");
         }
         kept

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::callback::Callback;
 use super::*;
+use crate::limits::{USER_CHECKS_AT_ONCE_MAX, USER_CHECKS_PER_CONNECTION_MAX};
 
 /// Far above anything that is waited for.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -215,4 +216,24 @@ async fn one_who_hangs_holds_up_nobody_else() {
     assert_eq!((first.held, first.allowed), (2, true));
     let second = gate.next().await.unwrap();
     assert_eq!((second.held, second.allowed), (1, false), "when_down");
+}
+
+/// However many names come: so many questions at once, and so many of a connection that it is not read
+/// on.
+#[tokio::test]
+async fn a_flood_of_names_is_bounded() {
+    let pool = Pool::default();
+    // None of them ends meanwhile.
+    let settings = config::UserCallback { timeout: LIMIT * 2, ..settings(pool.clone().start()) };
+    let check = check(&settings);
+    let mut gate = Gate::new(Arc::clone(&check));
+    for number in 0..USER_CHECKS_PER_CONNECTION_MAX {
+        assert!(!gate.is_full(), "after {number}");
+        let user = format!("slow{number}");
+        pool.says(&user, "hang");
+        assert!(gate.pass(&user, ()).is_none());
+    }
+    assert!(gate.is_full());
+    let asked = || pool.seen.lock().unwrap().len();
+    until("the first questions", || asked() == USER_CHECKS_AT_ONCE_MAX).await;
 }

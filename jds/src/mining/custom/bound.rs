@@ -12,6 +12,8 @@
 //! must use: shares on that job would count for that user.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
@@ -56,11 +58,6 @@ impl Name {
 pub(super) struct Bindings(Mutex<BTreeMap<Name, Binding>>);
 
 impl Bindings {
-    /// What the token is bound to.
-    pub(super) fn get(&self, token: &Name) -> Option<Binding> {
-        self.lock().get(token).cloned()
-    }
-
     pub(super) fn is_bound(&self, token: &Name) -> bool {
         self.lock().contains_key(token)
     }
@@ -72,13 +69,33 @@ impl Bindings {
 
     /// Binds a token that is not bound; none if it is bound to another connection.
     pub(super) fn bind(&self, token: Name, connection: u64) -> Option<Binding> {
+        let Ok(binding) = self.bind_first(token, connection, || Ok::<_, Infallible>(()));
+        binding
+    }
+
+    /// As [`Self::bind`], after `first`, which only the first use of a token does. Nobody sees the
+    /// token between the two.
+    ///
+    /// # Errors
+    /// Of `first`; the token is not bound then.
+    pub(super) fn bind_first<E>(
+        &self,
+        token: Name,
+        connection: u64,
+        first: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Option<Binding>, E> {
         let mut bound = self.lock();
-        let fresh = || Binding { connection, spent: Arc::default() };
-        let binding = bound.entry(token).or_insert_with(fresh).clone();
+        let binding = match bound.entry(token) {
+            Entry::Occupied(bound) => bound.get().clone(),
+            Entry::Vacant(free) => {
+                first()?;
+                free.insert(Binding { connection, spent: Arc::default() }).clone()
+            }
+        };
         while bound.len() > BOUND_TOKENS_MAX {
             bound.pop_first();
         }
-        (binding.connection == connection).then_some(binding)
+        Ok((binding.connection == connection).then_some(binding))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Binding>> {

@@ -392,6 +392,24 @@ async fn two_at_once_use_a_token_up_once() {
     }
 }
 
+/// The reference client sends one for each of its miners, all at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_of_one_connection_at_once_may_use_its_token() {
+    for _ in 0..50 {
+        let world = Arc::new(World::new(true, FOR_EVER));
+        let token = world.allocated("alice");
+        let checks: Vec<_> = (0..8)
+            .map(|_| {
+                let (world, request) = (Arc::clone(&world), request(&token));
+                tokio::spawn(async move { world.check(HERE, request).await.err() })
+            })
+            .collect();
+        for check in checks {
+            assert_eq!(check.await.unwrap(), None);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_restart_binds_the_token_of_an_accepted_job_anew() {
     let world = World::new(false, FOR_EVER);
