@@ -62,7 +62,8 @@ struct Run {
 
 impl Run {
     fn new(way: &'static str) -> Self {
-        let latency = Histogram::new(3).expect("a histogram");
+        // Up to an hour, microseconds.
+        let latency = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("a histogram");
         Self { way, shares: 0, time: Duration::ZERO, latency }
     }
 

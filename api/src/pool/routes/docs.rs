@@ -3,6 +3,7 @@
 use axum::response::Response;
 
 use crate::pool::router::documents;
+use crate::problem::ProblemView;
 
 /// The description of the pool interface
 ///
@@ -10,7 +11,11 @@ use crate::pool::router::documents;
 #[utoipa::path(
     get, path = "/v1/openapi.json", tag = "server",
     security(("token" = [])),
-    responses((status = 200, description = "The description", body = Object)),
+    responses(
+        (status = 200, description = "The description", body = Object),
+        (status = "default", description = "An error", body = ProblemView,
+            content_type = "application/problem+json"),
+    ),
 )]
 pub(crate) async fn openapi() -> Response {
     documents().openapi()
@@ -20,7 +25,11 @@ pub(crate) async fn openapi() -> Response {
 #[utoipa::path(
     get, path = "/docs", tag = "server",
     security(("token" = [])),
-    responses((status = 200, description = "A page", body = String, content_type = "text/html")),
+    responses(
+        (status = 200, description = "A page", body = String, content_type = "text/html"),
+        (status = "default", description = "An error", body = ProblemView,
+            content_type = "application/problem+json"),
+    ),
 )]
 pub(crate) async fn docs() -> Response {
     documents().page()
