@@ -17,6 +17,8 @@ use crate::custom::{Jdc, TIP_GRACE, work_with_transactions};
 use crate::{events, shares};
 
 const USER: &str = "alice.farm";
+/// Whose shares and blocks these are: a name of a miner without the worker.
+const OWNER: &str = "alice";
 
 /// A miner in coinbase-only mode that has its templates from the server.
 struct OnOurs {
@@ -117,14 +119,14 @@ async fn the_share_of_a_block_does_not_hold_up_its_solution() {
     // Acknowledged when the announcement is on the disk.
     miner.share(&block).await;
     let told = miner.world.store().block(&hash.to_string()).unwrap().expect("an announced block");
-    assert_eq!((&*told.user, told.tx_count), (USER, 0));
+    assert_eq!((&*told.user, told.tx_count), (OWNER, 0));
     miner.solution(&block).await;
     let row = miner.taken(hash);
-    assert_eq!((&*row.user, row.template_source), (USER, TemplateSource::Miner));
+    assert_eq!((&*row.user, row.template_source), (OWNER, TemplateSource::Miner));
     let found = events(&miner.world, EventKind::BlockFound);
     assert_eq!(found.len(), 1, "told once: {found:?}");
     let Ok(EventData::BlockFound(found)) = found[0].typed() else { panic!("{found:?}") };
-    assert_eq!((&*found.user, found.assembled), (USER, false));
+    assert_eq!((&*found.user, found.assembled), (OWNER, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,5 +141,5 @@ async fn a_solution_before_its_share_is_submitted_and_told_once() {
     let again = miner.taken(block.hash());
     assert_eq!((again.user, again.tx_count), (row.user, row.tx_count));
     assert_eq!(events(&miner.world, EventKind::BlockFound).len(), 1);
-    assert!(shares(&miner.world).iter().all(|share| share.user == USER));
+    assert!(shares(&miner.world).iter().all(|share| share.user == OWNER));
 }
