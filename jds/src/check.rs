@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tdp_client::{Fault, Node, Proposal};
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -109,6 +109,14 @@ impl Checker {
         checker
     }
 
+    /// Without a worker: nothing in line is ever judged.
+    #[cfg(test)]
+    pub(crate) fn idle(nodes: Arc<Nodes>, journal: Arc<Journal>) -> Self {
+        let (queue, wake) = (Mutex::default(), Notify::new());
+        let again = Arc::new(Semaphore::new(CHECKS_AGAIN_MAX));
+        Self { queue, wake, nodes, check_node: None, journal, again }
+    }
+
     /// Jobs in line.
     pub(crate) fn waiting(&self) -> usize {
         self.queue().waiting.len()
@@ -180,27 +188,48 @@ impl Checker {
     fn doubt(self: &Arc<Self>, waiting: Waiting, reason: &str) {
         let job = &waiting.job;
         let (template, user) = (job.accepted.template_hash(), job.user.name.clone());
-        match self.tip_age(job) {
-            Some(age) if age >= CHECK_TIP_SETTLED => {
+        match Doubt::of(self.tip_age(job), waiting.again, &self.again) {
+            Doubt::Settled => {
                 warn!(%template, user, reason, "template INVALID on this tip, withdrawn");
                 self.withdraw(job, reason);
             }
-            Some(age) if !waiting.again => {
-                let Ok(place) = Arc::clone(&self.again).try_acquire_owned() else {
-                    info!(%template, user, reason, "template not checked on a settled tip");
-                    return;
-                };
+            Doubt::Again(after, place) => {
                 info!(%template, user, reason, "invalid on a tip that is new: asking again");
                 let checker = Arc::downgrade(self);
                 tokio::spawn(async move {
-                    tokio::time::sleep(CHECK_TIP_SETTLED.saturating_sub(age)).await;
+                    tokio::time::sleep(after).await;
                     drop(place);
                     if let Some(checker) = checker.upgrade() {
                         checker.enqueue_again(Waiting { again: true, ..waiting });
                     }
                 });
             }
-            Some(_) | None => info!(%template, user, reason, "template not checked"),
+            Doubt::Dropped => info!(%template, user, reason, "template not checked"),
+        }
+    }
+}
+
+/// What follows for an accepted job that does not fit the chain.
+#[derive(Debug)]
+enum Doubt {
+    /// The tip speaks for itself.
+    Settled,
+    /// The tip is new: the node is asked once more after this time. With a place among those that wait
+    /// for that.
+    Again(Duration, OwnedSemaphorePermit),
+    /// Nothing: the tip is gone, the node was asked again already, or too many wait.
+    Dropped,
+}
+
+impl Doubt {
+    fn of(tip_age: Option<Duration>, asked_again: bool, places: &Arc<Semaphore>) -> Self {
+        match tip_age {
+            Some(age) if age >= CHECK_TIP_SETTLED => Self::Settled,
+            Some(age) if !asked_again => match Arc::clone(places).try_acquire_owned() {
+                Ok(place) => Self::Again(CHECK_TIP_SETTLED.saturating_sub(age), place),
+                Err(_) => Self::Dropped,
+            },
+            Some(_) | None => Self::Dropped,
         }
     }
 }
@@ -375,7 +404,65 @@ fn block_time_s(clock_s: u32, median_time_past: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::tests::{HEIGHT, accepted};
+    use crate::jobs::{Declarer, Jobs, User};
     use crate::limits::CHECK_BUDGET_PER_USER;
+
+    /// A job of the user with this number, to be put in line.
+    fn waiting(jobs: &Jobs, user: usize) -> (Waiting, oneshot::Receiver<Checked>) {
+        let user = Arc::new(User::new(format!("user{user}").as_bytes()));
+        let job = jobs.create(user, &Declarer::new(1, "peer"), accepted(HEIGHT, &[]));
+        let (answer, checked) = oneshot::channel();
+        (Waiting { job, answer, mode: CheckMode::After, again: false }, checked)
+    }
+
+    #[test]
+    fn a_full_line_judges_nobody_more_and_keeps_everybodys_place() {
+        let (jobs, mut queue) = (Jobs::default(), Queue::default());
+        let mut answers = Vec::new();
+        for user in 0..CHECKS_QUEUED_MAX {
+            let (waiting, checked) = waiting(&jobs, user);
+            queue.push(waiting);
+            answers.push(checked);
+        }
+        let (one_more, mut checked) = waiting(&jobs, CHECKS_QUEUED_MAX);
+        queue.push(one_more);
+        assert!(matches!(checked.try_recv(), Ok(Checked::NotJudged(_))), "it is told at once");
+        assert_eq!(queue.waiting.len(), CHECKS_QUEUED_MAX);
+        // A newer job of one who waits takes the place of the older one.
+        let (newer, mut checked) = waiting(&jobs, 0);
+        let number = newer.job.number;
+        queue.push(newer);
+        assert_eq!(answers[0].try_recv(), Ok(Checked::Superseded));
+        assert!(checked.try_recv().is_err(), "it waits");
+        assert_eq!(queue.pop().map(|first| first.job.number), Some(number), "in its old place");
+        let (welcome, _checked) = waiting(&jobs, CHECKS_QUEUED_MAX);
+        queue.push(welcome);
+        assert_eq!(queue.waiting.len(), CHECKS_QUEUED_MAX, "there was room again");
+        assert!(answers[1..].iter_mut().all(|answer| answer.try_recv().is_err()));
+    }
+
+    #[test]
+    fn so_many_jobs_are_asked_about_again_and_no_more() {
+        let places = Arc::new(Semaphore::new(CHECKS_AGAIN_MAX));
+        let young = Some(CHECK_TIP_SETTLED / 4);
+        let mut held = Vec::new();
+        for _ in 0..CHECKS_AGAIN_MAX {
+            match Doubt::of(young, false, &places) {
+                Doubt::Again(after, place) => {
+                    assert_eq!(after, CHECK_TIP_SETTLED * 3 / 4);
+                    held.push(place);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(Doubt::of(young, false, &places), Doubt::Dropped));
+        assert!(matches!(Doubt::of(Some(CHECK_TIP_SETTLED), false, &places), Doubt::Settled));
+        held.pop();
+        assert!(matches!(Doubt::of(young, true, &places), Doubt::Dropped), "once is enough");
+        assert!(matches!(Doubt::of(None, false, &places), Doubt::Dropped), "another tip");
+        assert!(matches!(Doubt::of(young, false, &places), Doubt::Again(..)));
+    }
 
     #[test]
     fn a_node_that_did_not_answer_in_time_is_asked_once_it_answers_and_all_its_time_is_charged() {
