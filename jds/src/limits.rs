@@ -41,6 +41,10 @@ pub const DECLARATIONS_PENDING_PER_CONNECTION_MAX: usize = 8;
 /// Solutions of one connection that are being looked at; more than that stops the reading.
 pub const SOLUTIONS_PENDING_PER_CONNECTION_MAX: usize = 1;
 
+/// Solutions of all connections that are being looked at or stand in line; one more waits with its
+/// connection, so that nobody has more than one by connecting again and again.
+pub const SOLUTIONS_QUEUED_MAX: usize = 256;
+
 /// Solutions of one connection that may make no block before the next one has to wait.
 pub const SOLUTIONS_WITHOUT_BLOCK_BURST: u32 = 16;
 

@@ -27,7 +27,7 @@ use validation::tip::ChainTip;
 use crate::jobs::Job;
 use crate::limits::{
     PROVEN_THREADS, SOLUTION_JOBS_MAX, SOLUTION_THREADS_MIN, SOLUTIONS_PENDING_PER_CONNECTION_MAX,
-    SOLUTIONS_WITHOUT_BLOCK_BURST, SOLUTIONS_WITHOUT_BLOCK_INTERVAL,
+    SOLUTIONS_QUEUED_MAX, SOLUTIONS_WITHOUT_BLOCK_BURST, SOLUTIONS_WITHOUT_BLOCK_INTERVAL,
 };
 use crate::server::Shared;
 use crate::session::{OwnedSolution, Solve};
@@ -38,11 +38,30 @@ pub(crate) use mined::FoundTurns;
 /// The threads that look at solutions. They end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Solvers {
-    /// What miners say are solutions. Bounded by the number of connections, each of which has one
-    /// in it at most.
+    /// What miners say are solutions, one of each connection at a time.
     queue: Sender<Task>,
+    /// Places in it.
+    line: Line,
     /// Shares that are blocks: there is work behind each, so no bad solution may be in front of it.
     proven: Sender<Task>,
+}
+
+/// The places of all connections' solutions.
+#[derive(Debug)]
+struct Line(Arc<Semaphore>);
+
+impl Default for Line {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SOLUTIONS_QUEUED_MAX)))
+    }
+}
+
+impl Line {
+    /// Waits for a place, first come first served.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
 }
 
 /// One connection's place in the queue.
@@ -83,7 +102,7 @@ struct Task {
     span: Span,
     /// The server does not end before the block is on its way.
     _solving: UnderWay,
-    /// Of a share: its connection's place, until the block is on its way.
+    /// Its place in line; of a share its connection's place, until the block is on its way.
     _turn: Option<OwnedSemaphorePermit>,
     /// Whether the solution made a block.
     answer: oneshot::Sender<bool>,
@@ -97,7 +116,7 @@ impl Solvers {
     pub(crate) fn spawn(cores: usize) -> io::Result<Self> {
         let queue = Self::threads("solve", cores.max(SOLUTION_THREADS_MIN))?;
         let proven = Self::threads("solve-share", PROVEN_THREADS)?;
-        Ok(Self { queue, proven })
+        Ok(Self { queue, line: Line::default(), proven })
     }
 
     fn threads(name: &str, count: usize) -> io::Result<Sender<Task>> {
@@ -120,6 +139,8 @@ impl Solvers {
     ) {
         // The semaphore is never closed.
         let turn = Arc::clone(&turns.turn).acquire_owned().await;
+        // Until then the peer's connection stays, and its place among those of its address.
+        let place = shared.solvers.line.take().await;
         let (answer, answered) = oneshot::channel();
         let task = Task {
             request: request.into(),
@@ -127,7 +148,7 @@ impl Solvers {
             shared: Arc::clone(shared),
             span: Span::current(),
             _solving: shared.submitter.solving(),
-            _turn: None,
+            _turn: place,
             answer,
         };
         if shared.solvers.queue.send(task).is_err() {
@@ -445,5 +466,25 @@ mod tests {
             assert_eq!(bucket.take(later), Duration::ZERO, "no more than a burst was saved up");
         }
         assert_eq!(bucket.take(later), interval);
+    }
+
+    #[tokio::test]
+    async fn the_line_of_all_connections_has_an_end_and_who_waits_for_it_gets_in() {
+        use tokio::time::timeout;
+
+        let (patience, line) = (Duration::from_secs(10), Line::default());
+        let mut held = Vec::new();
+        for _ in 0..SOLUTIONS_QUEUED_MAX {
+            held.push(timeout(patience, line.take()).await.expect("a place").unwrap());
+        }
+        let first = tokio::spawn({
+            let line = Line(Arc::clone(&line.0));
+            async move { line.take().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(timeout(Duration::ZERO, line.take()).await.is_err(), "it stands in line");
+        held.pop();
+        let first = timeout(patience, first).await.expect("the place of one that was looked at");
+        assert!(first.unwrap().is_some());
     }
 }
