@@ -256,11 +256,11 @@ impl Backoff {
         if self.pause.is_zero() {
             warn!(%error, "can not accept connections; trying again with pauses");
         }
-        tokio::time::sleep(self.next()).await;
+        tokio::time::sleep(self.next_pause()).await;
     }
 
     /// How long to rest now.
-    fn next(&mut self) -> Duration {
+    fn next_pause(&mut self) -> Duration {
         let next = if self.is_trouble() { self.pause * 2 } else { Duration::from_millis(10) };
         self.pause = next.min(ACCEPT_BACKOFF_MAX);
         self.pause
@@ -312,7 +312,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let mut last = Duration::ZERO;
         for _ in 0..100 {
-            let pause = backoff.next();
+            let pause = backoff.next_pause();
             assert!(pause > last || pause == ACCEPT_BACKOFF_MAX, "{pause:?} after {last:?}");
             last = pause;
         }

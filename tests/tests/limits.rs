@@ -19,7 +19,7 @@ fn read(file: &str) -> String {
 fn members() -> Vec<String> {
     let manifest = read("Cargo.toml");
     let list = manifest.split_once("\nmembers = [").and_then(|(_, rest)| rest.split_once(']'));
-    let (list, _) = list.expect("the workspace has members");
+    let (list, _) = list.unwrap_or_else(|| panic!("no members in Cargo.toml"));
     list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
@@ -30,10 +30,11 @@ fn files() -> Vec<(String, PathBuf)> {
     for member in members() {
         let mut folders = vec![(member.clone(), root().join(&member).join("src"))];
         while let Some((name, folder)) = folders.pop() {
-            let entries = fs::read_dir(&folder)
-                .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+            let failed = |error| format!("{}: {error}", folder.display());
+            let entries = fs::read_dir(&folder).map_err(failed).unwrap_or_else(|why| panic!("{why}"));
             for entry in entries {
-                let (path, file) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+                let entry = entry.map_err(failed).unwrap_or_else(|why| panic!("{why}"));
+                let (path, file) = (entry.path(), entry.file_name());
                 if path.is_dir() {
                     folders.push((format!("{name}/{}", file.to_string_lossy()), path));
                 } else if file == "limits.rs" {
@@ -59,7 +60,8 @@ fn constant(line: &str) -> Option<String> {
 /// Where it is and name of all bounds.
 fn bounds() -> Vec<(String, String)> {
     let of = |(name, path): (String, PathBuf)| {
-        let text = fs::read_to_string(path).expect("the file was found");
+        let text = fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let constants: Vec<_> = text.lines().filter_map(constant).collect();
         constants.into_iter().map(move |constant| (name.clone(), constant))
     };

@@ -278,8 +278,8 @@ async fn so_many_users_wait_and_of_further_ones_nobody_knows() {
         let check = Arc::clone(&check);
         flood.spawn(async move { check.ask(&user).await });
     }
-    let asked = || pool.seen.lock().unwrap().len();
-    until("the first questions", || asked() == 1 + USER_CHECKS_AT_ONCE_MAX).await;
+    let Mode::Callback(callback) = &check.mode else { panic!("{check:?}") };
+    until("all of them to wait", || callback.waiting() == USER_CHECKS_WAITING_MAX).await;
     pool.says("late", YES);
     let late = tokio::time::timeout(LIMIT, comes(&check, "late")).await;
     assert!(!late.expect("an answer at once"), "when_down");

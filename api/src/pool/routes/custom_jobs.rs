@@ -288,9 +288,8 @@ mod tests {
     fn every_field_has_a_length_and_what_is_longer_is_named() {
         let text = |character: &str, length: usize| Value::from(character.repeat(length));
         let bytes = |count| text("00", count);
-        let path = |count| vec![Value::from("0".repeat(64)); count].into();
-        type Sized<'a> = (&'a str, usize, &'a dyn Fn(usize) -> Value);
-        let fields: [Sized<'_>; 7] = [
+        let path = |count| Value::from(vec![Value::from("0".repeat(64)); count]);
+        let fields: [(&str, usize, &dyn Fn(usize) -> Value); 7] = [
             ("token", limits::TOKEN_BYTES_MAX, &bytes),
             ("user", limits::NAME_BYTES_MAX, &|length| text("x", length)),
             ("connection", limits::NAME_BYTES_MAX, &|length| text("x", length)),
