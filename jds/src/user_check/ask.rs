@@ -79,7 +79,8 @@ impl Asker {
         if response.status().as_u16() != 200 {
             return Err(AskError::Status(response.status().as_u16()));
         }
-        let body = response.body_mut().with_config().limit(USER_CHECK_ANSWER_BYTES_MAX);
+        // One that is exactly as long as the limit is over it.
+        let body = response.body_mut().with_config().limit(USER_CHECK_ANSWER_BYTES_MAX + 1);
         let body = body.read_to_vec().map_err(|error| no_answer(&error))?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| AskError::Body)?;
         Ok(answer.allowed)
