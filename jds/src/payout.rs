@@ -154,8 +154,7 @@ mod tests {
 
         use crate::limits::PAYOUT_SCRIPT_BYTES_MAX;
 
-        let terms =
-            PayoutTerms::new(Network::Regtest, config::Payout::Solo { operator: None });
+        let terms = PayoutTerms::new(Network::Regtest, config::Payout::Solo { operator: None });
         let longest = WitnessProgram::new(WitnessVersion::V16, &[7; 40]).unwrap();
         let address = Address::from_witness_program(longest, bitcoin::KnownHrp::Regtest);
         let of_user = terms.for_user(address.to_string().as_bytes()).unwrap();

@@ -31,7 +31,8 @@ fn files() -> Vec<(String, PathBuf)> {
         let mut folders = vec![(member.clone(), root().join(&member).join("src"))];
         while let Some((name, folder)) = folders.pop() {
             let failed = |error| format!("{}: {error}", folder.display());
-            let entries = fs::read_dir(&folder).map_err(failed).unwrap_or_else(|why| panic!("{why}"));
+            let entries =
+                fs::read_dir(&folder).map_err(failed).unwrap_or_else(|why| panic!("{why}"));
             for entry in entries {
                 let entry = entry.map_err(failed).unwrap_or_else(|why| panic!("{why}"));
                 let (path, file) = (entry.path(), entry.file_name());
@@ -60,8 +61,8 @@ fn constant(line: &str) -> Option<String> {
 /// Where it is and name of all bounds.
 fn bounds() -> Vec<(String, String)> {
     let of = |(name, path): (String, PathBuf)| {
-        let text = fs::read_to_string(&path)
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let constants: Vec<_> = text.lines().filter_map(constant).collect();
         constants.into_iter().map(move |constant| (name.clone(), constant))
     };
@@ -111,7 +112,8 @@ fn constants_are_seen_whoever_may_use_them() {
     for line in ["const A: u8 = 1;", "pub const A: u8 = 1;", "pub(crate) const A: u8 = 1;"] {
         assert_eq!(constant(line).as_deref(), Some("A"), "{line}");
     }
-    for line in ["    const A: u8 = 1;", "pub fn a() {}", "// const A: u8", "pub(crate) fn a() {}"] {
+    for line in ["    const A: u8 = 1;", "pub fn a() {}", "// const A: u8", "pub(crate) fn a() {}"]
+    {
         assert_eq!(constant(line), None, "{line}");
     }
 }

@@ -39,10 +39,7 @@ pub(super) fn start(log: &Log) -> anyhow::Result<WorkerGuard> {
 
 /// Where lines wait to be written, and whoever writes them.
 fn lines_to(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default()
-        .buffered_lines_limit(LOG_LINES_QUEUED_MAX)
-        .lossy(true)
-        .finish(out)
+    NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES_QUEUED_MAX).lossy(true).finish(out)
 }
 
 /// Says from time to time how many lines were lost, until the process ends.

@@ -122,7 +122,9 @@ fn token(path: &std::path::Path) -> Result<Secret, String> {
     file.take(USER_CHECK_TOKEN_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > USER_CHECK_TOKEN_BYTES_MAX {
         let path = path.display();
-        return Err(format!("{path} has more than {USER_CHECK_TOKEN_BYTES_MAX} bytes: it is no token"));
+        return Err(format!(
+            "{path} has more than {USER_CHECK_TOKEN_BYTES_MAX} bytes: it is no token"
+        ));
     }
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -86,7 +86,10 @@ mod tests {
             answers.put(&user.to_string(), true, now + Duration::from_nanos(user as u64));
         }
         let kept = answers.allowed.len();
-        assert!((USERS_ALLOWED_KEPT_MAX * 8 / 10..=USERS_ALLOWED_KEPT_MAX).contains(&kept), "{kept}");
+        assert!(
+            (USERS_ALLOWED_KEPT_MAX * 8 / 10..=USERS_ALLOWED_KEPT_MAX).contains(&kept),
+            "{kept}"
+        );
         let known = |user: usize| answers.get(&user.to_string(), now, MINUTE);
         assert!(known(USERS_ALLOWED_KEPT_MAX).is_some_and(|known| known.allowed));
         assert_eq!(known(0), None);

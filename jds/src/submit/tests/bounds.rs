@@ -48,7 +48,9 @@ async fn a_block_that_the_store_loses_time_after_time_stays_in_its_file() {
     let submitter = Arc::clone(&world.submitter);
     let recorder = Recorder::new(submitter, Arc::new(open), Steps::new(), notes, 0);
     let again = recorder.record_again(block, Duration::from_millis(1));
-    tokio::time::timeout(PATIENCE, again).await.expect("waited for the recorder to leave it at that");
+    tokio::time::timeout(PATIENCE, again)
+        .await
+        .expect("waited for the recorder to leave it at that");
     assert_eq!(world.store.refused.load(Ordering::SeqCst), RECORD_AGAIN_MAX as usize);
     assert!(world.file().exists(), "it is all there is of the block");
 }

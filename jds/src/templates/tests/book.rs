@@ -74,7 +74,8 @@ fn the_oldest_goes_when_there_are_too_many() {
 
 #[test]
 fn the_oldest_goes_when_there_are_too_many_bytes_and_the_newest_stays() {
-    let view_of = |number, pad| Arc::new(view(number, tip(100, 1), vec![tx(number, None, pad, None)]));
+    let view_of =
+        |number, pad| Arc::new(view(number, tip(100, 1), vec![tx(number, None, pad, None)]));
     let now = Instant::now();
     let bytes = view_of(1, 10_000).own_bytes();
     assert!(bytes > 10_000);
