@@ -265,7 +265,10 @@ async fn a_file_stays_while_nobody_can_say_whether_the_store_has_the_block() {
         mpsc::channel(1).1,
         0,
     );
-    let again = tokio::spawn(async move { recorder.record_again(new_block()).await });
+    let again =
+        tokio::spawn(
+            async move { recorder.record_again(new_block(), Duration::from_millis(20)).await },
+        );
     until("a second look", || store.looks() >= 2).await;
     assert!(world.file().is_file(), "it is all there is of the block");
     assert!(!again.is_finished());

@@ -112,8 +112,8 @@ mod tests {
             becomes(&mut tip, block.hash, under_way, (MOMENT, PATIENCE * 2)).await
         });
         let mut count = counts.subscribe();
-        let free = timeout(PATIENCE, count.wait_for(|count| *count == 0)).await;
-        assert!(free.is_ok(), "the end of the server waited for the provider's tip");
+        let free = timeout(PATIENCE, count.wait_for(|count| *count == 0)).await.is_ok();
+        assert!(free, "the end of the server waited for the provider's tip");
         assert!(!watching.is_finished(), "its tip may become the block yet");
         let state = TipState { tip: block, work: None, seen_at: Instant::now() };
         tips.send_replace(Some(Arc::new(state)));

@@ -289,7 +289,9 @@ mod tests {
         let text = |character: &str, length: usize| Value::from(character.repeat(length));
         let bytes = |count| text("00", count);
         let path = |count| Value::from(vec![Value::from("0".repeat(64)); count]);
-        let fields: [(&str, usize, &dyn Fn(usize) -> Value); 7] = [
+        /// Makes a value of that length.
+        type Long<'a> = &'a dyn Fn(usize) -> Value;
+        let fields: [(&str, usize, Long<'_>); 7] = [
             ("token", limits::TOKEN_BYTES_MAX, &bytes),
             ("user", limits::NAME_BYTES_MAX, &|length| text("x", length)),
             ("connection", limits::NAME_BYTES_MAX, &|length| text("x", length)),
