@@ -122,3 +122,9 @@ pub(crate) const WAL_CHECKPOINT_BYTES: u64 = 4 << 20;
 /// Size of the write-ahead log from which the writer stops for the rest of a checkpoint, bytes:
 /// under load without a pause it would otherwise grow for ever.
 pub(crate) const WAL_FORCE_BYTES: u64 = 64 << 20;
+
+/// Rounds of a checkpoint beside the writer before the writer stops for the rest.
+pub(crate) const CHECKPOINT_ROUNDS_MAX: usize = 6;
+
+/// As few pages are left to the writer if those rounds get so far.
+pub(crate) const CHECKPOINT_REST_PAGES: u64 = 64;

@@ -78,9 +78,13 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Moves what it can from the write-ahead log into the database, without waiting for anybody.
-pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+/// Moves what it can from the write-ahead log into the database, without waiting for anybody; how many
+/// pages of the log it had to leave.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        let (logged, moved) = (row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
+        Ok(logged.saturating_sub(moved).try_into().unwrap_or(0))
+    })
 }
 
 /// Bounds the database file; 0 for none.

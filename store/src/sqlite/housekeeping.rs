@@ -17,8 +17,8 @@ use super::state::IdSet;
 use super::{connect, wake};
 use crate::commit::Request;
 use crate::limits::{
-    CHECKPOINT_PAUSE, RETENTION_PAUSE, RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE,
-    WAL_CHECKPOINT_BYTES, WAL_FORCE_BYTES,
+    CHECKPOINT_PAUSE, CHECKPOINT_REST_PAGES, CHECKPOINT_ROUNDS_MAX, RETENTION_PAUSE,
+    RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE, WAL_CHECKPOINT_BYTES, WAL_FORCE_BYTES,
 };
 use crate::query::ReadError;
 use crate::report::Status;
@@ -84,18 +84,19 @@ impl Housekeeper {
     }
 
     fn checkpoint(&self, checkpointer: &mut Option<Connection>) {
-        if self.wal_bytes() < WAL_CHECKPOINT_BYTES {
+        let bytes = self.wal_bytes();
+        if bytes < WAL_CHECKPOINT_BYTES {
             return;
         }
+        let force = bytes >= WAL_FORCE_BYTES;
         let result = match checkpointer {
-            Some(connection) => connect::checkpoint(connection),
-            None => connect::checkpointer(&self.path)
-                .and_then(|connection| connect::checkpoint(checkpointer.insert(connection))),
+            Some(connection) => Ok(&*connection),
+            None => connect::checkpointer(&self.path).map(|new| &*checkpointer.insert(new)),
         };
-        if let Err(error) = result {
+        if let Err(error) = result.and_then(|connection| move_pages(connection, force)) {
             tracing::warn!(%error, "checkpoint failed");
         }
-        if self.wal_bytes() >= WAL_FORCE_BYTES {
+        if force {
             self.control(Control::Checkpoint);
         }
     }
@@ -229,4 +230,16 @@ fn unnamed(connection: &Connection) -> Result<Vec<u32>, ReadError> {
     let ids = ids.query_map([], |row| row.get::<_, u32>(0))?;
     let unnamed = ids.filter(|id| !id.as_ref().is_ok_and(|id| named.contains(*id)));
     Ok(unnamed.collect::<Result<_, _>>()?)
+}
+
+/// Checkpoints beside the writer. Before the writer has to stop for the rest it does so again and again:
+/// each time there is only that to move which was written the time before, and the writer's stop is short.
+fn move_pages(connection: &Connection, writer_will_stop: bool) -> rusqlite::Result<()> {
+    let rounds = if writer_will_stop { CHECKPOINT_ROUNDS_MAX } else { 1 };
+    for _ in 0..rounds {
+        if connect::checkpoint(connection)? <= CHECKPOINT_REST_PAGES {
+            break;
+        }
+    }
+    Ok(())
 }
