@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 
 use super::clock::RetentionClock;
+use super::connect::{self, Checkpointed};
 use super::packed;
 use super::readers::Readers;
 use super::retention::live_height;
 use super::shared::{Control, Shared, lock, now_ms};
 use super::sizes::{Table, TableSizes};
 use super::state::IdSet;
-use super::{connect, wake};
+use super::wake;
 use crate::commit::Request;
 use crate::limits::{
     CHECKPOINT_PAUSE, CHECKPOINT_REST_PAGES, CHECKPOINT_ROUNDS_MAX, RETENTION_PAUSE,
@@ -84,20 +85,17 @@ impl Housekeeper {
     }
 
     fn checkpoint(&self, checkpointer: &mut Option<Connection>) {
-        let bytes = self.wal_bytes();
-        if bytes < WAL_CHECKPOINT_BYTES {
+        if self.wal_bytes() < WAL_CHECKPOINT_BYTES {
             return;
         }
-        let force = bytes >= WAL_FORCE_BYTES;
-        let result = match checkpointer {
+        let connection = match checkpointer {
             Some(connection) => Ok(&*connection),
             None => connect::checkpointer(&self.path).map(|new| &*checkpointer.insert(new)),
         };
-        if let Err(error) = result.and_then(|connection| move_pages(connection, force)) {
-            tracing::warn!(%error, "checkpoint failed");
-        }
-        if force {
-            self.control(Control::Checkpoint);
+        match connection.and_then(move_pages) {
+            Ok(true) => self.control(Control::Checkpoint),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "checkpoint failed"),
         }
     }
 
@@ -232,14 +230,19 @@ fn unnamed(connection: &Connection) -> Result<Vec<u32>, ReadError> {
     Ok(unnamed.collect::<Result<_, _>>()?)
 }
 
-/// Checkpoints beside the writer. Before the writer has to stop for the rest it does so again and again:
-/// each time there is only that to move which was written the time before, and the writer's stop is short.
-fn move_pages(connection: &Connection, writer_will_stop: bool) -> rusqlite::Result<()> {
-    let rounds = if writer_will_stop { CHECKPOINT_ROUNDS_MAX } else { 1 };
-    for _ in 0..rounds {
-        if connect::checkpoint(connection)? <= CHECKPOINT_REST_PAGES {
+/// Checkpoints beside the writer; true when the writer has to stop for the rest. Then it was done again
+/// and again: each time there is only that to move which was written the time before, so that the stop
+/// is short.
+fn move_pages(connection: &Connection) -> rusqlite::Result<bool> {
+    let page_bytes: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    for _ in 0..CHECKPOINT_ROUNDS_MAX {
+        let Checkpointed { logged, left } = connect::checkpoint(connection)?;
+        if logged.saturating_mul(page_bytes) < WAL_FORCE_BYTES {
+            return Ok(false);
+        }
+        if left <= CHECKPOINT_REST_PAGES {
             break;
         }
     }
-    Ok(())
+    Ok(true)
 }
