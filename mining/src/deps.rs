@@ -46,12 +46,11 @@ pub struct Settings {
     pub min_hashrate: f32,
     /// What a Stratum V1 miner is taken for until it says or shows more, hashes per second.
     pub sv1_start_hashrate: f32,
-    /// Stands in the coinbase of the pool's jobs. At most [`crate::limits::POOL_TAG_BYTES_MAX`].
+    /// Stands in the coinbase of the pool's jobs. Too long for its script, there are no jobs:
+    /// [`crate::coinbase::CoinbaseError::ScriptSig`].
     pub pool_tag: String,
     /// Channels that one connection may open.
     pub channels_per_connection_max: usize,
-    /// Miners may roll the bits of BIP 323. Otherwise a client that needs to is refused.
-    pub version_rolling: bool,
     /// Miners may choose their transactions. Otherwise a client that wants to is refused.
     pub custom_jobs: bool,
 }
@@ -65,7 +64,6 @@ impl Default for Settings {
             sv1_start_hashrate: 1e12,
             pool_tag: String::new(),
             channels_per_connection_max: 1_024,
-            version_rolling: true,
             custom_jobs: true,
         }
     }

@@ -24,10 +24,6 @@ pub const EXTRANONCE_ROLLED_BYTES: usize = 16;
 /// Bytes that an extended channel may ask for.
 pub const EXTRANONCE_ROLLED_BYTES_MAX: usize = EXTRANONCE_BYTES_MAX - EXTRANONCE_PREFIX_BYTES;
 
-/// Bytes of the pool's tag in the coinbase at most: what a script of 100 bytes has beside a height,
-/// the pushes and the longest extranonce.
-pub const POOL_TAG_BYTES_MAX: usize = 48;
-
 /// Bytes of a user identity (STR0_255).
 pub const USER_IDENTITY_BYTES_MAX: usize = 255;
 
@@ -71,9 +67,6 @@ pub const ACKNOWLEDGE_AFTER: Duration = Duration::from_secs(60);
 
 /// A job is given anew after this long: others count its age from `min_ntime`.
 pub const JOB_AGE_MAX: Duration = Duration::from_secs(50 * 60);
-
-/// Custom jobs of one connection that wait for their check.
-pub const CUSTOM_JOBS_PENDING_MAX: usize = 64;
 
 /// Time between two looks at a channel's rate of shares.
 pub const VARDIFF_INTERVAL: Duration = Duration::from_secs(15);

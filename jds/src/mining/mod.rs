@@ -83,7 +83,6 @@ fn deps(config: &Checked, settings: &config::Mining) -> Deps {
             sv1_start_hashrate: settings.sv1_start_hashrate as f32,
             pool_tag: settings.pool_tag.clone(),
             channels_per_connection_max: settings.max_channels_per_connection,
-            version_rolling: true,
             custom_jobs: config.job_declaration.full_template
                 || config.job_declaration.coinbase_only,
         },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use mining::limits::{SETUP_TIMEOUT, SV1_FAULTS_MAX, SV1_WORKERS_MAX};
-use mining::{Action, Deps, Extranonces, Input, Settings};
+use mining::{Action, Deps, Extranonces, Input};
 use serde_json::json;
 use validation::rules::{Payout, Rules};
 
@@ -177,10 +177,6 @@ fn configure_is_answered_by_extension() {
         rig.ask("mining.configure", asked).0,
         Ok(json!({"version-rolling": true, "version-rolling.mask": "1fffe000", "info": true}))
     );
-    let off = Settings { version_rolling: false, ..settings() };
-    let mut rig = Rig::new(deps(off));
-    let answer = rig.ask("mining.configure", json!([["version-rolling"]])).0.unwrap();
-    assert_eq!(answer["version-rolling"], false);
     assert_eq!(rig.ask("mining.configure", json!([])).0.unwrap_err().0, 20);
 }
 

@@ -97,22 +97,6 @@ fn what_may_be_rolled_is_rolled() {
 }
 
 #[test]
-fn a_fixed_version_is_told_and_kept() {
-    let fixed = Settings { version_rolling: false, ..settings() };
-    let mut rig = Rig::set_up(fixed, 0);
-    rig.input(Input::Work(work(1, tip(1, HARD))));
-    let opened = rig.send(&open_extended(1, "alice.rig", 4));
-    let [_, M::NewExtendedMiningJob(job), _] = &opened[..] else { panic!("{opened:?}") };
-    assert!(!job.version_rolling_allowed);
-    let mut miner = Miner::opened(&opened);
-    let share = miner.draft();
-    let rolled = SubmitSharesExtendedOwned { version: share.version ^ (1 << 13), ..share };
-    let rolled = miner.roll(rolled, |hash| hash <= miner.target);
-    let code = share_code(&rig.send(&miner.message(rolled)));
-    assert_eq!(code.as_deref(), Some("version-rolling-not-allowed"));
-}
-
-#[test]
 fn a_block_is_found_whatever_is_wrong_with_the_share() {
     let changes: [(Change, &str); 3] = [
         (|share| share.version = 0x7fff_ffff, "invalid-non-rollable-version-bit"),

@@ -135,7 +135,6 @@ impl CustomJobs {
             user_identity: job.user.name.clone(),
             channel_ok: true,
             extranonce_len: coinbase.extranonce_len(),
-            extranonce_prefix: Vec::new(),
             job: SetCustomMiningJobOwned {
                 channel_id: 0,
                 request_id: 0,

@@ -128,7 +128,6 @@ fn request(token: &[u8]) -> CustomJobRequest {
         user_identity: "alice".into(),
         channel_ok: true,
         extranonce_len: 8,
-        extranonce_prefix: vec![1; 4],
         job: SetCustomMiningJobOwned {
             channel_id: 1,
             request_id: 2,
