@@ -18,8 +18,10 @@ pub const EXTRANONCE_BYTES_MAX: usize = 32;
 /// channel.
 pub const EXTRANONCE_PREFIX_BYTES: usize = 8;
 
-/// Bytes that an extended channel rolls, unless it asks for more. The reference client needs 10.
-pub const EXTRANONCE_ROLLED_BYTES: usize = 16;
+/// Bytes that an extended channel rolls at least; it gets what it asks for beyond that, and no more,
+/// for each of its shares carries all of them. Who divides them among others asks for that: the
+/// reference client for 10. Four last a device that rolls nothing else for 10^19 hashes.
+pub const EXTRANONCE_ROLLED_BYTES_MIN: usize = 4;
 
 /// Bytes that an extended channel may ask for.
 pub const EXTRANONCE_ROLLED_BYTES_MAX: usize = EXTRANONCE_BYTES_MAX - EXTRANONCE_PREFIX_BYTES;

@@ -27,7 +27,7 @@ use crate::channel::{Channel, Open, OpenError};
 use crate::identity::Identity;
 use crate::job::Job;
 use crate::limits::{
-    CUSTOM_CHANNELS_PER_CONNECTION_MAX, EXTRANONCE_ROLLED_BYTES, EXTRANONCE_ROLLED_BYTES_MAX,
+    CUSTOM_CHANNELS_PER_CONNECTION_MAX, EXTRANONCE_ROLLED_BYTES_MAX, EXTRANONCE_ROLLED_BYTES_MIN,
 };
 use crate::record::ChannelOpened;
 use crate::{Action, Now};
@@ -116,8 +116,7 @@ impl Session {
             user_identity: &open.user_identity,
             nominal_hashrate: open.nominal_hash_rate,
             max_target: &open.max_target,
-            // Of one length where that is possible: then they are one group.
-            rolled_bytes: asked.max(EXTRANONCE_ROLLED_BYTES),
+            rolled_bytes: asked.max(EXTRANONCE_ROLLED_BYTES_MIN),
         };
         self.open(open.request_id, &request, now);
     }
@@ -149,7 +148,8 @@ impl Session {
             unknown
         })?;
         let padding_bytes = match request.kind {
-            Kind::Standard => EXTRANONCE_ROLLED_BYTES,
+            // As long as those of extended channels that ask for little: then they are one group.
+            Kind::Standard => EXTRANONCE_ROLLED_BYTES_MIN,
             Kind::Extended => 0,
         };
         let channel_id = self.last_channel_id.wrapping_add(1);

@@ -16,6 +16,8 @@ use crate::support::{
 };
 
 const PATH: [u8; 32] = [0x33; 32];
+/// Bytes of the full extranonce of a client that asks for ten.
+const FULL: usize = 8 + 10;
 
 pub(crate) fn set(channel_id: u32, request_id: u32, on: &ChainTip) -> MiningClientMessage<'static> {
     MiningClientMessage::SetCustomMiningJob(SetCustomMiningJobOwned {
@@ -100,9 +102,9 @@ fn a_job_is_checked_set_mined_and_a_block_of_it_is_as_declared() {
         panic!("{:?}", rig.actions)
     };
     assert_eq!((&*request.user_identity, request.channel_ok), ("alice.jdc", true));
-    assert_eq!(request.extranonce_len, 24);
+    assert_eq!(request.extranonce_len, FULL);
     assert_eq!(request.job.token.as_bytes(), b"token");
-    rig.session.handle(accepted(miner.channel_id, 77, custom(&on, 24)), rig.now);
+    rig.session.handle(accepted(miner.channel_id, 77, custom(&on, FULL)), rig.now);
     let answer = rig.drain();
     assert!(matches!(&answer[..], [(_, true)]), "not before it is durable: {answer:?}");
     let (channel_id, request_id, job_id) = success(&[answer[0].0.clone()]);
@@ -136,12 +138,12 @@ fn refusals_are_passed_on_and_ids_echoed() {
     let channel_id = miner.channel_id;
     let answer = rig.input(Input::CustomJob { request_id: 6, channel_id, verdict: verdict() });
     assert_eq!(refusal(&answer), (channel_id, 6, "invalid-merkle-path".into()));
-    success(&rig.input(accepted(channel_id, 5, custom(&on, 24))));
+    success(&rig.input(accepted(channel_id, 5, custom(&on, FULL))));
     // Answers to questions that nobody asked.
     assert!(
         rig.input(Input::CustomJob { request_id: 6, channel_id, verdict: verdict() }).is_empty()
     );
-    assert!(rig.input(accepted(9, 5, custom(&on, 24))).is_empty());
+    assert!(rig.input(accepted(9, 5, custom(&on, FULL))).is_empty());
     assert_eq!(rig.close_reason(), None);
 }
 
@@ -152,7 +154,7 @@ fn the_token_is_looked_at_before_the_channel() {
     let Some(Action::CheckCustomJob(request)) = rig.actions.last() else { panic!() };
     assert!(!request.channel_ok);
     // Accepted all the same: there is no channel to set it on.
-    let answer = rig.input(accepted(99, 5, custom(&tip(1, HARD), 24)));
+    let answer = rig.input(accepted(99, 5, custom(&tip(1, HARD), FULL)));
     assert_eq!(refusal(&answer), (99, 5, "invalid-channel-id".into()));
 }
 
@@ -162,12 +164,12 @@ fn a_tip_that_moves_meanwhile_is_told_as_that() {
     let (old, new) = (tip(1, HARD), tip(2, HARD));
     rig.input(Input::Tip(old));
     rig.send(&set(miner.channel_id, 5, &old));
-    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, 24))));
+    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, FULL))));
     works_on(&mut miner, &old, job_id);
     rig.send(&set(miner.channel_id, 6, &old));
     // The pool's work tells of the tip as well.
     assert!(rig.input(Input::Work(work(1, new))).is_empty());
-    let answer = rig.input(accepted(miner.channel_id, 6, custom(&old, 24)));
+    let answer = rig.input(accepted(miner.channel_id, 6, custom(&old, FULL)));
     assert_eq!(refusal(&answer), (miner.channel_id, 6, "stale-chain-tip".into()));
     // And the job of before is stale at once.
     let share = miner.mine();
@@ -180,9 +182,9 @@ fn a_tip_that_a_job_is_the_first_to_tell_of_is_the_tip() {
     let (old, new) = (tip(1, HARD), tip(2, HARD));
     rig.input(Input::Tip(old));
     rig.send(&set(miner.channel_id, 5, &old));
-    let (.., old_job) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, 24))));
+    let (.., old_job) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, FULL))));
     rig.send(&set(miner.channel_id, 6, &new));
-    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 6, custom(&new, 24))));
+    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 6, custom(&new, FULL))));
     // It comes by its own way, too.
     assert!(rig.input(Input::Tip(new)).is_empty());
     works_on(&mut miner, &new, job_id);
@@ -203,7 +205,7 @@ fn several_jobs_on_a_tip_count_beside_each_other() {
     {
         let request_id = request_id as u32;
         rig.send(&set(miner.channel_id, request_id, &on));
-        let job = CustomJob { min_ntime, ..custom(&on, 24) };
+        let job = CustomJob { min_ntime, ..custom(&on, FULL) };
         let (.., job_id) = success(&rig.input(accepted(miner.channel_id, request_id, job)));
         works_on(&mut miner, &on, job_id);
         jobs.push(job_id);
@@ -229,7 +231,7 @@ fn as_many_jobs_as_there_are_miners_and_not_for_ever() {
     for request_id in 0..=CUSTOM_JOBS_PER_CHANNEL_MAX as u32 {
         rig.send(&set(miner.channel_id, request_id, &on));
         rig.actions.clear();
-        let job = custom(&on, 24);
+        let job = custom(&on, FULL);
         let (.., job_id) = success(&rig.input(accepted(miner.channel_id, request_id, job)));
         if request_id == 0 {
             first = job_id;
@@ -246,7 +248,7 @@ fn as_many_jobs_as_there_are_miners_and_not_for_ever() {
 fn jobs_with_long_coinbases_are_fewer() {
     let (mut rig, mut miner) = connected();
     let on = tip(1, HARD);
-    let (prefix, suffix) = custom_halves(&on, 24, 0x77);
+    let (prefix, suffix) = custom_halves(&on, FULL, 0x77);
     // Outputs of 60 kB.
     let long = [&suffix[..4], &[2], &suffix[5..48], &[0; 8], &[0xfd, 0x60, 0xea], &[0; 60_000]];
     let long: Arc<[u8]> = [&long.concat()[..], &suffix[48..]].concat().into();
@@ -256,7 +258,7 @@ fn jobs_with_long_coinbases_are_fewer() {
         let min_ntime = START_S - request_id;
         let coinbase_suffix = Arc::clone(&long);
         let coinbase_prefix = prefix.clone().into();
-        let job = CustomJob { min_ntime, coinbase_prefix, coinbase_suffix, ..custom(&on, 24) };
+        let job = CustomJob { min_ntime, coinbase_prefix, coinbase_suffix, ..custom(&on, FULL) };
         success(&rig.input(accepted(miner.channel_id, request_id, job)));
     }
     works_on(&mut miner, &on, 1);
@@ -278,7 +280,7 @@ fn a_job_for_a_group_is_set_on_its_channels() {
     rig.send(&set(one.group_id, 5, &on));
     let Some(Action::CheckCustomJob(request)) = rig.actions.last() else { panic!() };
     assert!(request.channel_ok);
-    let (channel_id, _, job_id) = success(&rig.input(accepted(one.group_id, 5, custom(&on, 24))));
+    let (channel_id, _, job_id) = success(&rig.input(accepted(one.group_id, 5, custom(&on, FULL))));
     assert_eq!(channel_id, one.group_id);
     for miner in [&mut one, &mut two] {
         works_on(miner, &on, job_id);
@@ -293,8 +295,8 @@ fn what_does_not_fit_the_channel_is_refused_not_set() {
     let on = tip(1, HARD);
     for job in [
         custom(&on, 20),
-        CustomJob { coinbase_prefix: Arc::new([]), ..custom(&on, 24) },
-        CustomJob { coinbase_suffix: Arc::new([1, 2, 3]), ..custom(&on, 24) },
+        CustomJob { coinbase_prefix: Arc::new([]), ..custom(&on, FULL) },
+        CustomJob { coinbase_suffix: Arc::new([1, 2, 3]), ..custom(&on, FULL) },
     ] {
         rig.send(&set(miner.channel_id, 5, &on));
         let answer = rig.input(accepted(miner.channel_id, 5, job));

@@ -34,7 +34,7 @@ fn all_reasons_to_refuse_a_share() {
     let cases: [(Change, &str); 8] = [
         (|share| share.channel_id = 99, "invalid-channel-id"),
         (|share| share.job_id = 99, "invalid-job-id"),
-        (|share| share.extranonce = vec![0; 15].try_into().unwrap(), "bad-extranonce-size"),
+        (|share| share.extranonce = vec![0; 5].try_into().unwrap(), "bad-extranonce-size"),
         (|share| share.extranonce = vec![].try_into().unwrap(), "bad-extranonce-size"),
         (|share| share.ntime -= 1, "invalid-share"),
         (|share| share.ntime = START_S + 7_201, "invalid-share"),
@@ -44,7 +44,7 @@ fn all_reasons_to_refuse_a_share() {
     for (change, expected) in cases {
         let mut share = miner.draft();
         change(&mut share);
-        if share.extranonce.len() == 16 {
+        if share.extranonce.len() == 4 {
             share = miner.roll(share, |hash| hash <= target);
         }
         let number = share.sequence_number;
@@ -88,7 +88,7 @@ fn what_may_be_rolled_is_rolled() {
         let share = SubmitSharesExtendedOwned {
             version: share.version ^ (1 << bit),
             ntime: START_S + 7_200,
-            extranonce: vec![bit; 16].try_into().unwrap(),
+            extranonce: vec![bit; 4].try_into().unwrap(),
             ..share
         };
         let share = miner.roll(share, |hash| hash <= miner.target);
