@@ -32,9 +32,6 @@ use crate::limits::{
 use crate::record::ChannelOpened;
 use crate::{Action, Now};
 
-/// Why the server closes a channel on its own.
-const REASON_SHARES_EXHAUSTED: &str = "too-many-shares-on-one-tip";
-
 /// Channels that one job is for: they pay the same, and their extranonces are of one length.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -229,8 +226,9 @@ impl Session {
         self.send(&message);
     }
 
-    /// No more shares of a channel can be told apart. It gets another part of the search space; one
-    /// that mines custom jobs, which are made for the part that it has, is closed.
+    /// No more shares of a channel can be told apart: it gets another part of the search space, which
+    /// all jobs after the message are for, the client's own as well (SV2 5.3.10). Shares on those of
+    /// before count no more, and blocks on them do.
     pub(super) fn renew(&mut self, channel_id: u32, now: Now) {
         let Some(member) = self.members.get_mut(&channel_id) else { return };
         let acknowledgement = member.channel.acknowledge(true, now);
@@ -239,16 +237,14 @@ impl Session {
         if let Some(acknowledgement) = acknowledgement {
             self.acknowledge(channel_id, acknowledgement);
         }
-        match prefix {
-            Ok(extranonce_prefix) if !self.flags().work_selection => {
-                let message = SetExtranoncePrefixOwned { channel_id, extranonce_prefix };
-                self.send(&MiningServerMessage::SetExtranoncePrefix(message));
-                self.send_own_job(channel_id, now);
-            }
-            _ => {
-                self.send_close_channel(channel_id, REASON_SHARES_EXHAUSTED);
-                self.remove(channel_id, now);
-            }
+        let Ok(extranonce_prefix) = prefix else {
+            error!("an extranonce prefix is too long for its message");
+            return;
+        };
+        let message = SetExtranoncePrefixOwned { channel_id, extranonce_prefix };
+        self.send(&MiningServerMessage::SetExtranoncePrefix(message));
+        if !self.flags().work_selection {
+            self.send_own_job(channel_id, now);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::support::{
 
 const PATH: [u8; 32] = [0x33; 32];
 /// Bytes of the full extranonce of a client that asks for ten.
-const FULL: usize = 8 + 10;
+pub(crate) const FULL: usize = 8 + 10;
 
 pub(crate) fn set(channel_id: u32, request_id: u32, on: &ChainTip) -> MiningClientMessage<'static> {
     MiningClientMessage::SetCustomMiningJob(SetCustomMiningJobOwned {
@@ -60,7 +60,7 @@ pub(crate) fn accepted(channel_id: u32, request_id: u32, job: CustomJob) -> Inpu
 }
 
 /// The miner works on its own job, of which it knows all but the number.
-fn works_on(miner: &mut Miner, on: &ChainTip, job_id: u32) {
+pub(crate) fn works_on(miner: &mut Miner, on: &ChainTip, job_id: u32) {
     let (prefix, suffix) = custom_halves(on, miner.prefix.len() + miner.rolled_bytes, 0x77);
     let stripped = validation::CoinbaseParts::parse(&prefix, &suffix).unwrap();
     miner.job = Some(MinerJob {
@@ -76,13 +76,13 @@ fn works_on(miner: &mut Miner, on: &ChainTip, job_id: u32) {
     miner.prev_hash = Some((on.hash.to_byte_array(), on.next_bits.regular.to_consensus()));
 }
 
-fn connected() -> (Rig, Miner) {
+pub(crate) fn connected() -> (Rig, Miner) {
     let mut rig = Rig::set_up(settings(), WORK_SELECTION);
     let miner = Miner::opened(&rig.send(&open_extended(1, "alice.jdc", 10)));
     (rig, miner)
 }
 
-fn success(answer: &[M]) -> (u32, u32, u32) {
+pub(crate) fn success(answer: &[M]) -> (u32, u32, u32) {
     let [M::SetCustomMiningJobSuccess(success)] = answer else { panic!("{answer:?}") };
     (success.channel_id, success.request_id, success.job_id)
 }
