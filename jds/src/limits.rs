@@ -107,6 +107,10 @@ pub const SPENT_TOKENS_MAX: usize = 1_000_000;
 /// holds its message, 75 kB at most; beyond that they are told to be stale.
 pub const CUSTOM_JOBS_WAITING_MAX: usize = 1_024;
 
+/// The same of one connection. When all places are taken, the connection with most of them loses one to
+/// another.
+pub const CUSTOM_JOBS_WAITING_PER_CONNECTION_MAX: usize = CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX;
+
 /// Tokens that custom jobs came with, remembered with their mining connections; beyond that the
 /// oldest are forgotten.
 pub const BOUND_TOKENS_MAX: usize = 100_000;

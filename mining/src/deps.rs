@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bitcoin::Network;
 use validation::rules::Rules;
 
+use crate::held::JobBytes;
 use crate::limits::EXTRANONCE_PREFIX_BYTES;
 
 /// Says by which rules the coinbase of a user identity is made, or why there are none: then it is
@@ -23,6 +24,8 @@ pub struct Deps {
     pub extranonces: Extranonces,
     /// Who is paid.
     pub terms: Terms,
+    /// What the miners' own jobs take.
+    pub custom_job_bytes: JobBytes,
 }
 
 impl fmt::Debug for Deps {
@@ -31,6 +34,7 @@ impl fmt::Debug for Deps {
             .field("network", &self.network)
             .field("settings", &self.settings)
             .field("extranonces", &self.extranonces)
+            .field("custom_job_bytes", &self.custom_job_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -41,6 +41,14 @@ pub const CUSTOM_JOBS_PER_CHANNEL_MAX: usize = 4_096;
 /// Bytes that the jobs of a channel may hold. A job that is set again takes less than one of them.
 pub const JOB_BYTES_PER_CHANNEL_MAX: usize = 4 << 20;
 
+/// Bytes that the jobs which miners chose may hold on all channels together, beside
+/// [`CUSTOM_JOB_BYTES_ALLOWED`] of each; from three quarters on those channels that hold more than an equal
+/// part give up their oldest.
+pub const CUSTOM_JOB_BYTES_TOTAL_MAX: usize = 256 << 20;
+
+/// Bytes of such jobs that a channel may hold whatever others do: some jobs of a usual coinbase.
+pub const CUSTOM_JOB_BYTES_ALLOWED: usize = 16 << 10;
+
 /// Channels of a connection that chooses its work. The reference client has one.
 pub const CUSTOM_CHANNELS_PER_CONNECTION_MAX: usize = 8;
 

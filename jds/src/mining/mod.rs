@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use config::Checked;
 use mining::deps::Extranonces;
-use mining::{Deps, Now, Settings};
+use mining::{Deps, JobBytes, Now, Settings};
 use tokio::task::JoinSet;
 
 use crate::clock;
@@ -87,6 +87,7 @@ fn deps(config: &Checked, settings: &config::Mining) -> Deps {
                 || config.job_declaration.coinbase_only,
         },
         extranonces: Extranonces::new(rand::random()),
+        custom_job_bytes: JobBytes::default(),
         terms: Box::new(move |identity| {
             let terms = payout.for_user(identity.as_bytes()).map_err(|error| error.to_string())?;
             Ok(terms.rules)

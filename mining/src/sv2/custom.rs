@@ -14,6 +14,7 @@ use tracing::debug;
 
 use super::send::When;
 use super::{Kind, Member, Session};
+use crate::channel::JobError;
 use crate::input::CustomJobVerdict;
 use crate::job::Job;
 use crate::record::NegotiatedJob;
@@ -111,8 +112,14 @@ impl Session {
         for member in self.members.values_mut() {
             if member.takes_custom_jobs_of(channel_id) {
                 member.channel.set_job(Arc::clone(&job), now).map_err(|error| {
-                    debug!(channel_id, %error, "custom job for another channel");
-                    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
+                    debug!(channel_id, %error, "custom job not set");
+                    match error {
+                        JobError::Extranonce { .. } => {
+                            ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
+                        }
+                        // The one after which the reference client stays.
+                        JobError::NoRoom { .. } => ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP,
+                    }
                 })?;
             }
         }

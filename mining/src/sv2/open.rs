@@ -160,7 +160,7 @@ impl Session {
             rolled_bytes: request.rolled_bytes,
             settings: &self.deps.settings,
         };
-        let channel = Channel::open(open, now)?;
+        let channel = Channel::open(open, now)?.counted_in(&self.deps.custom_job_bytes);
         self.last_channel_id = channel_id;
         let group = self.group_for(&rules, channel.extranonce_len());
         let user_identity = user_identity.to_owned();

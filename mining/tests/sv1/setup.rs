@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use mining::limits::{SETUP_TIMEOUT, SV1_FAULTS_MAX, SV1_WORKERS_MAX};
-use mining::{Action, Deps, Extranonces, Input};
+use mining::{Action, Deps, Extranonces, Input, JobBytes};
 use serde_json::json;
 use validation::rules::{Payout, Rules};
 
@@ -19,6 +19,7 @@ fn pool() -> Arc<Deps> {
         network: Network::Regtest,
         settings: settings(),
         extranonces: Extranonces::new([5; 4]),
+        custom_job_bytes: JobBytes::default(),
         terms: Box::new(|_| {
             let payout = Payout::Pool { script: script("pool"), min_share_bp: 10_000 };
             Ok(Arc::new(Rules { network: Network::Regtest, payout, imposed_outputs: Vec::new() }))

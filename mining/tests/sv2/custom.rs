@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash;
 use jds_wire::message::mining::{MiningClientMessage, MiningServerMessage as M};
-use mining::limits::CUSTOM_JOBS_PER_CHANNEL_MAX;
-use mining::{Action, CustomJob, CustomJobVerdict, Input, JobSource};
+use mining::limits::{CUSTOM_JOB_BYTES_ALLOWED, CUSTOM_JOBS_PER_CHANNEL_MAX, VARDIFF_INTERVAL};
+use mining::{Action, CustomJob, CustomJobVerdict, Input, JobBytes, JobSource};
 use mining_sv2::SetCustomMiningJobOwned;
 use validation::tip::ChainTip;
 
 use crate::support::{
-    EASY, HARD, Miner, MinerJob, MinerWork, Rig, START_S, WORK_SELECTION, custom_halves,
-    open_extended, settings, share_code, tip, work,
+    EASY, HARD, Miner, MinerJob, MinerWork, Rig, START_S, WORK_SELECTION, custom_halves, deps,
+    open_extended, settings, setup, share_code, tip, work,
 };
 
 const PATH: [u8; 32] = [0x33; 32];
@@ -244,22 +244,26 @@ fn as_many_jobs_as_there_are_miners_and_not_for_ever() {
     }
 }
 
+/// A job with outputs of 60 kB, another with each number.
+fn long(on: &ChainTip, number: u32) -> CustomJob {
+    let (prefix, suffix) = custom_halves(on, FULL, 0x77);
+    let outputs = [&suffix[..4], &[2], &suffix[5..48], &[0; 8], &[0xfd, 0x60, 0xea], &[0; 60_000]];
+    CustomJob {
+        min_ntime: START_S - number,
+        coinbase_prefix: prefix.into(),
+        coinbase_suffix: [&outputs.concat()[..], &suffix[48..]].concat().into(),
+        ..custom(on, FULL)
+    }
+}
+
 #[test]
 fn jobs_with_long_coinbases_are_fewer() {
     let (mut rig, mut miner) = connected();
     let on = tip(1, HARD);
-    let (prefix, suffix) = custom_halves(&on, FULL, 0x77);
-    // Outputs of 60 kB.
-    let long = [&suffix[..4], &[2], &suffix[5..48], &[0; 8], &[0xfd, 0x60, 0xea], &[0; 60_000]];
-    let long: Arc<[u8]> = [&long.concat()[..], &suffix[48..]].concat().into();
     for request_id in 0..200 {
         rig.send(&set(miner.channel_id, request_id, &on));
         rig.actions.clear();
-        let min_ntime = START_S - request_id;
-        let coinbase_suffix = Arc::clone(&long);
-        let coinbase_prefix = prefix.clone().into();
-        let job = CustomJob { min_ntime, coinbase_prefix, coinbase_suffix, ..custom(&on, FULL) };
-        success(&rig.input(accepted(miner.channel_id, request_id, job)));
+        success(&rig.input(accepted(miner.channel_id, request_id, long(&on, request_id))));
     }
     works_on(&mut miner, &on, 1);
     let share = miner.mine();
@@ -269,6 +273,64 @@ fn jobs_with_long_coinbases_are_fewer() {
     works_on(&mut miner, &on, 200);
     let answer = rig.send(&miner.message(miner.clone().draft()));
     assert_ne!(share_code(&answer).as_deref(), Some("invalid-job-id"));
+}
+
+/// Who holds much gives it up for the others, and who holds little keeps what it has.
+#[test]
+fn jobs_of_all_connections_together_are_bounded_and_an_honest_one_is_served() {
+    const MAX: usize = 2 << 20;
+    const GREEDY: u32 = 8;
+    let mut shared = Arc::into_inner(deps(settings())).expect("nobody else has it");
+    shared.custom_job_bytes = JobBytes::with_max(MAX);
+    let shared = Arc::new(shared);
+    let connect = || {
+        let mut rig = Rig::new(Arc::clone(&shared));
+        rig.send(&setup(WORK_SELECTION));
+        let miner = Miner::opened(&rig.send(&open_extended(1, "alice.jdc", 10)));
+        (rig, miner)
+    };
+    let on = tip(1, HARD);
+    let set_job = |rig: &mut Rig, miner: &Miner, request_id: u32, job: CustomJob| {
+        rig.send(&set(miner.channel_id, request_id, &on));
+        rig.actions.clear();
+        rig.input(accepted(miner.channel_id, request_id, job))
+    };
+    let is_good = |rig: &mut Rig, miner: &mut Miner, job_id| {
+        works_on(miner, &on, job_id);
+        let share = miner.mine();
+        share_code(&rig.send(&miner.message(share))).is_none()
+    };
+    let (mut honest, mut miner) = connect();
+    let (.., first) = success(&set_job(&mut honest, &miner, 1, custom(&on, FULL)));
+    let mut greedy: Vec<_> = (0..GREEDY).map(|_| connect()).collect();
+    for round in 0..20 {
+        for (rig, eve) in &mut greedy {
+            success(&set_job(rig, eve, round, long(&on, round)));
+            assert!(shared.custom_job_bytes.bytes() <= MAX);
+        }
+    }
+    // Those who hold much look at themselves.
+    for (rig, _) in &mut greedy {
+        rig.later(VARDIFF_INTERVAL);
+        rig.input(Input::Tick);
+    }
+    let (mut other, wide) = connect();
+    success(&set_job(&mut other, &wide, 1, long(&on, 0)));
+    // With a large job of each there is no room for another one, and still for a usual one.
+    let refused = (0..).find_map(|_| {
+        let (mut rig, eve) = connect();
+        let answer = set_job(&mut rig, &eve, 1, long(&on, 0));
+        greedy.push((rig, eve));
+        (!matches!(answer[..], [M::SetCustomMiningJobSuccess(_)])).then(|| refusal(&answer).2)
+    });
+    assert_eq!(refused.as_deref(), Some("stale-chain-tip"));
+    let (.., last) = success(&set_job(&mut honest, &miner, 2, custom(&on, FULL)));
+    assert!(shared.custom_job_bytes.bytes() <= MAX + CUSTOM_JOB_BYTES_ALLOWED);
+    for job_id in [first, last] {
+        assert!(is_good(&mut honest, &mut miner, job_id), "job {job_id}");
+    }
+    drop((greedy, other, honest));
+    assert_eq!(shared.custom_job_bytes.bytes(), 0, "held by nobody");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::*;
 use crate::counts::Counts;
 use crate::jobs::tests::{HEIGHT, accepted, tip_below, tx};
 use crate::jobs::{Declarer, Jobs};
-use crate::limits::TOKEN_LIFETIME;
+use crate::limits::{CUSTOM_JOBS_WAITING_MAX, TOKEN_LIFETIME};
 use crate::payout::PayoutTerms;
 use crate::receipts::Receipts;
 use crate::spent::SpentTokens;
@@ -274,14 +274,46 @@ async fn a_job_on_an_unknown_block_waits_for_our_node() {
 async fn where_too_many_wait_a_job_is_stale_at_once() {
     let world = World::new(false, FOR_EVER);
     let (job, token) = world.declared("alice");
-    let all = u32::try_from(CUSTOM_JOBS_WAITING_MAX).unwrap();
-    let taken = world.custom.waiting.acquire_many(all).await.unwrap();
+    // One of each connection.
+    let others = 0..CUSTOM_JOBS_WAITING_MAX as u64;
+    let taken: Vec<_> = others.map(|other| world.custom.waiting.take(100 + other)).collect();
     let mut early = request_of(&job, &token);
     early.job.prev_hash = [5; 32].into();
     let checked = tokio::time::timeout(FOR_EVER / 10, world.check(HERE, early)).await;
     assert_eq!(checked.expect("it waits for nothing").err(), Some(STALE_CHAIN_TIP));
     world.check(HERE, request_of(&job, &token)).await.expect("who does not wait needs no place");
     drop(taken);
+}
+
+#[tokio::test]
+async fn who_has_most_places_loses_one_and_an_honest_connection_waits_in_it() {
+    let world = Arc::new(World::new(false, FOR_EVER));
+    let ahead = tip_below(HEIGHT);
+    let behind = ChainTip { hash: BlockHash::hash(b"before"), height: ahead.height - 1, ..ahead };
+    world.nodes.set_tip(behind);
+    let check = |connection, request| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.check(connection, request).await })
+    };
+    let (job, token) = world.declared("alice");
+    let mut greedy = JoinSet::new();
+    for _ in 0..2 {
+        let check = check(ELSEWHERE, request_of(&job, &token));
+        greedy.spawn(async move { check.await.unwrap() });
+    }
+    while world.custom.waiting.taken() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let others = 2..CUSTOM_JOBS_WAITING_MAX as u64;
+    let _taken: Vec<_> = others.map(|other| world.custom.waiting.take(100 + other)).collect();
+    let (job, token) = world.declared("alice");
+    let honest = check(HERE, request_of(&job, &token));
+    let displaced = tokio::time::timeout(FOR_EVER / 10, greedy.join_next()).await;
+    let displaced = displaced.expect("one of two to be told").unwrap().unwrap();
+    assert_eq!(displaced.err(), Some(STALE_CHAIN_TIP));
+    world.nodes.set_tip(ahead);
+    honest.await.unwrap().expect("it waited");
+    greedy.join_next().await.unwrap().unwrap().expect("the other one waited as well");
 }
 
 #[tokio::test]
