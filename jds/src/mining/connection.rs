@@ -15,6 +15,7 @@ use validation::tip::ChainTip;
 
 use super::checks::{Checked, Checks};
 use super::custom::CustomJobs;
+use super::draining::Draining;
 use super::durable::WhenDurable;
 use super::lines::{LineReader, LineWriter};
 use super::link::{Leave, Outgoing, Receive, Received, Session};
@@ -99,6 +100,8 @@ struct Connection<R, W, S> {
     found: FoundTurns,
     /// Holds back who wants to mine until it is known whether that user may.
     gate: Gate<Received>,
+    /// The server ends.
+    draining: Option<Draining>,
     shared: Arc<Shared>,
 }
 
@@ -113,6 +116,7 @@ enum Wake {
     Flushed,
     Tick,
     Shutdown,
+    Drained,
 }
 
 impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
@@ -142,6 +146,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
             custom_jobs: Arc::clone(&mining.custom_jobs),
             found: FoundTurns::default(),
             gate: Gate::new(Arc::clone(&shared.user_check)),
+            draining: None,
             shared,
         }
     }
@@ -187,7 +192,9 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                     }
                 }
                 Wake::Tick => self.session.handle(Input::Tick, now()),
-                Wake::Shutdown => {
+                // What the miner has sent by now is judged first.
+                Wake::Shutdown => self.draining = Some(Draining::begin(Instant::now())),
+                Wake::Drained => {
                     self.session.handle(Input::Shutdown, now());
                     return self.act().await.err().unwrap_or(Ended::Shutdown);
                 }
@@ -197,6 +204,9 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
 
     /// To the session, once it is known that its user may mine here.
     fn on_received(&mut self, received: Received) {
+        if let Some(draining) = &mut self.draining {
+            draining.received(received.bytes(), Instant::now());
+        }
         let identity = if self.gate.is_open() { None } else { received.asks_for() };
         let Some(identity) = identity else { return self.hand_in(&received, true) };
         if let Some(passed) = self.gate.pass(&identity, received) {
@@ -229,9 +239,14 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
             && !self.gate.is_full();
         // One that reads slowly skips work that is not the newest any more.
         let idle = self.writer.is_idle();
+        let (ends, is_draining) = match &self.draining {
+            Some(draining) if draining.is_over(Instant::now()) => return Ok(Wake::Drained),
+            Some(draining) => (draining.ends(reads), true),
+            None => (deadline, false),
+        };
         tokio::select! {
             biased;
-            _ = shutdown.wait_for(|down| *down) => Ok(Wake::Shutdown),
+            _ = shutdown.wait_for(|down| *down), if !is_draining => Ok(Wake::Shutdown),
             changed = self.tips.changed() => {
                 changed.map_err(|_| Ended::Shutdown).map(|()| Wake::Tip)
             }
@@ -252,6 +267,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                 Ok(Wake::Passed(passed.map(|passed| (passed.held, passed.allowed))))
             }
             received = self.reader.next(is_set_up), if reads => received.map(Wake::Received),
+            () = sleep_until(ends.into()), if is_draining => Ok(Wake::Drained),
             () = sleep_until(deadline.into()) => Ok(Wake::Tick),
         }
     }
