@@ -6,6 +6,7 @@
 
 mod blocks;
 mod case;
+mod firsts;
 mod inputs;
 mod shares;
 
@@ -14,8 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use store::{
-    Batch, Change, Commit, CommitError, EventData, FloodGate, Full, Refusal, RejectedInputs,
-    RejectedTemplate, Store, TemplateInvalidated, TemplateProposed, TemplateRejected,
+    Batch, Change, Commit, CommitError, EventData, FloodGate, Full, JobNegotiated, Refusal,
+    RejectedInputs, RejectedTemplate, Store, TemplateInvalidated, TemplateProposed,
+    TemplateRejected,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -25,6 +27,7 @@ use validation::replay::VerdictInputs;
 
 pub use blocks::{Kept, Row};
 pub use case::{Case, Named, Timing};
+use firsts::Firsts;
 use inputs::InputsGate;
 
 use crate::clock;
@@ -41,6 +44,7 @@ pub struct Journal {
     store: Option<Arc<dyn Store>>,
     flood: Mutex<FloodGate>,
     inputs: Mutex<InputsGate>,
+    negotiators: Mutex<Firsts>,
     /// Batches that nobody waits for, while the store's queue has no room: in order, each with its
     /// place.
     overflow: mpsc::UnboundedSender<(Batch, OwnedSemaphorePermit)>,
@@ -70,6 +74,7 @@ impl Journal {
             store,
             flood: Mutex::new(FloodGate::new(FLOOD_EVENTS_PER_INTERVAL, interval_ms)),
             inputs: Mutex::default(),
+            negotiators: Mutex::default(),
             overflow,
             places: Arc::new(Semaphore::new(EVENTS_OVERFLOW_MAX)),
         })
@@ -181,6 +186,20 @@ impl Journal {
         let data = data.into();
         if self.admits(peer, data.kind()) {
             self.hand_over(peer, Batch::of_event(now_ms(), data));
+        }
+    }
+
+    /// Records that a miner's job was set: the first of a user and day in any case, for who negotiates
+    /// jobs is known by it; others as [`Self::of_peer`].
+    pub fn negotiated(&self, peer: &str, event: JobNegotiated) {
+        let now_ms = now_ms();
+        let mut negotiators = self.negotiators.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = negotiators.is_first(&event.user, now_ms);
+        drop(negotiators);
+        if first {
+            self.hand_over(peer, Batch::of_event(now_ms, event));
+        } else {
+            self.of_peer(peer, event);
         }
     }
 

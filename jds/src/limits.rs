@@ -297,6 +297,10 @@ pub const FLOOD_EVENTS_PER_INTERVAL: u32 = 600;
 /// See [`FLOOD_EVENTS_PER_INTERVAL`].
 pub const FLOOD_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Users whose first negotiated job of a day is told whatever the flood; of further ones it is counted as
+/// any other.
+pub const NEGOTIATORS_PER_DAY_MAX: usize = 100_000;
+
 /// Inputs of rejected declarations of one peer that are kept in each [`INPUTS_INTERVAL`], bytes: some
 /// blocks with all of their transactions.
 pub const INPUTS_BYTES_PER_PEER_AND_INTERVAL: u64 = 8_000_000;

@@ -81,7 +81,7 @@ impl Work {
             job: Arc::new(custom),
         });
         if let Some(negotiated) = negotiated {
-            self.shared.journal.of_peer(POOL_PEER, records::event_of(&negotiated));
+            self.shared.journal.negotiated(POOL_PEER, records::event_of(&negotiated));
         }
         Ok(Arc::new(data(&job)))
     }

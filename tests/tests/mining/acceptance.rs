@@ -194,6 +194,7 @@ async fn sv2_c_07_every_verdict_under_load_is_told_with_the_time_that_it_took() 
         let mut waited_ms = waited_ms;
         waited_ms.sort_by(f64::total_cmp);
         assert_eq!(told.len(), waited_ms.len(), "{user}: {told:?}");
+        println!("{user}: verdicts in ms {:?}", told.iter().map(|told| told.1).collect::<Vec<_>>());
         for ((_, validation_ms), waited_ms) in told.iter().zip(waited_ms) {
             assert!((f64::MIN_POSITIVE..=waited_ms).contains(validation_ms), "{told:?}");
         }

@@ -1,0 +1,70 @@
+//! The planned end of the server: what miners had sent by then is judged.
+
+use std::collections::BTreeSet;
+
+use bitcoin::BlockHash;
+use jds_tests::sv1::{Sv1Client, is_block, is_share};
+use jds_tests::{Setup, World, kept};
+use store::{EventData, EventKind};
+
+use crate::{BLOCKS_BEFORE, extended};
+
+/// More than is read before the server hears that it is to end.
+const SHARES: u64 = 200;
+
+async fn world() -> World {
+    let world = Setup::new().mining("").start().await;
+    world.node().mine(BLOCKS_BEFORE).unwrap();
+    world.synced().await;
+    world
+}
+
+/// Each of these shares counted, and the last is the node's tip.
+fn assert_judged(world: &World, shares: &[BlockHash]) {
+    let all = kept::events(&*world.store());
+    let accepted: BTreeSet<String> = kept::payloads(&all, EventKind::ShareSubmitted)
+        .into_iter()
+        .map(|data| match data {
+            EventData::ShareSubmitted(share) => {
+                assert!(share.accepted, "{share:?}");
+                share.share_hash
+            }
+            other => panic!("no share: {other:?}"),
+        })
+        .collect();
+    let sent: BTreeSet<String> = shares.iter().map(BlockHash::to_string).collect();
+    assert_eq!(sent.difference(&accepted).count(), 0, "of {} sent", sent.len());
+    assert_eq!(Some(&world.node().tip().unwrap()), shares.last());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_and_a_block_that_were_sent_before_it_are_judged() {
+    let world = world().await;
+    let (mut miner, mut channel) = extended(&world, "alice.v2").await;
+    let mut shares: Vec<_> =
+        (0..SHARES).map(|_| channel.mine_share_only().expect("a share")).collect();
+    shares.push(channel.mine_block().expect("a block"));
+    for share in &shares {
+        miner.queue(&channel.message(share).unwrap()).unwrap();
+    }
+    miner.flush().await.unwrap();
+    let world = world.restart(|| {}).await;
+    let shares: Vec<_> = shares.iter().map(|share| share.hash()).collect();
+    assert_judged(&world, &shares);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn and_those_of_stratum_v1_as_well() {
+    let world = world().await;
+    let mut miner = Sv1Client::mining(world.mining_v1(), "alice.v1").await;
+    let mut shares: Vec<_> = (1..=SHARES)
+        .map(|number| miner.mine(number, |header, of| is_share(header, of) && !is_block(header, of)))
+        .collect();
+    shares.push(miner.mine(SHARES + 1, is_block));
+    for share in &shares {
+        miner.submit("alice.v1", share).await;
+    }
+    let world = world.restart(|| {}).await;
+    let shares: Vec<_> = shares.iter().map(|share| share.header.block_hash()).collect();
+    assert_judged(&world, &shares);
+}
