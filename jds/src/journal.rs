@@ -98,6 +98,7 @@ impl Journal {
         let named = Named { template_hash: accepted.template_hash(), height: accepted.height() };
         let template = store::AcceptedTemplate {
             user: name(&case.user),
+            worker: case.user.worker.as_str().into(),
             user_tag: store::UserTag(case.user.tag.to_bytes()),
             job: Arc::clone(job) as Arc<dyn store::HoldsJob>,
             validation_ms: timing.verdict_ms(),
@@ -131,7 +132,7 @@ impl Journal {
                 let inputs = inputs.clone();
                 let row =
                     RejectedTemplate { inputs, ..rejected_row(case, named, rejection, timing) };
-                let event = rejected_event(&case.user.name, named, rejection, timing);
+                let event = rejected_event(Some(&case.user), named, rejection, timing);
                 batch = batch.change(Change::RejectTemplate(row)).event(event);
             }
             batch
@@ -159,7 +160,6 @@ impl Journal {
 
     /// Records a refusal that came before the rules were asked, and spent no token.
     pub fn refused(&self, peer: &str, user: Option<&User>, rejection: &Rejection) {
-        let user = user.map_or("", |user| user.name.as_str());
         self.of_peer(peer, rejected_event(user, None, rejection, Timing::default()));
     }
 
@@ -322,6 +322,7 @@ fn spend(batch: Batch, token_sequence: u64, user: &User) -> Batch {
 fn proposed(case: &Case, named: Named, timing: Timing) -> TemplateProposed {
     TemplateProposed {
         user: case.user.name.clone(),
+        worker: worker(&case.user),
         template_hash: named.template_hash.to_string(),
         tx_count: case.tx_count,
         wtxids_unknown: timing.missing as u32,
@@ -338,6 +339,7 @@ fn rejected_row(
 ) -> RejectedTemplate {
     RejectedTemplate {
         user: name(&case.user),
+        worker: case.user.worker.as_str().into(),
         user_tag: store::UserTag(case.user.tag.to_bytes()),
         template_hash: named.map(|named| named.template_hash),
         tx_count: case.tx_count,
@@ -354,13 +356,14 @@ fn rejected_row(
 }
 
 fn rejected_event(
-    user: &str,
+    user: Option<&User>,
     named: Option<Named>,
     rejection: &Rejection,
     timing: Timing,
 ) -> TemplateRejected {
     TemplateRejected {
-        user: user.to_owned(),
+        user: user.map(|user| user.name.clone()).unwrap_or_default(),
+        worker: user.and_then(worker),
         template_hash: named.map(|named| named.template_hash.to_string()),
         error_code: rejection.code.as_str().to_owned(),
         reason: rejection.reason.as_str().to_owned(),
@@ -374,6 +377,10 @@ fn rejected_event(
 
 fn name(user: &User) -> Arc<str> {
     user.name.as_str().into()
+}
+
+fn worker(user: &User) -> Option<String> {
+    Some(user.worker.clone()).filter(|worker| !worker.is_empty())
 }
 
 fn now_ms() -> u64 {

@@ -319,11 +319,10 @@ impl CustomJobs {
     }
 }
 
-/// Whether a channel of this identity is the token's user: the identifier that the token was asked
-/// for with, or a worker of it. The reference client names the same on both connections.
+/// Whether a channel of this identity is the token's user, under whatever worker; an earlier token was
+/// for a whole identity.
 fn is_user(token: UserTag, identity: &str) -> bool {
-    let account = identity.split('.').next().unwrap_or(identity);
-    [identity, account].into_iter().any(|name| UserTag::of(name.as_bytes()) == token)
+    User::new(identity.as_bytes()).is(token)
 }
 
 fn elsewhere() -> Refusal {

@@ -102,7 +102,7 @@ impl World {
     }
 
     fn allocated(&self, user: &str) -> Vec<u8> {
-        self.deps.mint.allocate(UserTag::of(user.as_bytes()), clock::unix_us()).1
+        self.deps.mint.allocate(User::new(user.as_bytes()).tag, clock::unix_us()).1
     }
 
     async fn check(
@@ -227,6 +227,39 @@ async fn a_token_is_of_its_user_and_of_the_users_workers() {
         request.user_identity = identity.into();
         let result = world.check(HERE, request).await;
         assert_eq!(result.err(), (!good).then_some(INVALID_TOKEN), "{identity:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_a_worker_asked_for_is_of_its_user_and_an_earlier_one_of_that_identity() {
+    let world = World::new(true, FOR_EVER);
+    let (job, token) = world.declared("alice.rig1");
+    // As a server gave them out, and stored the job, before users and workers were told apart.
+    let whole = UserTag::of(b"alice.rig1");
+    let earlier = User::restored("alice".into(), "rig1".into(), whole);
+    let template = accepted(HEIGHT, &[tx(10), tx(20)]);
+    let earlier_token = world.receipts.accept(&template, whole);
+    let earlier_job = world.jobs.create(Arc::new(earlier), &Declarer::new(2, "peer"), template);
+    world.jobs.keep(&earlier_job);
+    let (_, earlier_allocated) = world.deps.mint.allocate(whole, clock::unix_us());
+    for (identity, of_user, of_identity) in [
+        ("alice.rig1", true, true),
+        ("alice.rig2", true, false),
+        ("alice.rig1.2", true, false),
+        ("alice", true, false),
+        ("alice2.rig1", false, false),
+        ("rig1", false, false),
+        (".rig1", false, false),
+    ] {
+        for (mut request, good) in [
+            (request_of(&job, &token), of_user),
+            (request_of(&earlier_job, &earlier_token), of_identity),
+            (request(&earlier_allocated), of_identity),
+        ] {
+            request.user_identity = identity.into();
+            let result = world.check(HERE, request).await;
+            assert_eq!(result.err(), (!good).then_some(INVALID_TOKEN), "{identity:?}");
+        }
     }
 }
 
