@@ -132,7 +132,7 @@ impl Journal {
                 let inputs = inputs.clone();
                 let row =
                     RejectedTemplate { inputs, ..rejected_row(case, named, rejection, timing) };
-                let event = rejected_event(Some(&case.user), named, rejection, timing);
+                let event = rejected_event(Some(&*case.user), named, rejection, timing);
                 batch = batch.change(Change::RejectTemplate(row)).event(event);
             }
             batch

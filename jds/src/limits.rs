@@ -277,12 +277,12 @@ pub const CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX: usize = 8;
 /// Blocks of one connection's shares that are being assembled; more than that stops the reading.
 pub const FOUND_SHARES_PENDING_PER_CONNECTION_MAX: usize = 16;
 
-/// At the end of the server a miner is read on until nothing came for so long: what it had sent by then
-/// may be a block.
+/// At the end of the server a peer is read on until nothing came for so long: what it had sent by then may
+/// be a block.
 pub const SHUTDOWN_READ_QUIET: Duration = Duration::from_millis(100);
 
 /// And no longer than this, whatever comes.
-pub const SHUTDOWN_READ_LIMIT: Duration = Duration::from_millis(1_000);
+pub const SHUTDOWN_READ_LIMIT: Duration = Duration::from_millis(2_000);
 
 /// And no more than so many bytes: some thousand shares.
 pub const SHUTDOWN_READ_BYTES_MAX: usize = 1024 * 1024;

@@ -82,7 +82,8 @@ mod tests {
             if let Ok(text) = std::str::from_utf8(&bytes) {
                 prop_assert_eq!(user_of(text).as_bytes(), user);
                 // What is printed is taken apart as what was sent.
-                prop_assert_eq!(user_of(&printable(text)), &*identity.user);
+                let printed = printable(text);
+                prop_assert_eq!(user_of(&printed), &*identity.user);
             }
         }
     }

@@ -15,7 +15,6 @@ use validation::tip::ChainTip;
 
 use super::checks::{Checked, Checks};
 use super::custom::CustomJobs;
-use super::draining::Draining;
 use super::durable::WhenDurable;
 use super::lines::{LineReader, LineWriter};
 use super::link::{Leave, Outgoing, Receive, Received, Session};
@@ -27,7 +26,8 @@ use crate::limits::{
     MINING_UNREAD_BYTES_MAX, SHARES_HELD_MAX, SHARES_HELD_PER_CONNECTION_ALLOWED,
     SHARES_HELD_PER_CONNECTION_MAX, WRITE_TIMEOUT,
 };
-use crate::peer::{self, Ended, Incoming, Outbox, Unread};
+use crate::peer::draining::nothing_comes;
+use crate::peer::{self, Draining, Ended, Incoming, Outbox, Unread};
 use crate::server::Shared;
 use crate::solve::{FoundTurns, Solvers};
 use crate::user_check::Gate;
@@ -205,7 +205,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
     /// To the session, once it is known that its user may mine here.
     fn on_received(&mut self, received: Received) {
         if let Some(draining) = &mut self.draining {
-            draining.received(received.bytes(), Instant::now());
+            draining.received(received.bytes());
         }
         let identity = if self.gate.is_open() { None } else { received.asks_for() };
         let Some(identity) = identity else { return self.hand_in(&received, true) };
@@ -239,10 +239,11 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
             && !self.gate.is_full();
         // One that reads slowly skips work that is not the newest any more.
         let idle = self.writer.is_idle();
-        let (ends, is_draining) = match &self.draining {
+        let is_draining = self.draining.is_some();
+        let deadline = match &self.draining {
             Some(draining) if draining.is_over(Instant::now()) => return Ok(Wake::Drained),
-            Some(draining) => (draining.ends(reads), true),
-            None => (deadline, false),
+            Some(draining) => deadline.min(draining.until()),
+            None => deadline,
         };
         tokio::select! {
             biased;
@@ -267,7 +268,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                 Ok(Wake::Passed(passed.map(|passed| (passed.held, passed.allowed))))
             }
             received = self.reader.next(is_set_up), if reads => received.map(Wake::Received),
-            () = sleep_until(ends.into()), if is_draining => Ok(Wake::Drained),
+            () = nothing_comes(), if is_draining && reads => Ok(Wake::Drained),
             () = sleep_until(deadline.into()) => Ok(Wake::Tick),
         }
     }

@@ -7,7 +7,6 @@
 mod checks;
 pub(crate) mod connection;
 pub mod custom;
-mod draining;
 mod durable;
 mod feed;
 mod lines;

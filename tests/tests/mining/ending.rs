@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bitcoin::BlockHash;
 use jds_tests::sv1::{Sv1Client, is_block, is_share};
-use jds_tests::{Setup, World, kept};
+use jds_tests::{Setup, World, accepted, kept};
 use store::{EventData, EventKind};
 
 use crate::{BLOCKS_BEFORE, extended};
@@ -67,4 +67,16 @@ async fn and_those_of_stratum_v1_as_well() {
     let world = world.restart(|| {}).await;
     let shares: Vec<_> = shares.iter().map(|share| share.header.block_hash()).collect();
     assert_judged(&world, &shares);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_solution_that_was_sent_before_it_is_a_block() {
+    let world = world().await;
+    let work = world.work();
+    let mut miner = world.miner("alice").await;
+    let template = miner.template(&work);
+    accepted(&miner.declare(&template).await);
+    let block = miner.solve_and_push(&work, &template).await;
+    let world = world.restart(|| {}).await;
+    world.assert_mined(block, &work.txs);
 }
