@@ -95,9 +95,9 @@ pub(crate) fn restore(recovered: Recovered, spent: &SpentTokens, jobs: &Jobs, ca
     let mut users: HashMap<(UserTag, String), Arc<User>> = HashMap::new();
     for (template, number) in templates.into_iter().zip(u64::MAX - accepted as u64..) {
         let tag = UserTag::from_bytes(template.user_tag.0);
-        let user = users.entry((tag, template.worker.clone())).or_insert_with(|| {
-            Arc::new(User::restored(template.user, template.worker, tag))
-        });
+        let user = users
+            .entry((tag, template.worker.clone()))
+            .or_insert_with(|| Arc::new(User::restored(template.user, template.worker, tag)));
         let declarer = Declarer::new(number, GONE_PEER);
         let job = jobs.create(Arc::clone(user), &declarer, template.job);
         if let Some(reason) = template.withdrawn {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use binary_sv2::{Str0255Owned, Sv2OptionOwned, U256Owned};
 use bitcoin::hashes::Hash;
 use jds_wire::message::mining::{
-    MiningServerMessage, NewExtendedMiningJobOwned, NewMiningJobOwned,
-    OpenMiningChannelErrorOwned, SetCustomMiningJobErrorOwned, SetNewPrevHashOwned, SetTargetOwned,
-    SubmitSharesErrorOwned, SubmitSharesSuccessOwned, UpdateChannelErrorOwned,
+    MiningServerMessage, NewExtendedMiningJobOwned, NewMiningJobOwned, OpenMiningChannelErrorOwned,
+    SetCustomMiningJobErrorOwned, SetNewPrevHashOwned, SetTargetOwned, SubmitSharesErrorOwned,
+    SubmitSharesSuccessOwned, UpdateChannelErrorOwned,
 };
 use tracing::error;
 

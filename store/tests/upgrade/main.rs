@@ -218,8 +218,7 @@ fn what_a_user_did_under_any_identity_comes_together() {
         expected
     );
     assert!(store.miner("alice.farm.2").unwrap().is_none());
-    let filter =
-        TemplateFilter { user: Some("alice".to_owned()), ..TemplateFilter::default() };
+    let filter = TemplateFilter { user: Some("alice".to_owned()), ..TemplateFilter::default() };
     let page = PageRequest { after: None, limit: 100 };
     let mut workers: Vec<_> = store.templates(&filter, page).unwrap().items;
     workers.sort_by_key(|template| template.id);

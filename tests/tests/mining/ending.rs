@@ -58,7 +58,9 @@ async fn and_those_of_stratum_v1_as_well() {
     let world = world().await;
     let mut miner = Sv1Client::mining(world.mining_v1(), "alice.v1").await;
     let mut shares: Vec<_> = (1..=SHARES)
-        .map(|number| miner.mine(number, |header, of| is_share(header, of) && !is_block(header, of)))
+        .map(|number| {
+            miner.mine(number, |header, of| is_share(header, of) && !is_block(header, of))
+        })
         .collect();
     shares.push(miner.mine(SHARES + 1, is_block));
     for share in &shares {

@@ -55,6 +55,9 @@ async fn a_block_of_a_share_passes_a_disk_that_hangs() {
         EventData::BlockFound(found) => found.block_hash == name && found.assembled,
         _ => false,
     });
-    assert_eq!(kept::wait_block(&*world.store(), block.hash()).tx_count as usize, work.txs.len() + 1);
+    assert_eq!(
+        kept::wait_block(&*world.store(), block.hash()).tx_count as usize,
+        work.txs.len() + 1
+    );
     world.assert_mined(block.hash(), &work.txs);
 }
