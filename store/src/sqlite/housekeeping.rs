@@ -230,3 +230,44 @@ fn unnamed(connection: &Connection) -> Result<Vec<u32>, ReadError> {
     let unnamed = ids.filter(|id| !id.as_ref().is_ok_and(|id| named.contains(*id)));
     Ok(unnamed.collect::<Result<_, _>>()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::StreamEpoch;
+
+    /// What the housekeeper has the writer do about a log of that size, and whether it makes a
+    /// checkpoint itself.
+    fn about_a_log_of(wal_bytes: u64) -> (bool, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jds.sqlite");
+        connect::set_up(&connect::writer(&path).unwrap()).unwrap();
+        std::fs::File::create(dir.path().join("jds.sqlite-wal"))
+            .and_then(|wal| wal.set_len(wal_bytes))
+            .unwrap();
+        let (queue, mut woken) = tokio::sync::mpsc::channel(1);
+        let shared = Arc::new(Shared::new(StreamEpoch(1), 0));
+        let keeper = Housekeeper {
+            readers: Arc::new(Readers::new(path.clone())),
+            path,
+            shared: Arc::clone(&shared),
+            queue,
+            retention: Retention::default(),
+            turn: Mutex::new(()),
+            newest_ms: None,
+        };
+        let mut checkpointer = None;
+        keeper.checkpoint(&mut checkpointer);
+        let asked = matches!(shared.pop_control(), Some(Control::Checkpoint));
+        assert_eq!(woken.try_recv().is_ok(), asked, "the writer is woken up to do it");
+        (checkpointer.is_some(), asked)
+    }
+
+    #[test]
+    fn a_log_that_outgrows_its_checkpoints_stops_the_writer() {
+        assert_eq!(about_a_log_of(WAL_CHECKPOINT_BYTES - 1), (false, false));
+        assert_eq!(about_a_log_of(WAL_CHECKPOINT_BYTES), (true, false));
+        assert_eq!(about_a_log_of(WAL_FORCE_BYTES - 1), (true, false));
+        assert_eq!(about_a_log_of(WAL_FORCE_BYTES), (true, true));
+    }
+}
