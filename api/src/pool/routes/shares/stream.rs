@@ -3,6 +3,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::Request;
@@ -70,7 +71,7 @@ impl Lines {
             return None;
         }
         loop {
-            let lines = match self.take() {
+            let lines = match take(&mut self.pending, self.ended) {
                 Ok(lines) => lines,
                 Err(why) => {
                     self.over = true;
@@ -93,13 +94,12 @@ impl Lines {
     async fn read(&mut self) {
         let mut stopping = self.pool.stopping.clone();
         let piece = tokio::select! {
-            piece = timeout(limits::STREAM_IDLE_MAX, self.body.next()) => piece,
-            _ = stopping.wait_for(|stop| *stop) => Ok(None),
+            piece = piece(&mut self.body, limits::STREAM_IDLE_MAX) => piece,
+            _ = stopping.wait_for(|stop| *stop) => None,
         };
         match piece {
-            Ok(Some(Ok(bytes))) => self.pending.extend_from_slice(&bytes),
-            // The end, or a connection that broke off or brings nothing.
-            Ok(None | Some(Err(_))) | Err(_) => return self.ended = true,
+            Some(bytes) => self.pending.extend_from_slice(&bytes),
+            None => return self.ended = true,
         }
         while self.pending.len() < PENDING_BYTES_MAX {
             match self.body.next().now_or_never() {
@@ -108,34 +108,6 @@ impl Lines {
                 None => return,
             }
         }
-    }
-
-    /// Whole lines out of what has come, at most [`limits::STREAM_BATCH_SHARES_MAX`].
-    fn take(&mut self) -> Result<Vec<Line>, String> {
-        let mut lines = Vec::new();
-        let mut from = 0;
-        while lines.len() < limits::STREAM_BATCH_SHARES_MAX {
-            let rest = self.pending.get(from..).unwrap_or_default();
-            let length = match rest.iter().position(|byte| *byte == b'\n') {
-                Some(length) => length,
-                None if self.ended && !rest.is_empty() => rest.len(),
-                None => break,
-            };
-            let line = rest.get(..length).unwrap_or_default();
-            if line.len() <= limits::LINE_BYTES_MAX && !line.trim_ascii().is_empty() {
-                lines.push(share(line));
-            } else if line.len() > limits::LINE_BYTES_MAX {
-                break;
-            }
-            from += length + 1;
-        }
-        self.pending.drain(..from.min(self.pending.len()));
-        let first = self.pending.iter().position(|byte| *byte == b'\n');
-        if lines.is_empty() && first.unwrap_or(self.pending.len()) > limits::LINE_BYTES_MAX {
-            let max = limits::LINE_BYTES_MAX;
-            return Err(format!("a line of more than {max} bytes ends the stream"));
-        }
-        Ok(lines)
     }
 
     /// The results, in the order of the lines.
@@ -165,6 +137,39 @@ impl Lines {
     }
 }
 
+/// Whole lines out of what has come, at most [`limits::STREAM_BATCH_SHARES_MAX`].
+fn take(pending: &mut Vec<u8>, ended: bool) -> Result<Vec<Line>, String> {
+    let mut lines = Vec::new();
+    let mut from = 0;
+    while lines.len() < limits::STREAM_BATCH_SHARES_MAX {
+        let rest = pending.get(from..).unwrap_or_default();
+        let length = match rest.iter().position(|byte| *byte == b'\n') {
+            Some(length) => length,
+            None if ended && !rest.is_empty() => rest.len(),
+            None => break,
+        };
+        let line = rest.get(..length).unwrap_or_default();
+        if line.len() <= limits::LINE_BYTES_MAX && !line.trim_ascii().is_empty() {
+            lines.push(share(line));
+        } else if line.len() > limits::LINE_BYTES_MAX {
+            break;
+        }
+        from += length + 1;
+    }
+    pending.drain(..from.min(pending.len()));
+    let first = pending.iter().position(|byte| *byte == b'\n');
+    if lines.is_empty() && first.unwrap_or(pending.len()) > limits::LINE_BYTES_MAX {
+        let max = limits::LINE_BYTES_MAX;
+        return Err(format!("a line of more than {max} bytes ends the stream"));
+    }
+    Ok(lines)
+}
+
+/// The next piece of a body; none at its end, and where it broke off or brings nothing for so long.
+async fn piece(body: &mut BodyDataStream, idle: Duration) -> Option<Bytes> {
+    timeout(idle, body.next()).await.ok()??.ok()
+}
+
 fn share(line: &[u8]) -> Line {
     let Object(share) =
         serde_json::from_slice::<Object<ShareIn<'_>>>(line).map_err(|error| error.to_string())?;
@@ -179,4 +184,46 @@ fn text(results: impl IntoIterator<Item = ResultView>) -> Bytes {
         text.push(b'\n');
     }
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_lines_are_judged_together_and_the_rest_after_them() {
+        let most = limits::STREAM_BATCH_SHARES_MAX;
+        let mut pending = b"{}\n".repeat(2 * most + 1);
+        for expected in [most, most, 1, 0] {
+            assert_eq!(take(&mut pending, false).unwrap().len(), expected);
+        }
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_line_has_a_length() {
+        let most = limits::LINE_BYTES_MAX;
+        let line = |bytes: usize| [vec![b'x'; bytes], b"\n".to_vec()].concat();
+        let mut pending = [line(most), line(1)].concat();
+        assert_eq!(take(&mut pending, false).unwrap().len(), 2);
+        // What comes before is answered first.
+        let mut pending = [line(most), line(most + 1), line(1)].concat();
+        assert_eq!(take(&mut pending, false).unwrap().len(), 1);
+        assert!(take(&mut pending, false).unwrap_err().contains("4096 bytes"));
+        // One that has no end (yet) is not collected.
+        let mut pending = vec![b'x'; most];
+        assert_eq!(take(&mut pending, false).unwrap().len(), 0);
+        assert_eq!(take(&mut pending, true).unwrap().len(), 1);
+        let mut pending = vec![b'x'; most + 1];
+        take(&mut pending, false).unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_brings_nothing_ends() {
+        let some = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"x")) });
+        let body = Body::from_stream(some.chain(stream::pending()));
+        let mut body = body.into_data_stream();
+        assert_eq!(piece(&mut body, limits::STREAM_IDLE_MAX).await.as_deref(), Some(&b"x"[..]));
+        assert_eq!(piece(&mut body, Duration::from_millis(20)).await, None);
+    }
 }
