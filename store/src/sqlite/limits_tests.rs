@@ -9,9 +9,7 @@ use rusqlite::{Connection, params};
 
 use super::state::Bases;
 use super::{EventLog, EventLogError, SqliteStore, connect};
-use crate::fixtures::{
-    KEEP_ALL, NOW_MS, assert_gap_free, block, commit, job, numbered, template, txs, wait_for,
-};
+use crate::fixtures::{KEEP_ALL, NOW_MS, block, commit, job, numbered, template, txs, wait_for};
 use crate::limits::{
     AGGREGATES_MAX, EVENT_LOG_WAIT, GROUP_BATCHES_MAX, GROUP_TEMPLATES_MAX, LIST_DELTAS_MAX,
     LISTS_CACHED_MAX, PAGE_EVENT_BYTES_MAX, READER_WAIT, READERS_MAX, SCAN_EVENTS_MAX,
@@ -205,24 +203,20 @@ fn so_many_lists_are_changes_to_one() {
     assert_eq!(bases, expected);
 }
 
-/// What was written moves to the database beside the writer, and the log begins anew.
+/// What was written moves to the database beside the writer.
 #[test]
-fn the_write_ahead_log_is_emptied_from_some_size_on() {
+fn the_write_ahead_log_is_moved_from_some_size_on() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
+    let file = dir.path().join("jds.sqlite");
+    let database_bytes = || std::fs::metadata(&file).unwrap().len();
     for number in 0..3 * (WAL_CHECKPOINT_BYTES >> 20) as u32 {
         let block = block(number, 1 << 20);
         commit(&store, Batch::new(NOW_MS).change(Change::FindBlock(block)));
     }
-    let mut number = 0;
-    wait_for("the write-ahead log to begin anew", || {
-        number += 1;
-        commit(&store, Batch::of_event(NOW_MS, numbered(number)));
-        store.sizes().unwrap().wal_bytes <= WAL_CHECKPOINT_BYTES
-    });
-    let events = store.events_after(Cursor::START, &EventFilter::ALL, 1_000).unwrap().events;
-    assert_gap_free(&events);
-    let database = connect::reader(&dir.path().join("jds.sqlite")).unwrap();
+    wait_for("the blocks to be in the database", || database_bytes() >= 3 * WAL_CHECKPOINT_BYTES);
+    commit(&store, Batch::of_event(NOW_MS, numbered(1)));
+    let database = connect::reader(&file).unwrap();
     let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(sound, "ok");
 }
