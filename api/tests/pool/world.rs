@@ -11,7 +11,6 @@ use api::pool::{
 use api::{Metrics, Token};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Network};
-use serde_json::Value;
 use store::SqliteStore;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -22,17 +21,17 @@ use crate::client::{self, within};
 
 pub(crate) const TOKEN: &str = "0123456789abcdef-pool-token";
 
-/// A server that counts what it is asked, takes every share, and waits with that where it is told to.
+/// A server that counts what it is asked, and takes every share once it is released.
 pub(crate) struct Server {
     tip: watch::Sender<Option<ChainTip>>,
     withdrawn: watch::Sender<u64>,
-    /// Turns to judge: as many as there are batches, unless it is held.
+    /// Turns to judge: none until it is released.
     turns: Semaphore,
     pub(crate) under_way: AtomicUsize,
 }
 
 impl Server {
-    fn new(held: bool) -> Self {
+    fn held() -> Self {
         let tip = ChainTip {
             hash: BlockHash::all_zeros(),
             height: 199,
@@ -43,7 +42,7 @@ impl Server {
         Self {
             tip: watch::Sender::new(Some(tip)),
             withdrawn: watch::Sender::new(0),
-            turns: Semaphore::new(if held { 0 } else { 1_000_000 }),
+            turns: Semaphore::new(0),
             under_way: AtomicUsize::new(0),
         }
     }
@@ -101,19 +100,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        Self::with(Server::new(false)).await
-    }
-
-    /// One whose server waits with its verdicts until it is released.
-    pub(crate) async fn held() -> Self {
-        Self::with(Server::new(true)).await
-    }
-
-    async fn with(server: Server) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(store::Settings::new(dir.path())).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, server) = (listener.local_addr().unwrap(), Arc::new(server));
+        let (address, server) = (listener.local_addr().unwrap(), Arc::new(Server::held()));
         let tcp = Some((listener, Token::from_text(TOKEN).unwrap()));
         let backend = Arc::clone(&server);
         tokio::spawn(async move {
@@ -136,10 +126,6 @@ impl World {
         client::request(self.address, "POST", path, &[&json[..], headers].concat(), body).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &str) -> client::Answer {
-        self.post_with(path, &[], body).await
-    }
-
     pub(crate) async fn tip(&self) -> u16 {
         let bearer = format!("Bearer {TOKEN}");
         let headers = [("Authorization", bearer.as_str())];
@@ -158,8 +144,10 @@ impl World {
 }
 
 /// A share that is well formed.
-pub(crate) fn share() -> Value {
-    serde_json::json!({
-        "job": "ab", "extranonce": "", "ntime": 0, "nonce": 0, "version": 0, "target": "ff".repeat(32),
-    })
+pub(crate) fn share() -> String {
+    let target = "ff".repeat(32);
+    let share = serde_json::json!({
+        "job": "ab", "extranonce": "", "ntime": 0, "nonce": 0, "version": 0, "target": target,
+    });
+    share.to_string()
 }

@@ -9,8 +9,8 @@ use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::{FutureExt, StreamExt, stream};
-use tokio::sync::OwnedSemaphorePermit;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
 use super::{NDJSON, ResultView, ShareIn};
@@ -22,9 +22,6 @@ use crate::problem::{Kind, Problem};
 
 /// Code of a line that is no share.
 const BAD_SHARE: &str = "bad-share";
-
-/// Room for what came and was not judged yet, bytes, beside the piece that came last.
-const PENDING_BYTES_MAX: usize = limits::LINE_BYTES_MAX * 256;
 
 /// The answer to a stream; it goes on for as long as both sides like.
 pub(super) fn answer(pool: Pool, request: Request) -> Result<Response, Problem> {
@@ -71,7 +68,7 @@ impl Lines {
             return None;
         }
         loop {
-            let lines = match take(&mut self.pending, self.ended) {
+            let lines = match self.take() {
                 Ok(lines) => lines,
                 Err(why) => {
                     self.over = true;
@@ -92,22 +89,46 @@ impl Lines {
 
     /// Waits for more, and takes what has come with it.
     async fn read(&mut self) {
-        let mut stopping = self.pool.stopping.clone();
-        let piece = tokio::select! {
-            piece = piece(&mut self.body, limits::STREAM_IDLE_MAX) => piece,
-            _ = stopping.wait_for(|stop| *stop) => None,
-        };
-        match piece {
+        let stopping = self.pool.stopping.clone();
+        match piece(&mut self.body, stopping, limits::STREAM_IDLE_MAX).await {
             Some(bytes) => self.pending.extend_from_slice(&bytes),
             None => return self.ended = true,
         }
-        while self.pending.len() < PENDING_BYTES_MAX {
+        while self.pending.len() < limits::STREAM_PENDING_BYTES_MAX {
             match self.body.next().now_or_never() {
                 Some(Some(Ok(bytes))) => self.pending.extend_from_slice(&bytes),
                 Some(_) => return self.ended = true,
                 None => return,
             }
         }
+    }
+
+    /// Whole lines out of what has come, at most [`limits::STREAM_BATCH_SHARES_MAX`].
+    fn take(&mut self) -> Result<Vec<Line>, String> {
+        let mut lines = Vec::new();
+        let mut from = 0;
+        while lines.len() < limits::STREAM_BATCH_SHARES_MAX {
+            let rest = self.pending.get(from..).unwrap_or_default();
+            let length = match rest.iter().position(|byte| *byte == b'\n') {
+                Some(length) => length,
+                None if self.ended && !rest.is_empty() => rest.len(),
+                None => break,
+            };
+            let line = rest.get(..length).unwrap_or_default();
+            if line.len() <= limits::LINE_BYTES_MAX && !line.trim_ascii().is_empty() {
+                lines.push(share(line));
+            } else if line.len() > limits::LINE_BYTES_MAX {
+                break;
+            }
+            from += length + 1;
+        }
+        self.pending.drain(..from.min(self.pending.len()));
+        let first = self.pending.iter().position(|byte| *byte == b'\n');
+        if lines.is_empty() && first.unwrap_or(self.pending.len()) > limits::LINE_BYTES_MAX {
+            let max = limits::LINE_BYTES_MAX;
+            return Err(format!("a line of more than {max} bytes ends the stream"));
+        }
+        Ok(lines)
     }
 
     /// The results, in the order of the lines.
@@ -137,37 +158,18 @@ impl Lines {
     }
 }
 
-/// Whole lines out of what has come, at most [`limits::STREAM_BATCH_SHARES_MAX`].
-fn take(pending: &mut Vec<u8>, ended: bool) -> Result<Vec<Line>, String> {
-    let mut lines = Vec::new();
-    let mut from = 0;
-    while lines.len() < limits::STREAM_BATCH_SHARES_MAX {
-        let rest = pending.get(from..).unwrap_or_default();
-        let length = match rest.iter().position(|byte| *byte == b'\n') {
-            Some(length) => length,
-            None if ended && !rest.is_empty() => rest.len(),
-            None => break,
-        };
-        let line = rest.get(..length).unwrap_or_default();
-        if line.len() <= limits::LINE_BYTES_MAX && !line.trim_ascii().is_empty() {
-            lines.push(share(line));
-        } else if line.len() > limits::LINE_BYTES_MAX {
-            break;
-        }
-        from += length + 1;
-    }
-    pending.drain(..from.min(pending.len()));
-    let first = pending.iter().position(|byte| *byte == b'\n');
-    if lines.is_empty() && first.unwrap_or(pending.len()) > limits::LINE_BYTES_MAX {
-        let max = limits::LINE_BYTES_MAX;
-        return Err(format!("a line of more than {max} bytes ends the stream"));
-    }
-    Ok(lines)
-}
-
-/// The next piece of a body; none at its end, and where it broke off or brings nothing for so long.
-async fn piece(body: &mut BodyDataStream, idle: Duration) -> Option<Bytes> {
-    timeout(idle, body.next()).await.ok()??.ok()
+/// What comes next; none at the end, from a connection that broke off, and from one that brings nothing
+/// for so long.
+async fn piece<E>(
+    body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    mut stopping: watch::Receiver<bool>,
+    idle_max: Duration,
+) -> Option<Bytes> {
+    let piece = tokio::select! {
+        piece = timeout(idle_max, body.next()) => piece.ok().flatten(),
+        _ = stopping.wait_for(|stop| *stop) => None,
+    };
+    piece.and_then(Result::ok)
 }
 
 fn share(line: &[u8]) -> Line {
@@ -190,40 +192,19 @@ fn text(results: impl IntoIterator<Item = ResultView>) -> Bytes {
 mod tests {
     use super::*;
 
-    #[test]
-    fn so_many_lines_are_judged_together_and_the_rest_after_them() {
-        let most = limits::STREAM_BATCH_SHARES_MAX;
-        let mut pending = b"{}\n".repeat(2 * most + 1);
-        for expected in [most, most, 1, 0] {
-            assert_eq!(take(&mut pending, false).unwrap().len(), expected);
-        }
-        assert!(pending.is_empty());
-    }
-
-    #[test]
-    fn a_line_has_a_length() {
-        let most = limits::LINE_BYTES_MAX;
-        let line = |bytes: usize| [vec![b'x'; bytes], b"\n".to_vec()].concat();
-        let mut pending = [line(most), line(1)].concat();
-        assert_eq!(take(&mut pending, false).unwrap().len(), 2);
-        // What comes before is answered first.
-        let mut pending = [line(most), line(most + 1), line(1)].concat();
-        assert_eq!(take(&mut pending, false).unwrap().len(), 1);
-        assert!(take(&mut pending, false).unwrap_err().contains("4096 bytes"));
-        // One that has no end (yet) is not collected.
-        let mut pending = vec![b'x'; most];
-        assert_eq!(take(&mut pending, false).unwrap().len(), 0);
-        assert_eq!(take(&mut pending, true).unwrap().len(), 1);
-        let mut pending = vec![b'x'; most + 1];
-        take(&mut pending, false).unwrap_err();
-    }
+    type Piece = Result<Bytes, ()>;
 
     #[tokio::test]
     async fn a_stream_that_brings_nothing_ends() {
-        let some = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"x")) });
-        let body = Body::from_stream(some.chain(stream::pending()));
-        let mut body = body.into_data_stream();
-        assert_eq!(piece(&mut body, limits::STREAM_IDLE_MAX).await.as_deref(), Some(&b"x"[..]));
-        assert_eq!(piece(&mut body, Duration::from_millis(20)).await, None);
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let (_stop, stopping) = watch::channel(false);
+        let mut silent = stream::pending::<Piece>();
+        let ended = piece(&mut silent, stopping.clone(), Duration::from_millis(1));
+        let ended = timeout(PATIENCE, ended).await.expect("waited for the end of a silent stream");
+        assert_eq!(ended, None);
+        let mut brings = stream::iter([Ok(Bytes::from_static(b"share")), Err(())]);
+        let next = piece(&mut brings, stopping.clone(), PATIENCE).await;
+        assert_eq!(next.as_deref(), Some(&b"share"[..]));
+        assert_eq!(piece(&mut brings, stopping, PATIENCE).await, None, "it broke off");
     }
 }
