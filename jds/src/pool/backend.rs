@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use api::pool::{
-    Answer, CustomJob, FoundBlock, JobData, Judged, NotJudged, PoolBackend, Refused, Share,
-    Withdrawn,
+    Answer, CustomJob, FoundBlock, JobData, Judged, NotJudged, PoolBackend, Refused, Share, Untold,
 };
 use bitcoin::Network;
 use mining::outside::Desk;
@@ -14,7 +13,7 @@ use validation::tip::ChainTip;
 use super::jobs::PoolJobs;
 use super::shares::ShareDesk;
 use super::work::Work;
-use crate::limits::{POOL_TIP_WAIT, POOL_WITHDRAWN_INTERVAL};
+use crate::limits::POOL_TIP_WAIT;
 use crate::server::Shared;
 
 /// The server, as the pool interface sees it.
@@ -44,12 +43,19 @@ impl PoolView {
         tokio::time::timeout(POOL_TIP_WAIT, known).await.is_ok_and(|tip| tip.is_ok())
     }
 
-    /// Looks for withdrawn jobs for as long as it is polled.
+    /// Has withdrawn jobs told of where they end, for as long as it is polled.
     pub(super) async fn watch_jobs(&self) {
-        let mut interval = tokio::time::interval(POOL_WITHDRAWN_INTERVAL);
+        let (mut ends, mut tips) = (self.shared.jobs.watch_ends(), self.shared.nodes.watch_tip());
         loop {
-            interval.tick().await;
-            self.work.jobs().look();
+            let tip = tips.borrow_and_update().map(|tip| tip.hash);
+            self.work.jobs().look(tip);
+            let news = tokio::select! {
+                news = ends.changed() => news,
+                news = tips.changed() => news,
+            };
+            if news.is_err() {
+                return;
+            }
         }
     }
 }
@@ -86,11 +92,11 @@ impl PoolBackend for PoolView {
         })
     }
 
-    fn withdrawn_after(&self, after: u64) -> Vec<Arc<Withdrawn>> {
-        self.work.jobs().withdrawn_after(after)
+    fn withdrawn_after(&self, known: u64) -> Untold {
+        self.work.jobs().withdrawals().after(known)
     }
 
     fn watch_withdrawn(&self) -> watch::Receiver<u64> {
-        self.work.jobs().watch_withdrawn()
+        self.work.jobs().withdrawals().watch()
     }
 }

@@ -10,5 +10,6 @@ mod access;
 mod accounting;
 mod example;
 mod mining;
+mod stream;
 mod trouble;
 mod worlds;
