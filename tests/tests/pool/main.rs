@@ -9,6 +9,7 @@
 mod access;
 mod accounting;
 mod example;
+mod fuzz;
 mod mining;
 mod stream;
 mod trouble;
