@@ -8,6 +8,7 @@ mod accept;
 pub mod budget;
 pub mod check;
 pub mod client;
+mod channels;
 mod clock;
 mod connection;
 pub mod counts;

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::budget::ByteBudget;
+use crate::channels::Channels;
 use crate::check::Checker;
 use crate::counts::Counts;
 use crate::follow::Follower;
@@ -81,6 +82,8 @@ pub struct Shared {
     pub mining: Option<Arc<Mining>>,
     /// Who may mine and declare.
     pub user_check: Arc<UserCheck>,
+    /// Open mining channels.
+    pub(crate) channels: Arc<Channels>,
     connections: AtomicU64,
 }
 
@@ -429,6 +432,7 @@ fn build(
         custom_jobs,
         mining,
         user_check,
+        channels: Arc::default(),
         connections: AtomicU64::new(0),
     })
 }

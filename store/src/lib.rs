@@ -41,8 +41,8 @@ pub use event::{
 };
 pub use flood::FloodGate;
 pub use query::{
-    Aggregate, BlockSummary, EventPage, Gone, MinerSummary, NodeSubmission, Page, PageRequest,
-    ReadError, RecoverQuery, Recovered, RecoveredBlock, RecoveredTemplate, SharesQuery, SpentToken,
+    Aggregate, BlockSummary, EventPage, Gone, MinerSummary, MinersPage, NodeSubmission, Page,
+    PageRequest, ReadError, RecoverQuery, Recovered, RecoveredBlock, RecoveredTemplate, SharesQuery, SpentToken,
     TEMPLATE_CRAFTER_TEMPLATES, TemplateDetail, TemplateFilter, TemplateRef, TemplateSummary,
     TemplateTx,
 };

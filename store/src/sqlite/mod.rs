@@ -50,7 +50,7 @@ use crate::commit::{Commit, Full, Request};
 use crate::contract::Store;
 use crate::event::EventFilter;
 use crate::query::{
-    Aggregate, BlockSummary, EventPage, MinerSummary, Page, PageRequest, ReadError, RecoverQuery,
+    Aggregate, BlockSummary, EventPage, MinerSummary, MinersPage, Page, PageRequest, ReadError, RecoverQuery,
     Recovered, SharesQuery, SpentToken, TemplateDetail, TemplateFilter, TemplateRef,
     TemplateSummary,
 };
@@ -246,6 +246,10 @@ impl Store for SqliteStore {
 
     fn miner(&self, user: &str) -> Result<Option<MinerSummary>, ReadError> {
         self.read(|connection| read_rest::miner(connection, user))
+    }
+
+    fn miners(&self, after: Option<&str>, limit: usize) -> Result<MinersPage, ReadError> {
+        self.read(|connection| read_rest::miners(connection, after, limit))
     }
 
     fn webhooks(&self) -> Result<Vec<Webhook>, ReadError> {
