@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bitcoin::Network;
-use config::{Checked, ConsensusCheck};
+use bitcoin::hex::DisplayHex;
+use config::{Checked, ConsensusCheck, network_name};
 use jds_wire::AuthorityKeys;
-use store::{RecoveredBlock, SqliteStore, Store};
+use store::{RecoveredBlock, STORE_VERSION, ServerStarted, SqliteStore, Store};
 use tdp_client::{Node, Provider, TxLookup};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -240,6 +241,13 @@ impl Server {
             }
             None => None,
         };
+        // Before whatever the first peers do.
+        shared.journal.event(ServerStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            schema: STORE_VERSION,
+            network: network_name(shared.network).to_owned(),
+            server_id: shared.validator.receipts.server().0.to_lower_hex_string(),
+        });
         let (shutdown, down) = watch::channel(false);
         let accepting = ports.serve(&shared, &down);
         tasks.spawn(follow_tip(Arc::clone(&shared)));

@@ -35,8 +35,8 @@ pub use contract::Store;
 pub use event::{
     BlockConfirmed, BlockFound, BlockOrphaned, BlockSubmitted, Event, EventData, EventFilter,
     EventKind, FilterError, FloodAggregate, JobNegotiated, MinerConnected, MinerDisconnected,
-    NodeStatus, Protocol, Role, SCHEMA_VERSION, ShareSubmitted, StoreRecovered, StreamEpochStarted,
-    TemplateAccepted, TemplateInvalidated, TemplateProposed, TemplateRejected, TokenAllocated,
+    NodeStatus, Protocol, Role, SCHEMA_VERSION, ServerStarted, ShareSubmitted, StoreRecovered,
+    StreamEpochStarted, TemplateAccepted, TemplateInvalidated, TemplateProposed, TemplateRejected, TokenAllocated,
     UnknownEvent, schemas,
 };
 pub use flood::FloodGate;
@@ -50,7 +50,7 @@ pub use report::{Metrics, Sizes, Status, TableSize};
 pub use settings::{
     ACCOUNTING_INTERVAL_MS_DEFAULT, Keep, Retention, STORE_STALL_MS_DEFAULT, Settings,
 };
-pub use sqlite::{EventLog, EventLogError, OpenError, SqliteStore};
+pub use sqlite::{EventLog, EventLogError, OpenError, STORE_VERSION, SqliteStore};
 pub use types::{
     BlockState, Cursor, CursorError, Period, StreamEpoch, SubmissionState, TemplateSource,
     UnknownName, UserTag, ValidationResult,

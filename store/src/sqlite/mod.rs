@@ -41,6 +41,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use event_log::{EventLog, EventLogError};
+pub use migrate::STORE_VERSION;
 pub use open::OpenError;
 
 use crate::accounting::{AccountingCursor, AccountingPage};
