@@ -72,12 +72,13 @@ impl Position {
         };
         let parse = |text: &str| {
             let (run, known) = text.split_once('-')?;
-            let digits = |text: &str, is: fn(&u8) -> bool| text.bytes().all(|byte| is(&byte));
-            if run.len() != 16 || !digits(run, u8::is_ascii_hexdigit) {
+            // Numbers may have signs for the library.
+            let plain = run.bytes().all(|byte| byte.is_ascii_hexdigit())
+                && known.bytes().all(|byte| byte.is_ascii_digit());
+            if run.len() != 16 || !plain {
                 return None;
             }
             let run = u64::from_str_radix(run, 16).ok()?;
-            let known = Some(known).filter(|known| digits(known, u8::is_ascii_digit))?;
             Some(Self { run, known: known.parse().ok()? })
         };
         let position = value.to_str().ok().and_then(parse);

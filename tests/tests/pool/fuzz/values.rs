@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::operation::Description;
 
+/// Hex digits that are made up for one field.
+const HEX_DIGITS_MAX: u64 = 600;
+
 /// How deep values are nested.
 const DEPTH: u32 = 4;
 
@@ -46,7 +49,7 @@ pub(super) fn any_text() -> impl Strategy<Value = String> {
         2 => select(odd.to_vec()).prop_map(str::to_owned),
         2 => vec(any::<u8>(), 0..40).prop_map(|bytes| bytes.to_lower_hex_string()),
         1 => (250usize..600).prop_map(|length| "a".repeat(length)),
-        1 => (500usize..140_000).prop_map(|length| "0".repeat(length)),
+        1 => (500usize..3_000).prop_map(|length| "0".repeat(length)),
     ]
 }
 
@@ -123,10 +126,13 @@ pub(super) fn of_schema(
             vec(inner(name, &schema["items"]), 0..6).prop_map(Value::from).boxed()
         }
         Some("string") => {
-            let length = schema["maxLength"].as_u64().unwrap_or(64) as usize / 2;
-            let hex = vec(any::<u8>(), 0..=length).prop_map(|bytes| bytes.to_lower_hex_string());
-            let hash = any::<[u8; 32]>().prop_map(|bytes| bytes.to_lower_hex_string());
-            let made = prop_oneof![hex, hash, any_text()].prop_map(Value::from);
+            let length = schema["maxLength"].as_u64().unwrap_or(64).min(HEX_DIGITS_MAX) as usize;
+            let hex = vec(any::<u8>(), 0..=length / 2).prop_map(|it| it.to_lower_hex_string());
+            let hash = any::<[u8; 32]>().prop_map(|it| it.to_lower_hex_string());
+            // More than any field may have.
+            let endless = Just("0".repeat(140_000));
+            let made = prop_oneof![4 => hex, 4 => hash, 4 => any_text(), 1 => endless];
+            let made = made.prop_map(Value::from);
             known_or(dictionary.of(name, Value::is_string), made.boxed())
         }
         Some("integer" | "number") => {
