@@ -109,8 +109,9 @@ fn seconds() -> Histogram {
 }
 
 /// From a miner on a processor to many petahashes a second behind one proxy.
-const DIFFICULTIES: [f64; 14] =
-    [1e-6, 1e-4, 1e-2, 1.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1e6, 1e8, 1e10];
+const DIFFICULTIES: [f64; 14] = [
+    1e-6, 1e-4, 1e-2, 1.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1e6, 1e8, 1e10,
+];
 
 fn difficulties() -> Histogram {
     Histogram::new(DIFFICULTIES)

@@ -14,7 +14,7 @@ use crate::clock;
 
 /// All of them. As many as the ports let in, and each connection its channels.
 #[derive(Debug, Default)]
-pub struct Channels {
+pub(crate) struct Channels {
     /// By number.
     open: Mutex<BTreeMap<u64, Arc<Channel>>>,
     last: AtomicU64,

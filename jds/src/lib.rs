@@ -6,9 +6,9 @@
 
 mod accept;
 pub mod budget;
+mod channels;
 pub mod check;
 pub mod client;
-mod channels;
 mod clock;
 mod connection;
 pub mod counts;

@@ -36,15 +36,15 @@ pub use event::{
     BlockConfirmed, BlockFound, BlockOrphaned, BlockSubmitted, Event, EventData, EventFilter,
     EventKind, FilterError, FloodAggregate, JobNegotiated, MinerConnected, MinerDisconnected,
     NodeStatus, Protocol, Role, SCHEMA_VERSION, ServerStarted, ShareSubmitted, StoreRecovered,
-    StreamEpochStarted, TemplateAccepted, TemplateInvalidated, TemplateProposed, TemplateRejected, TokenAllocated,
-    UnknownEvent, schemas,
+    StreamEpochStarted, TemplateAccepted, TemplateInvalidated, TemplateProposed, TemplateRejected,
+    TokenAllocated, UnknownEvent, schemas,
 };
 pub use flood::FloodGate;
 pub use query::{
     Aggregate, BlockSummary, EventPage, Gone, MinerSummary, MinersPage, NodeSubmission, Page,
-    PageRequest, ReadError, RecoverQuery, Recovered, RecoveredBlock, RecoveredTemplate, SharesQuery, SpentToken,
-    TEMPLATE_CRAFTER_TEMPLATES, TemplateDetail, TemplateFilter, TemplateRef, TemplateSummary,
-    TemplateTx,
+    PageRequest, ReadError, RecoverQuery, Recovered, RecoveredBlock, RecoveredTemplate,
+    SharesQuery, SpentToken, TEMPLATE_CRAFTER_TEMPLATES, TemplateDetail, TemplateFilter,
+    TemplateRef, TemplateSummary, TemplateTx,
 };
 pub use report::{Metrics, Sizes, Status, TableSize};
 pub use settings::{

@@ -245,7 +245,10 @@ async fn miners_and_their_open_channels_are_listed() {
         items.map(|miner| miner["user"].as_str().unwrap().to_owned()).collect()
     };
     let first = world.read("/v1/miners?limit=2").await;
-    assert_eq!((users(&first), &first["next"]), (vec!["alice".into(), "bob".into()], &json!("bob")));
+    assert_eq!(
+        (users(&first), &first["next"]),
+        (vec!["alice".into(), "bob".into()], &json!("bob"))
+    );
     assert_eq!(first["items"][0], world.read("/v1/miners/alice").await);
     let rest = world.read("/v1/miners?limit=2&after=bob").await;
     assert_eq!((users(&rest), &rest["next"]), (vec!["carol".into()], &Value::Null));

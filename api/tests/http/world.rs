@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use api::{
-    Backend, ChannelInfo, ChannelKind, Live, Metrics, NodeView, OwnTemplate, Part, Queue, ReceiptKeys, Settings, Token,
+    Backend, ChannelInfo, ChannelKind, Live, Metrics, NodeView, OwnTemplate, Part, Queue,
+    ReceiptKeys, Settings, Token,
 };
 use bitcoin::{BlockHash, Network, Target, hashes::Hash};
 use serde_json::Value;

@@ -51,8 +51,8 @@ use crate::commit::{Commit, Full, Request};
 use crate::contract::Store;
 use crate::event::EventFilter;
 use crate::query::{
-    Aggregate, BlockSummary, EventPage, MinerSummary, MinersPage, Page, PageRequest, ReadError, RecoverQuery,
-    Recovered, SharesQuery, SpentToken, TemplateDetail, TemplateFilter, TemplateRef,
+    Aggregate, BlockSummary, EventPage, MinerSummary, MinersPage, Page, PageRequest, ReadError,
+    RecoverQuery, Recovered, SharesQuery, SpentToken, TemplateDetail, TemplateFilter, TemplateRef,
     TemplateSummary,
 };
 use crate::report::{Metrics, Sizes, Status};

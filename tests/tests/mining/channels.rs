@@ -72,7 +72,10 @@ async fn open_channels_are_listed_with_their_targets_and_shares() {
     let page = http::read(world.api(), "/v1/channels?limit=2");
     assert_eq!(users(page["items"].as_array().unwrap()), ["carol", "bob"]);
     let rest = http::read(world.api(), &format!("/v1/channels?limit=2&after={}", page["next"]));
-    assert_eq!((users(rest["items"].as_array().unwrap()), &rest["next"]), (vec!["alice"], &Value::Null));
+    assert_eq!(
+        (users(rest["items"].as_array().unwrap()), &rest["next"]),
+        (vec!["alice"], &Value::Null)
+    );
 
     let faster = UpdateChannelOwned {
         channel_id: farm.id,
@@ -101,10 +104,8 @@ async fn open_channels_are_listed_with_their_targets_and_shares() {
     }
 
     drop(alice);
-    wait::until_true("alice to be gone", PATIENCE, || {
-        users(&channels(&world)) == ["carol", "bob"]
-    })
-    .unwrap();
+    wait::until_true("alice to be gone", PATIENCE, || users(&channels(&world)) == ["carol", "bob"])
+        .unwrap();
     let miners = http::read(world.api(), "/v1/miners");
     assert_eq!(users(miners["items"].as_array().unwrap()), ["alice", "bob", "carol"]);
 }

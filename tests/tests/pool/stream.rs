@@ -79,16 +79,17 @@ async fn tips_and_withdrawn_jobs_are_told_as_they_come() {
     assert_eq!(withdrawn["reason"], "bad-txns");
     site.world.node().mine_block(&[]).unwrap();
     let now = tip(&site);
-    let told = std::iter::repeat_with(|| reader.expect("tip")).find(|told| told["prev_hash"] == now);
+    let told =
+        std::iter::repeat_with(|| reader.expect("tip")).find(|told| told["prev_hash"] == now);
     assert!(told.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_not_kept_any_more_is_told_where_it_is_let_go() {
     let site = Site::start(Setup::new()).await;
-    let (alice, bob) = (site.receipt("alice").await, site.receipt("bob").await);
+    let receipts = site.receipts(&["alice", "bob"]).await;
     let mut pool = site.pool();
-    let mut work = [rig(&mut pool, &alice), rig(&mut pool, &bob)];
+    let mut work: Vec<_> = receipts.iter().map(|receipt| rig(&mut pool, receipt)).collect();
     let mut reader = Reader::open(&site, "");
     reader.expect("tip");
     // Somebody still holds one of them: it is as gone as the other.
@@ -110,8 +111,7 @@ async fn who_comes_back_is_told_what_it_missed_or_that_it_missed_something() {
     let site = Site::start(Setup::new()).await;
     let mut first = Reader::open(&site, "");
     first.expect("tip");
-    for user in ["alice", "bob"] {
-        let receipt = site.receipt(user).await;
+    for receipt in site.receipts(&["alice", "bob"]).await {
         rig(&mut site.pool(), &receipt);
     }
     job_of(&site, "alice").withdraw("bad-txns".into());

@@ -185,8 +185,7 @@ impl Feed {
             write_event(&mut text, "tip", &TipView::of(&tip, self.pool.backend.network()));
         }
         self.withdrawn.borrow_and_update();
-        let Untold { lost, newest, jobs } =
-            self.pool.backend.withdrawn_after(self.position.known);
+        let Untold { lost, newest, jobs } = self.pool.backend.withdrawn_after(self.position.known);
         // The ids of what follows go on from here, should it come back in between.
         if lost {
             self.position.known = jobs.first().map_or(newest, |job| job.number.saturating_sub(1));

@@ -39,7 +39,8 @@ async fn whatever_comes_is_answered_and_whoever_is_honest_is_served() {
     assert!(under_pool.count() >= 6, "fewer routes than there ever were: {operations:?}");
     for round in 0..ROUNDS {
         let dictionary = dictionary(&site, round).await;
-        for operation in operations.iter().filter(|operation| round == 0 || operation.takes_body()) {
+        for operation in operations.iter().filter(|operation| round == 0 || operation.takes_body())
+        {
             ask(&site, &description, operation, &dictionary);
         }
         site.world.synced().await;
@@ -73,7 +74,8 @@ async fn dictionary(site: &Site, round: u32) -> Dictionary {
 fn ask(site: &Site, description: &Description, operation: &Operation, dictionary: &Dictionary) {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let cases = cases.unwrap_or(CASES);
-    let config = Config { failure_persistence: None, max_shrink_iters: 200, cases, ..Config::default() };
+    let config =
+        Config { failure_persistence: None, max_shrink_iters: 200, cases, ..Config::default() };
     let requests = requests(operation, description, dictionary);
     let asked = TestRunner::new(config).run(&requests, |sent| {
         let (answer, next) = wire::exchange(&site.socket, &sent)?;
@@ -117,13 +119,16 @@ fn described(
         }
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
         let kind = problem["type"].as_str().unwrap_or_default();
-        prop_assert!(description.problems.iter().any(|known| known == kind), "{kind:?} in {text:?}");
+        prop_assert!(
+            description.problems.iter().any(|known| known == kind),
+            "{kind:?} in {text:?}"
+        );
         prop_assert_eq!(&problem["status"], answer.status);
         prop_assert!(problem["detail"].is_string() && problem["title"].is_string(), "{text}");
         return Ok(());
     }
     prop_assert_eq!(answer.status, 200, "{}", &text);
-    let known = operation.answers.iter().any(|kind| *kind == answer.content_type);
+    let known = operation.answers.contains(&answer.content_type);
     prop_assert!(known, "{} is not described", answer.content_type);
     match answer.content_type.as_str() {
         "application/json" if sent.method != "HEAD" => {

@@ -134,7 +134,8 @@ pub(super) fn heads(operation: &Operation) -> BoxedStrategy<Sent> {
 }
 
 fn method(operation: &Operation) -> impl Strategy<Value = String> + use<> {
-    let others = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "X-Y"];
+    let others =
+        ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "X-Y"];
     let own = operation.method.clone();
     prop_oneof![12 => Just(own), 1 => select(others.to_vec()).prop_map(str::to_owned)]
 }
@@ -159,7 +160,8 @@ fn target(operation: &Operation) -> impl Strategy<Value = String> + use<> {
     let rarely = if operation.query.is_empty() { 1 } else { 8 };
     let query = prop_oneof![8 => Just(Vec::new()), rarely => query];
     (path, query).prop_map(|(path, query)| {
-        let query: Vec<_> = query.into_iter().map(|(k, v): (String, String)| k + "=" + &v).collect();
+        let query: Vec<_> =
+            query.into_iter().map(|(k, v): (String, String)| k + "=" + &v).collect();
         if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
     })
 }
@@ -180,15 +182,49 @@ fn field_value() -> impl Strategy<Value = Vec<u8>> {
 fn headers(operation: &Operation) -> impl Strategy<Value = Vec<(String, Vec<u8>)>> + use<> {
     let known = operation.headers.clone();
     let common = [
-        "Accept", "Accept-Encoding", "Content-Encoding", "Content-Type", "Content-Length", "Expect",
-        "Connection", "Host", "Origin", "Range", "If-None-Match", "Transfer-Encoding", "Upgrade",
-        "Idempotency-Key", "Last-Event-ID", "Cookie", "X-Forwarded-For", "TE", "Trailer",
+        "Accept",
+        "Accept-Encoding",
+        "Content-Encoding",
+        "Content-Type",
+        "Content-Length",
+        "Expect",
+        "Connection",
+        "Host",
+        "Origin",
+        "Range",
+        "If-None-Match",
+        "Transfer-Encoding",
+        "Upgrade",
+        "Idempotency-Key",
+        "Last-Event-ID",
+        "Cookie",
+        "X-Forwarded-For",
+        "TE",
+        "Trailer",
     ];
     let names: Vec<String> = common.iter().map(|name| (*name).to_owned()).chain(known).collect();
     let values = [
-        "gzip", "100-continue", "close", "keep-alive", "chunked", "gzip, chunked", "identity", "*/*",
-        "text/html", "0", "7", "-1", "bytes=0-1", "h2c", "localhost", "evil.example", "\"x\"",
-        "application/json", "application/x-ndjson; charset=latin1", "0000000000000000-1", "key-1",
+        "gzip",
+        "100-continue",
+        "close",
+        "keep-alive",
+        "chunked",
+        "gzip, chunked",
+        "identity",
+        "*/*",
+        "text/html",
+        "0",
+        "7",
+        "-1",
+        "bytes=0-1",
+        "h2c",
+        "localhost",
+        "evil.example",
+        "\"x\"",
+        "application/json",
+        "application/x-ndjson; charset=latin1",
+        "0000000000000000-1",
+        "key-1",
     ];
     let value = prop_oneof![
         3 => select(values.to_vec()).prop_map(|value| value.as_bytes().to_vec()),
@@ -230,7 +266,8 @@ fn bodies(
             (1usize..100_000).prop_map(|depth| b"{\"a\":".repeat(depth)),
         ];
         let other = operation.bodies.iter().map(|(kind, _)| kind.clone());
-        let other: Vec<_> = other.chain(["text/plain".into(), "application/jsonx".into()]).collect();
+        let other: Vec<_> =
+            other.chain(["text/plain".into(), "application/jsonx".into()]).collect();
         let said = prop_oneof![
             14 => Just(Some(kind.clone())),
             1 => Just(None),
@@ -244,7 +281,8 @@ fn bodies(
 
 /// Lines of values, with what is no line among them.
 fn lines(value: BoxedStrategy<Value>) -> impl Strategy<Value = Vec<u8>> {
-    let odd: Vec<&[u8]> = vec![b"", b"\r", b" ", b"\0", b"{}", b"null", b"\xff\xfe", b"[", b"\"\\u0000\""];
+    let odd: Vec<&[u8]> =
+        vec![b"", b"\r", b" ", b"\0", b"{}", b"null", b"\xff\xfe", b"[", b"\"\\u0000\""];
     let line = prop_oneof![
         6 => (value, damage()).prop_map(|(v, d)| damaged(v.to_string().into(), &d)),
         2 => select(odd).prop_map(<[u8]>::to_vec),
@@ -252,8 +290,10 @@ fn lines(value: BoxedStrategy<Value>) -> impl Strategy<Value = Vec<u8>> {
     ];
     let ends = select(vec!["\n", "\r\n", "\n\n"]);
     (vec((line, ends), 0..12), any::<bool>()).prop_map(|(lines, open)| {
-        let mut bytes: Vec<u8> =
-            lines.into_iter().flat_map(|(line, end)| [&line[..], end.as_bytes()].concat()).collect();
+        let mut bytes: Vec<u8> = lines
+            .into_iter()
+            .flat_map(|(line, end)| [&line[..], end.as_bytes()].concat())
+            .collect();
         // Without the last end.
         if open {
             bytes.pop();

@@ -41,8 +41,23 @@ impl Dictionary {
 /// Any text, short and long, with what is often forgotten.
 pub(super) fn any_text() -> impl Strategy<Value = String> {
     let odd = [
-        "", "\0", "\u{0}a", "\u{7f}", "\u{feff}", "\u{202e}", "\u{10ffff}", "é", "null", "true", "-1",
-        "0x00", "../..", "' OR 1=1 --", "%00", "{\"a\":1}", "\r\nX: y",
+        "",
+        "\0",
+        "\u{0}a",
+        "\u{7f}",
+        "\u{feff}",
+        "\u{202e}",
+        "\u{10ffff}",
+        "é",
+        "null",
+        "true",
+        "-1",
+        "0x00",
+        "../..",
+        "' OR 1=1 --",
+        "%00",
+        "{\"a\":1}",
+        "\r\nX: y",
     ];
     prop_oneof![
         4 => any::<String>().prop_map(|text| text.chars().take(40).collect()),
@@ -55,8 +70,16 @@ pub(super) fn any_text() -> impl Strategy<Value = String> {
 
 fn any_number() -> impl Strategy<Value = Value> {
     let edges = [
-        json!(0), json!(-1), json!(1), json!(u32::MAX), json!(1_u64 << 32), json!(i64::MIN),
-        json!(u64::MAX), json!(0.5), json!(-0.0), json!(1e300),
+        json!(0),
+        json!(-1),
+        json!(1),
+        json!(u32::MAX),
+        json!(1_u64 << 32),
+        json!(i64::MIN),
+        json!(u64::MAX),
+        json!(0.5),
+        json!(-0.0),
+        json!(1e300),
     ];
     prop_oneof![
         select(edges.to_vec()),

@@ -1,6 +1,6 @@
 //! Bytes to the interface and an answer back, whatever was sent.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -101,7 +101,8 @@ fn broken(what: &str, error: &dyn std::fmt::Display) -> TestCaseError {
 /// beginning.
 fn read(reader: &mut impl BufRead, bodiless: bool) -> Result<Answer, TestCaseError> {
     let failed = |error: std::io::Error| broken("read", &error);
-    let mut answer = Answer { status: 100, content_type: String::new(), body: Vec::new(), close: false };
+    let mut answer =
+        Answer { status: 100, content_type: String::new(), body: Vec::new(), close: false };
     let (mut length, mut chunked) = (None, false);
     while answer.status < 200 {
         let mut head = String::new();
