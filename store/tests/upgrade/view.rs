@@ -10,7 +10,7 @@ use store::{
 use validation::declared::TemplateHash;
 
 use crate::common::{all_events, assert_same_job};
-use crate::history::USERS;
+use crate::history::{LATER, USERS};
 
 const ALL: PageRequest = PageRequest { after: None, limit: 0 };
 const RECOVER: RecoverQuery = RecoverQuery::ALL;
