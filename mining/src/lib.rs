@@ -27,5 +27,8 @@ pub mod work;
 pub use action::{Action, CustomJobRequest};
 pub use deps::{Deps, Extranonces, Settings, Terms};
 pub use input::{CustomJobVerdict, Input, Now};
-pub use record::{ChannelClosed, ChannelOpened, FoundShare, NegotiatedJob, ShareRecord};
+pub use record::{
+    ChannelClosed, ChannelKind, ChannelOpened, ChannelTarget, FoundShare, NegotiatedJob,
+    ShareRecord,
+};
 pub use work::{CustomJob, Declared, JobSource, PoolWork, Source};
