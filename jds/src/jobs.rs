@@ -10,11 +10,13 @@ mod registry;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use tokio::sync::watch;
 use validation::block::BlockBody;
 use validation::declared::TemplateHash;
+use validation::identity::{Identity, user_of_bytes};
 use validation::job::AcceptedJob;
 use validation::tx::Tx;
 
@@ -24,20 +26,52 @@ use made_up::MadeUp;
 use ready::ReadyBodies;
 use registry::{Registry, Weigh};
 
-/// The user of a job declaration connection: the identifier as sent, and its tag in tokens.
+/// The user of a job declaration connection, and the worker that it named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Printable form of `user_identifier`; bytes outside of printable UTF-8 are escaped.
+    /// The user in the identity, printable; bytes outside of printable UTF-8 are escaped.
     pub name: String,
-    /// What tokens carry.
+    /// The worker in it, printable; empty when there is none.
+    pub worker: String,
+    /// What tokens and receipts carry: of the user.
     pub tag: UserTag,
+    /// What they carried before users and workers were told apart: of the whole identity.
+    pub whole: UserTag,
 }
 
 impl User {
     /// From the bytes of `AllocateMiningJobToken.user_identifier`.
     pub fn new(identifier: &[u8]) -> Self {
-        let name = String::from_utf8_lossy(identifier).escape_debug().to_string();
-        Self { name, tag: UserTag::of(identifier) }
+        let Identity { user, worker } = Identity::of_bytes(identifier);
+        Self {
+            name: user.to_string(),
+            worker: worker.to_string(),
+            tag: UserTag::of(user_of_bytes(identifier)),
+            whole: UserTag::of(identifier),
+        }
+    }
+
+    /// From the store.
+    pub fn restored(name: String, worker: String, tag: UserTag) -> Self {
+        Self { name, worker, tag, whole: tag }
+    }
+
+    /// Whether a token with that tag is this user's: of the user, or an earlier one of the very same
+    /// identity.
+    pub fn is(&self, tag: UserTag) -> bool {
+        [self.tag, self.whole].contains(&tag)
+    }
+
+    /// Both tags, or the one where they are the same.
+    pub fn tags(&self) -> impl Iterator<Item = &UserTag> {
+        let whole = Some(&self.whole).filter(|whole| **whole != self.tag);
+        std::iter::once(&self.tag).chain(whole)
+    }
+
+    /// User and worker together, printable.
+    pub fn identity(&self) -> String {
+        let Self { name, worker, .. } = self;
+        if worker.is_empty() { name.clone() } else { format!("{name}.{worker}") }
     }
 }
 
@@ -86,8 +120,13 @@ pub struct Job {
     own_bytes: usize,
     body: Mutex<Option<Arc<BlockBody>>>,
     withdrawn: OnceLock<String>,
+    /// It is kept no more, though somebody may still hold it for a moment.
+    let_go: AtomicBool,
     kept_in: Weak<Kept>,
 }
+
+/// Why nothing may be mined on a job that [`Jobs`] has let go.
+pub(crate) const LET_GO: &str = "its transactions are not kept any more";
 
 impl Job {
     /// What is ready of the block beside header and coinbase: at least the merkle branch, which
@@ -115,12 +154,19 @@ impl Job {
         if let Some(kept) = self.kept_in.upgrade() {
             let dropped = lock(&kept.registry).forget_withdrawn(self.connection);
             kept.let_go(dropped);
+            kept.tell();
         }
     }
 
     /// Why the job was withdrawn, if it was.
     pub fn withdrawn(&self) -> Option<&str> {
         self.withdrawn.get().map(String::as_str)
+    }
+
+    /// Why nothing may be mined on it any more: it was withdrawn, or is not kept.
+    pub fn ended(&self) -> Option<&str> {
+        let let_go = || self.let_go.load(Ordering::Acquire).then_some(LET_GO);
+        self.withdrawn().or_else(let_go)
     }
 
     fn made_up_txs(&self) -> impl Iterator<Item = &Arc<Tx>> {
@@ -142,6 +188,8 @@ pub struct Jobs {
 struct Kept {
     registry: Mutex<Registry>,
     made_up: Mutex<MadeUp>,
+    /// Rises when jobs have ended.
+    ends: watch::Sender<u64>,
 }
 
 impl Jobs {
@@ -161,6 +209,7 @@ impl Jobs {
             accepted,
             body: Mutex::new(None),
             withdrawn: OnceLock::new(),
+            let_go: AtomicBool::new(false),
             kept_in: Arc::downgrade(&self.kept),
         };
         let txs_bytes: usize = job.made_up_txs().map(|tx| tx.memory_bytes()).sum();
@@ -173,7 +222,7 @@ impl Jobs {
         let kept = &self.kept;
         lock(&kept.made_up).add(job);
         let mut dropped = lock(&kept.registry).insert(Arc::clone(job));
-        kept.uncount(&dropped);
+        kept.end(&dropped);
         loop {
             let weigh = if lock(&kept.made_up).bytes() > JOB_BYTES_TOTAL_MAX {
                 Weigh::Bytes
@@ -183,10 +232,15 @@ impl Jobs {
                 break;
             };
             let Some(victim) = lock(&kept.registry).evict(weigh) else { break };
-            kept.uncount(std::slice::from_ref(&victim));
+            kept.end(std::slice::from_ref(&victim));
             dropped.push(victim);
         }
         drop_elsewhere(dropped);
+    }
+
+    /// Changes after jobs have ended ([`Job::ended`]): whoever mines on some looks at them then.
+    pub fn watch_ends(&self) -> watch::Receiver<u64> {
+        self.kept.ends.subscribe()
     }
 
     /// Jobs that a solution may belong to, at most `max`: those of the connection, newest first,
@@ -282,15 +336,23 @@ impl Job {
 impl Kept {
     /// Lets go of jobs that are in the registry no more.
     fn let_go(&self, jobs: Vec<Arc<Job>>) {
-        self.uncount(&jobs);
+        self.end(&jobs);
         drop_elsewhere(jobs);
     }
 
-    fn uncount(&self, jobs: &[Arc<Job>]) {
+    fn end(&self, jobs: &[Arc<Job>]) {
         for job in jobs {
+            job.let_go.store(true, Ordering::Release);
             // One at a time: many jobs in a row are no reason for a declaration to wait.
             lock(&self.made_up).remove(job);
         }
+        if !jobs.is_empty() {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        self.ends.send_modify(|ends| *ends += 1);
     }
 }
 

@@ -135,6 +135,22 @@ async fn a_template_is_compared_with_our_nodes() {
 }
 
 #[tokio::test]
+async fn of_very_many_differences_so_many_are_listed() {
+    let world = World::start().await;
+    let job = samples::job(200, [1]);
+    let path = format!("/v1/templates/{}", job.template_hash());
+    world.commit(samples::accepted("alice", job)).await;
+    let most = api::limits::DIFFERENCE_TXS_MAX;
+    for (count, listed) in [(most, most), (most + 1, most)] {
+        let others: Vec<u64> = (2..2 + count as u64).collect();
+        *world.server.template.lock().unwrap() = Some(Arc::new(own_template(200, &others)));
+        let difference = world.read(&path).await["difference"].take();
+        assert_eq!(difference["only_in_node"].as_array().unwrap().len(), listed);
+        assert_eq!(difference["only_in_node_count"], count);
+    }
+}
+
+#[tokio::test]
 async fn a_transaction_with_another_witness_is_in_both_and_differs() {
     let world = World::start().await;
     let job = samples::job(200, [1, 2]);
@@ -185,6 +201,8 @@ async fn miners_see_how_far_their_badges_are() {
     world.commit(samples::share("bc1q/rig")).await;
     let miner = world.read("/v1/miners/bc1q%2Frig").await;
     assert_eq!(miner["user"], "bc1q/rig");
+    // Any identity of the user will do.
+    assert_eq!(world.read("/v1/miners/bc1q%2Frig.farm").await, miner);
     let badge = |name: &str| {
         let badges = miner["badges"].as_array().unwrap();
         badges.iter().find(|badge| badge["badge"] == name).unwrap().clone()
@@ -216,7 +234,12 @@ async fn shares_are_summed_up_by_hour_and_day() {
     let bob = world.read(&path).await;
     assert_eq!(bob["user"], "bob");
     assert_eq!(bob["periods"][0]["difficulty"], 2.0);
-    for query in ["period=week", "from=5&until=4", "from=0"] {
+    // As many periods as an answer holds, each for two sources.
+    let longest = store::limits::AGGREGATES_MAX as u64 / 2 * 3_600_000;
+    let answer = world.get(&format!("/v1/shares/summary?from=0&until={}", longest - 1)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let more = format!("from=0&until={longest}");
+    for query in ["period=week", "from=5&until=4", "from=0", &more] {
         assert_eq!(world.get(&format!("/v1/shares/summary?{query}")).await.status, 400, "{query}");
     }
 }
@@ -232,6 +255,36 @@ async fn tokens_and_nodes_are_listed() {
     assert_eq!(tokens["spent"][0]["user"], "alice");
     let node = &world.read("/v1/nodes").await["nodes"][0];
     assert_eq!((&node["name"], &node["height"]), (&json!("local"), &json!(199)));
+}
+
+#[tokio::test]
+async fn miners_and_their_open_channels_are_listed() {
+    let world = World::start().await;
+    for user in ["carol", "alice", "bob"] {
+        world.commit(samples::share(user)).await;
+    }
+    let users = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|miner| miner["user"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = world.read("/v1/miners?limit=2").await;
+    assert_eq!(
+        (users(&first), &first["next"]),
+        (vec!["alice".into(), "bob".into()], &json!("bob"))
+    );
+    assert_eq!(first["items"][0], world.read("/v1/miners/alice").await);
+    let rest = world.read("/v1/miners?limit=2&after=bob").await;
+    assert_eq!((users(&rest), &rest["next"]), (vec!["carol".into()], &Value::Null));
+    assert!(users(&world.read("/v1/miners?after=carol").await).is_empty());
+    for query in ["limit=0", "limit=1001", "unknown=1"] {
+        assert_eq!(world.get(&format!("/v1/miners?{query}")).await.status, 400, "{query}");
+        assert_eq!(world.get(&format!("/v1/channels?{query}")).await.status, 400, "{query}");
+    }
+    let channel = &world.read("/v1/channels").await["items"][0];
+    assert_eq!((&channel["user"], &channel["kind"]), (&json!("alice"), &json!("worker")));
+    assert_eq!((&channel["protocol"], &channel["difficulty"]), (&json!("stratum_v1"), &json!(1.0)));
+    assert_eq!(channel["target"].as_str().unwrap()[..12], *"00000000ffff");
+    assert_eq!(world.read("/v1/channels?after=9").await["items"], json!([]));
 }
 
 #[tokio::test]
@@ -298,6 +351,7 @@ async fn metrics_count_what_happened() {
     world.metrics.traffic("job_declaration").sent(70);
     world.metrics.solution("block");
     world.metrics.share("miner", "accepted");
+    world.metrics.channel_target("mining", "harder", 1_000.0);
     world.read("/v1/nodes").await;
     let answer = world.get("/metrics").await;
     assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
@@ -314,6 +368,8 @@ async fn metrics_count_what_happened() {
         "jds_protocol_bytes_total{protocol=\"job_declaration\",direction=\"in\"} 5000",
         "jds_protocol_bytes_total{protocol=\"job_declaration\",direction=\"out\"} 70",
         "jds_solutions_total{result=\"block\"} 1",
+        "jds_channel_targets_total{protocol=\"mining\",change=\"harder\"} 1",
+        "jds_channel_difficulty_bucket{le=\"1024.0\",protocol=\"mining\"} 1",
         "jds_shares_total{template_source=\"miner\",result=\"accepted\"} 1",
         "jds_missing_txs_wait_seconds_count 1",
         "jds_submission_seconds_count{node=\"local\"} 1",

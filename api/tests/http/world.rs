@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use api::{
-    Backend, Live, Metrics, NodeView, OwnTemplate, Part, Queue, ReceiptKeys, Settings, Token,
+    Backend, ChannelInfo, ChannelKind, Live, Metrics, NodeView, OwnTemplate, Part, Queue,
+    ReceiptKeys, Settings, Token,
 };
-use bitcoin::{BlockHash, Network, hashes::Hash};
+use bitcoin::{BlockHash, Network, Target, hashes::Hash};
 use serde_json::Value;
 use store::{Batch, SqliteStore, Store};
 use tempfile::TempDir;
@@ -58,6 +59,27 @@ impl Backend for Server {
         }
     }
 
+    fn channels(&self, page: store::PageRequest) -> store::Page<ChannelInfo> {
+        let channel = ChannelInfo {
+            number: 9,
+            connection_id: 3,
+            channel_id: 1,
+            user: "alice".into(),
+            worker: "rig1".into(),
+            remote: ([192, 0, 2, 7], 4_000).into(),
+            protocol: store::Protocol::StratumV1,
+            kind: ChannelKind::Worker,
+            job_negotiation: false,
+            since_ms: samples::NOW_MS,
+            target: Some(Target::MAX),
+            shares_accepted: 5,
+            shares_refused: 1,
+            last_share_ms: None,
+        };
+        let wanted = page.after.is_none_or(|after| after > channel.number);
+        store::Page { items: wanted.then_some(channel).into_iter().collect(), next: None }
+    }
+
     fn receipt_keys(&self) -> Option<ReceiptKeys> {
         let authority = SigningKey::from_bytes(&[1; 32]).unwrap();
         let key = *SigningKey::from_bytes(&[2; 32]).unwrap().public();
@@ -78,7 +100,7 @@ impl Backend for Server {
 }
 
 pub(crate) struct World {
-    _dir: TempDir,
+    dir: TempDir,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) server: Arc<Server>,
     pub(crate) metrics: Metrics,
@@ -104,7 +126,7 @@ impl World {
         settings.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
         api(&mut settings);
         let mut world = Self {
-            _dir: dir,
+            dir,
             store: Arc::new(SqliteStore::open(store_settings).unwrap()),
             server: Arc::default(),
             metrics: Metrics::new(),
@@ -114,6 +136,11 @@ impl World {
         };
         world.run().await;
         world
+    }
+
+    /// Where the store is.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Starts the API, on a port of its own.

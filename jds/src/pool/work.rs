@@ -81,7 +81,7 @@ impl Work {
             job: Arc::new(custom),
         });
         if let Some(negotiated) = negotiated {
-            self.shared.journal.of_peer(POOL_PEER, records::event_of(&negotiated));
+            self.shared.journal.negotiated(POOL_PEER, records::event_of(&negotiated));
         }
         Ok(Arc::new(data(&job)))
     }
@@ -95,7 +95,9 @@ impl Work {
     pub(super) async fn find(&self, on: OnJob) -> Result<Arc<PoolJob>, Refused> {
         match on {
             OnJob::Named(name) => match self.jobs.get(&name) {
-                Some(job) => Ok(job),
+                Some(job) if job.job.withdrawn().is_none() => Ok(job),
+                // Its template may have been declared again; a block on it may still be one.
+                Some(withdrawn) => Ok(self.again(&name).await.unwrap_or(withdrawn)),
                 None => self.again(&name).await,
             },
             OnJob::Receipt { token, connection } => {
@@ -109,6 +111,7 @@ impl Work {
         let tip = self.shared.nodes.watch_tip().borrow().map(|tip| tip.hash);
         if let Some(job) = &known
             && Some(job.job.tip().hash) == tip
+            && job.job.withdrawn().is_none()
         {
             return Ok(Arc::clone(job));
         }
@@ -152,7 +155,7 @@ impl Work {
             }
             None => Named::CoinbaseOnly(self.process, number),
         };
-        let job = Job::of_custom(number, Arc::new(job), true);
+        let job = Job::of_custom(number, Arc::new(job));
         let job = job.map_err(|error| refused(INVALID_COINBASE_TX, error.to_string()))?;
         let job = PoolJob::new(named.encode(), Identity::of(&user), Arc::new(job));
         Ok(self.jobs.keep(job))
@@ -167,7 +170,6 @@ fn request(token: &[u8], user: String, fields: JobFields) -> Result<CustomJobReq
         user_identity: user,
         channel_ok: true,
         extranonce_len: fields.extranonce_bytes,
-        extranonce_prefix: Vec::new(),
         job: SetCustomMiningJobOwned {
             channel_id: POOL_CHANNEL,
             request_id: 0,

@@ -7,7 +7,7 @@ use bitcoin::Network;
 use mining::limits::{
     SETUP_TIMEOUT, SV1_FAULTS_MAX, SV1_FAULTS_WINDOW, SV1_WORKERS_MAX, USER_IDENTITY_BYTES_MAX,
 };
-use mining::{Action, Deps, Extranonces, Input, Settings};
+use mining::{Action, ChannelKind, Deps, Extranonces, Input, JobBytes};
 use serde_json::json;
 use validation::rules::{Payout, Rules};
 
@@ -21,6 +21,7 @@ fn pool() -> Arc<Deps> {
         network: Network::Regtest,
         settings: settings(),
         extranonces: Extranonces::new([5; 4]),
+        custom_job_bytes: JobBytes::default(),
         terms: Box::new(|_| {
             let payout = Payout::Pool { script: script("pool"), min_share_bp: 10_000 };
             Ok(Arc::new(Rules { network: Network::Regtest, payout, imposed_outputs: Vec::new() }))
@@ -45,8 +46,12 @@ fn difficulty_and_job_follow_subscription_and_name_in_either_order() {
         assert_eq!(methods, ["mining.set_difficulty", "mining.notify"], "{name_first}");
         assert!(rig.job.as_ref().unwrap().clean_jobs);
         let opened = rig.take_actions();
-        let [Action::Opened(opened)] = &opened[..] else { panic!("{opened:?}") };
+        let [Action::Opened(opened), Action::Target(told)] = &opened[..] else {
+            panic!("{opened:?}")
+        };
         assert_eq!((&*opened.user, &*opened.worker), ("alice", "one"));
+        assert_eq!((opened.kind, opened.target), (ChannelKind::Worker, None));
+        assert_eq!(told.channel_id, None, "of all workers");
         assert!(!opened.work_selection);
     }
 }
@@ -101,8 +106,12 @@ fn workers_that_are_paid_alike_share_a_connection() {
     let opened: Vec<_> = rig
         .take_actions()
         .into_iter()
-        .map(|action| match action {
-            Action::Opened(opened) => (opened.channel_id, opened.user.to_string()),
+        .filter_map(|action| match action {
+            Action::Opened(opened) => {
+                assert_eq!(opened.target.is_some(), opened.channel_id > 1, "once it was told");
+                Some((opened.channel_id, opened.user.to_string()))
+            }
+            Action::Target(_) => None,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -192,10 +201,6 @@ fn configure_is_answered_by_extension() {
         rig.ask("mining.configure", asked).0,
         Ok(json!({"version-rolling": true, "version-rolling.mask": "1fffe000", "info": true}))
     );
-    let off = Settings { version_rolling: false, ..settings() };
-    let mut rig = Rig::new(deps(off));
-    let answer = rig.ask("mining.configure", json!([["version-rolling"]])).0.unwrap();
-    assert_eq!(answer["version-rolling"], false);
     assert_eq!(rig.ask("mining.configure", json!([])).0.unwrap_err().0, 20);
 }
 

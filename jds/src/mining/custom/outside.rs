@@ -20,7 +20,7 @@ use super::{
 pub(crate) struct Outside {
     pub(crate) job: CustomJob,
     pub(crate) receipt: Option<GenuineJob>,
-    /// Whose it is, printable, as the token was asked for.
+    /// Whose it is: user and worker, printable.
     pub(crate) user: String,
 }
 
@@ -67,7 +67,7 @@ impl CustomJobs {
             return Err(Refusal::new(INVALID_TOKEN, detail).into());
         };
         match self.deps.jobs.of_template(&receipt.user, &receipt.template) {
-            Some(job) => Ok(job.user.name.clone()),
+            Some(job) => Ok(job.user.identity()),
             None => {
                 let detail = "the declared job is not kept any more";
                 Err(Refusal::new(STALE_CHAIN_TIP, detail).into())
@@ -112,7 +112,7 @@ impl CustomJobs {
             return Err(Refusal::new(STALE_CHAIN_TIP, detail).into());
         };
         let request = self.as_declared(&job, min_ntime)?;
-        let user = user.map_or_else(|| job.user.name.clone(), str::to_owned);
+        let user = user.map_or_else(|| job.user.identity(), str::to_owned);
         drop(job);
         let job = self.declared(connection, receipt, request).await?;
         Ok(Outside { job, receipt: Some(receipt), user })
@@ -132,10 +132,9 @@ impl CustomJobs {
         // All of it came in fields of these very types.
         let too_long = |_| Refusal::new(INVALID_COINBASE_TX, "the declared coinbase is too long");
         Ok(CustomJobRequest {
-            user_identity: job.user.name.clone(),
+            user_identity: job.user.identity(),
             channel_ok: true,
             extranonce_len: coinbase.extranonce_len(),
-            extranonce_prefix: Vec::new(),
             job: SetCustomMiningJobOwned {
                 channel_id: 0,
                 request_id: 0,
