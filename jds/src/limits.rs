@@ -88,6 +88,10 @@ pub const READY_BODIES_MAX: usize = 4_096;
 /// Users that one connection may allocate tokens for; the least recent is forgotten.
 pub const USERS_PER_CONNECTION_MAX: usize = 16;
 
+/// Identities of a user on one connection whose earlier tokens and receipts, of the whole identity, are
+/// known by them; the least recent is forgotten.
+pub const IDENTITIES_PER_USER_MAX: usize = 16;
+
 /// Unused tokens of one user on one connection; the oldest is recycled.
 pub const TOKENS_PER_USER_MAX: usize = 64;
 
@@ -156,7 +160,7 @@ pub const LOG_LINES_QUEUED_MAX: usize = 16_384;
 /// Longest time an accept loop rests after the system refused a socket (out of descriptors).
 pub const ACCEPT_BACKOFF_MAX: Duration = Duration::from_millis(1_000);
 
-/// Consensus checks waiting; only the newest job of a user waits.
+/// Consensus checks waiting; of a user only the newest job of each connection waits.
 pub const CHECKS_QUEUED_MAX: usize = 1_024;
 
 /// Time that the node may spend on checks of one user within [`CHECK_WINDOW`].

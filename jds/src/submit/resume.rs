@@ -12,6 +12,7 @@ use store::{BlockState, BlockSummary, NewBlock, RecoveredBlock, SubmissionState,
 use tracing::{error, info, warn};
 use validation::block::FoundBlock;
 use validation::declared::TemplateHash;
+use validation::identity::user_of;
 
 use super::known::Announced;
 use super::record::ToRecord;
@@ -107,6 +108,8 @@ impl Submitter {
             return;
         }
         let Some((facts, hex)) = self.files.load(file) else { return };
+        // An earlier version wrote whole identities.
+        let facts = FoundFacts { user: user_of(&facts.user).to_owned(), ..facts };
         let hash = facts.hash;
         let new = self.remember(hash);
         let to_record = match (self.journal.row(hash), new) {

@@ -15,6 +15,7 @@ mod bounds;
 mod custom;
 mod encrypted;
 mod ending;
+mod ending_busy;
 mod jdc;
 mod jdc_trouble;
 mod matrix;
