@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 
 use super::app::Pool;
+use super::guard::Turn;
 use super::limits;
 use super::routes::shares::{NDJSON, media_type};
 use crate::problem::{Kind, Problem};
@@ -173,8 +174,11 @@ async fn keyed(pool: Pool, request: Request, next: Next) -> Result<Response, Pro
         Known::Done(answer) => return Ok(replayed(answer)),
     }
     let mut under_way = UnderWay { pool, key, answer: None };
-    // Goes on when the client does not: it may come back for the answer.
+    // Goes on when the client does not: it may come back for the answer. It is one of those that are
+    // under way for as long.
+    let turn = parts.extensions.get::<Turn>().cloned();
     let answered = tokio::spawn(async move {
+        let _turn = turn;
         let response = next.run(Request::from_parts(parts, Body::from(body))).await;
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, limits::IDEMPOTENCY_BYTES_MAX).await.unwrap_or_default();
@@ -249,5 +253,17 @@ mod tests {
         assert_eq!((kept.order.len(), kept.bytes), (1, limits::IDEMPOTENCY_BYTES_MAX));
         drop(kept);
         assert_eq!(limits::IDEMPOTENCY_KEPT, Duration::from_secs(600));
+    }
+
+    #[test]
+    fn a_key_has_so_many_characters_and_no_more() {
+        let of = |length: usize| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HEADER, "k".repeat(length).parse().unwrap());
+            key(&headers).map_err(drop)
+        };
+        let max = limits::IDEMPOTENCY_KEY_CHARS_MAX;
+        assert_eq!(of(max), Ok("k".repeat(max)));
+        assert_eq!((of(max + 1), of(0)), (Err(()), Err(())));
     }
 }

@@ -78,7 +78,7 @@ impl Backend for Server {
 }
 
 pub(crate) struct World {
-    _dir: TempDir,
+    dir: TempDir,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) server: Arc<Server>,
     pub(crate) metrics: Metrics,
@@ -104,7 +104,7 @@ impl World {
         settings.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
         api(&mut settings);
         let mut world = Self {
-            _dir: dir,
+            dir,
             store: Arc::new(SqliteStore::open(store_settings).unwrap()),
             server: Arc::default(),
             metrics: Metrics::new(),
@@ -114,6 +114,11 @@ impl World {
         };
         world.run().await;
         world
+    }
+
+    /// Where the store is.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Starts the API, on a port of its own.

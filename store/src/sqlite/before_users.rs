@@ -25,10 +25,13 @@ const IS_ANY_CUT: &str = "
         OR EXISTS (SELECT 1 FROM tokens WHERE instr(user_id, '.') > 0)
         OR EXISTS (SELECT 1 FROM aggregates WHERE instr(user_id, '.') > 0)";
 
-/// Users with more identities than one, those with most first.
+/// Users with more identities than one, those with most first; beside each how many such users there are, and
+/// how many identities they have together.
 const MERGED: &str = "
-    SELECT substr(user_id, 1, instr(user_id || '.', '.') - 1) AS name, count(*) AS identities
-    FROM users GROUP BY name HAVING identities > 1 ORDER BY identities DESC, name";
+    SELECT name, identities, count(*) OVER (), sum(identities) OVER ()
+    FROM (SELECT substr(user_id, 1, instr(user_id || '.', '.') - 1) AS name, count(*) AS identities
+        FROM users GROUP BY name HAVING identities > 1)
+    ORDER BY identities DESC, name LIMIT ?1";
 
 /// Copies the database beside it when migrating from `version` is about to bring users together, and tells
 /// of them. Begun anew each time: killed in the middle, it leaves a part under another name.
@@ -50,13 +53,13 @@ pub(super) fn set_aside(
     copy_to(connection, &part)
         .and_then(|()| rename_durably(&part, &copy))
         .map_err(|error| OpenError::Copy { path: path.to_owned(), copy: copy.clone(), error })?;
-    let merged = merged(connection).map_err(failed)?;
-    for (user, identities) in merged.iter().take(USERS_TOLD_MAX) {
+    let Merged { told, users, identities } = Merged::of(connection).map_err(failed)?;
+    for (user, identities) in told {
         warn!(user, identities, "identities of before become one user");
     }
     warn!(
-        users = merged.len(),
-        identities = merged.iter().map(|(_, identities)| identities).sum::<u64>(),
+        users,
+        identities,
         copy = %copy.display(),
         "a miner has one name from now on, without the worker: the copy is how it was before"
     );
@@ -90,9 +93,50 @@ fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Names of users, and how many identities each has.
-fn merged(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
-    let mut merged = connection.prepare(MERGED)?;
-    let rows = merged.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    rows.collect()
+/// Who had several identities.
+#[derive(Debug, Default)]
+struct Merged {
+    /// Names, and how many identities each has: at most [`USERS_TOLD_MAX`] of them.
+    told: Vec<(String, u64)>,
+    /// Of all of them.
+    users: u64,
+    identities: u64,
+}
+
+impl Merged {
+    fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut merged = Self::default();
+        let mut statement = connection.prepare(MERGED)?;
+        let mut rows = statement.query([USERS_TOLD_MAX])?;
+        while let Some(row) = rows.next()? {
+            merged.told.push((row.get(0)?, row.get(1)?));
+            (merged.users, merged.identities) = (row.get(2)?, row.get(3)?);
+        }
+        Ok(merged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_users_are_told_by_name_and_all_are_counted() {
+        let database = Connection::open_in_memory().unwrap();
+        database.execute_batch("CREATE TABLE users (user_id TEXT)").unwrap();
+        let add = |identity: &str| {
+            database.execute("INSERT INTO users VALUES (?1)", [identity]).unwrap();
+        };
+        add("alone.1");
+        for user in 0..=USERS_TOLD_MAX {
+            add(&format!("user{user:02}"));
+            add(&format!("user{user:02}.a.b"));
+        }
+        add("user05.c");
+        let merged = Merged::of(&database).unwrap();
+        assert_eq!(merged.told.len(), USERS_TOLD_MAX);
+        assert_eq!(merged.told[..2], [("user05".into(), 3), ("user00".into(), 2)]);
+        let users = USERS_TOLD_MAX as u64 + 1;
+        assert_eq!((merged.users, merged.identities), (users, 2 * users + 1));
+    }
 }

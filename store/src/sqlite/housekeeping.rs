@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 
 use super::clock::RetentionClock;
+use super::connect::{self, Checkpointed};
 use super::packed;
 use super::readers::Readers;
 use super::retention::live_height;
 use super::shared::{Control, Shared, lock, now_ms};
 use super::sizes::{Table, TableSizes};
 use super::state::IdSet;
-use super::{connect, wake};
+use super::wake;
 use crate::commit::Request;
 use crate::limits::{
-    CHECKPOINT_PAUSE, RETENTION_PAUSE, RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE,
-    WAL_CHECKPOINT_BYTES, WAL_FORCE_BYTES,
+    CHECKPOINT_PAUSE, CHECKPOINT_REST_PAGES, CHECKPOINT_ROUNDS_MAX, RETENTION_PAUSE,
+    RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE, WAL_CHECKPOINT_BYTES, WAL_FORCE_BYTES,
 };
 use crate::query::ReadError;
 use crate::report::Status;
@@ -87,16 +88,14 @@ impl Housekeeper {
         if self.wal_bytes() < WAL_CHECKPOINT_BYTES {
             return;
         }
-        let result = match checkpointer {
-            Some(connection) => connect::checkpoint(connection),
-            None => connect::checkpointer(&self.path)
-                .and_then(|connection| connect::checkpoint(checkpointer.insert(connection))),
+        let connection = match checkpointer {
+            Some(connection) => Ok(&*connection),
+            None => connect::checkpointer(&self.path).map(|new| &*checkpointer.insert(new)),
         };
-        if let Err(error) = result {
-            tracing::warn!(%error, "checkpoint failed");
-        }
-        if self.wal_bytes() >= WAL_FORCE_BYTES {
-            self.control(Control::Checkpoint);
+        match connection.and_then(move_pages) {
+            Ok(true) => self.control(Control::Checkpoint),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "checkpoint failed"),
         }
     }
 
@@ -229,4 +228,66 @@ fn unnamed(connection: &Connection) -> Result<Vec<u32>, ReadError> {
     let ids = ids.query_map([], |row| row.get::<_, u32>(0))?;
     let unnamed = ids.filter(|id| !id.as_ref().is_ok_and(|id| named.contains(*id)));
     Ok(unnamed.collect::<Result<_, _>>()?)
+}
+
+/// Checkpoints beside the writer; true when the writer has to stop for the rest. Then it was done again
+/// and again: each time there is only that to move which was written the time before, so that the stop
+/// is short.
+fn move_pages(connection: &Connection) -> rusqlite::Result<bool> {
+    let page_bytes: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    for _ in 0..CHECKPOINT_ROUNDS_MAX {
+        let Checkpointed { logged, left } = connect::checkpoint(connection)?;
+        if logged.saturating_mul(page_bytes) < WAL_FORCE_BYTES {
+            return Ok(false);
+        }
+        if left <= CHECKPOINT_REST_PAGES {
+            break;
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::StreamEpoch;
+
+    /// Whether the housekeeper moves what is in a log of about so many megabytes, and whether it has the
+    /// writer stop for the rest.
+    fn about_a_log_of(megabytes: usize) -> (bool, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jds.sqlite");
+        let writer = connect::writer(&path).unwrap();
+        connect::set_up(&writer).unwrap();
+        writer.execute_batch("CREATE TABLE large (bytes)").unwrap();
+        for _ in 0..megabytes {
+            writer.execute("INSERT INTO large VALUES (zeroblob(1048576))", []).unwrap();
+        }
+        let (queue, mut woken) = tokio::sync::mpsc::channel(1);
+        let shared = Arc::new(Shared::new(StreamEpoch(1), 0));
+        let keeper = Housekeeper {
+            readers: Arc::new(Readers::new(path.clone())),
+            path: path.clone(),
+            shared: Arc::clone(&shared),
+            queue,
+            retention: Retention::default(),
+            turn: Mutex::new(()),
+            newest_ms: None,
+        };
+        keeper.checkpoint(&mut None);
+        let asked = matches!(shared.pop_control(), Some(Control::Checkpoint));
+        assert_eq!(woken.try_recv().is_ok(), asked, "the writer is woken up to do it");
+        let moved = std::fs::metadata(&path).unwrap().len();
+        (moved >= (megabytes as u64) << 20, asked)
+    }
+
+    #[test]
+    fn a_log_that_outgrows_its_checkpoints_stops_the_writer() {
+        let (checkpoint, force) =
+            ((WAL_CHECKPOINT_BYTES >> 20) as usize, (WAL_FORCE_BYTES >> 20) as usize);
+        assert_eq!(about_a_log_of(checkpoint - 1), (false, false));
+        assert_eq!(about_a_log_of(checkpoint + 1), (true, false));
+        assert_eq!(about_a_log_of(force - 1), (true, false));
+        assert_eq!(about_a_log_of(force + 1), (true, true));
+    }
 }
