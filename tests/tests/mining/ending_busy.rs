@@ -36,7 +36,7 @@ async fn behind_custom_jobs_that_wait_for_our_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_users_of_whom_nobody_says_whether_they_may() {
     let users = Users::start(&["alice"]);
-    let lines = format!("mode = \"callback\"\nurl = \"{}\"\ntimeout_ms = 10000", users.url());
+    let lines = format!("mode = \"callback\"\nurl = \"{}\"\ntimeout_ms = 5000", users.url());
     let world = Setup::new().table("user_check", &lines).mining("").start().await;
     let (mut client, mut channel) = extended(&world, "alice").await;
     for request_id in 0..2 * USER_CHECKS_PER_CONNECTION_MAX as u32 {
