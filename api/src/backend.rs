@@ -1,8 +1,12 @@
 //! What the API needs from the server and can not read from the store.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bitcoin::{BlockHash, Txid, Wtxid};
+use bitcoin::{BlockHash, Target, Txid, Wtxid};
+use serde::Serialize;
+use store::{Page, PageRequest, Protocol};
+use utoipa::ToSchema;
 use validation::receipt::{PublishedKey, ServerId};
 
 /// The server, as the API sees it. Calls return at once: they read what is there, and never ask a
@@ -16,6 +20,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Numbers of the moment.
     fn live(&self) -> Live;
+
+    /// Open mining channels, newest first; the cursor is [`ChannelInfo::number`].
+    fn channels(&self, _page: PageRequest) -> Page<ChannelInfo> {
+        Page { items: Vec::new(), next: None }
+    }
 
     /// The keys that its receipts are checked with; none of a server that signs nothing.
     fn receipt_keys(&self) -> Option<ReceiptKeys> {
@@ -34,6 +43,51 @@ pub struct ReceiptKeys {
     pub server: ServerId,
     /// Every key that somebody may need, the one that signs first.
     pub keys: Vec<PublishedKey>,
+}
+
+/// An open mining channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelInfo {
+    /// Rises with each channel that this process opens, from 1.
+    pub number: u64,
+    /// Number of its connection.
+    pub connection_id: u64,
+    /// Its number on the connection.
+    pub channel_id: u32,
+    /// User, printable.
+    pub user: Arc<str>,
+    /// Worker, printable.
+    pub worker: Arc<str>,
+    /// Address and port of the miner.
+    pub remote: SocketAddr,
+    /// What the miner speaks.
+    pub protocol: Protocol,
+    /// What kind of channel.
+    pub kind: ChannelKind,
+    /// Its jobs are the miner's.
+    pub job_negotiation: bool,
+    /// When it was opened, Unix milliseconds.
+    pub since_ms: u64,
+    /// What its shares have to meet, once the miner was told.
+    pub target: Option<Target>,
+    /// Shares that count.
+    pub shares_accepted: u64,
+    /// Shares that do not.
+    pub shares_refused: u64,
+    /// When the last share that counts came, Unix milliseconds.
+    pub last_share_ms: Option<u64>,
+}
+
+/// What kind of channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelKind {
+    /// A standard channel of Stratum V2.
+    Standard,
+    /// An extended channel of Stratum V2.
+    Extended,
+    /// A worker of a Stratum V1 connection.
+    Worker,
 }
 
 /// One node.

@@ -25,7 +25,8 @@ mod views;
 mod webhook;
 
 pub use backend::{
-    Backend, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys,
+    Backend, ChannelInfo, ChannelKind, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue,
+    ReceiptKeys,
 };
 pub use metrics::{Declaration, Metrics, Traffic};
 pub use net::{DenyList, IpRange, IpRangeError};

@@ -35,6 +35,8 @@ struct Inner {
     submissions: Family<Labels<2>, Counter>,
     submission_seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
     shares: Family<Labels<2>, Counter>,
+    channel_targets: Family<Labels<2>, Counter>,
+    channel_difficulty: Family<Labels<1>, Histogram, fn() -> Histogram>,
     template_messages: Family<Labels<1>, Counter>,
     template_tip_seconds: Histogram,
     share_difficulty: Family<Labels<1>, Counter<f64, AtomicU64>>,
@@ -106,6 +108,15 @@ fn seconds() -> Histogram {
     Histogram::new(SECONDS)
 }
 
+/// From a miner on a processor to many petahashes a second behind one proxy.
+const DIFFICULTIES: [f64; 14] = [
+    1e-6, 1e-4, 1e-2, 1.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1e6, 1e8, 1e10,
+];
+
+fn difficulties() -> Histogram {
+    Histogram::new(DIFFICULTIES)
+}
+
 impl Metrics {
     /// Counters at zero.
     pub fn new() -> Self {
@@ -122,6 +133,8 @@ impl Metrics {
             submissions: Family::default(),
             submission_seconds: Family::new_with_constructor(seconds),
             shares: Family::default(),
+            channel_targets: Family::default(),
+            channel_difficulty: Family::new_with_constructor(difficulties),
             template_messages: Family::default(),
             template_tip_seconds: seconds(),
             share_difficulty: Family::default(),
@@ -185,6 +198,14 @@ impl Metrics {
         let labels =
             [("template_source", template_source.to_owned()), ("result", result.to_owned())];
         self.inner.shares.get_or_create(&labels).inc();
+    }
+
+    /// Counts a target that a miner was given: `change` is `opened`, `harder` or `easier`.
+    pub fn channel_target(&self, protocol: &'static str, change: &'static str, difficulty: f64) {
+        let labels = [("protocol", protocol.to_owned()), ("change", change.to_owned())];
+        self.inner.channel_targets.get_or_create(&labels).inc();
+        let of_protocol = [("protocol", protocol.to_owned())];
+        self.inner.channel_difficulty.get_or_create(&of_protocol).observe(difficulty);
     }
 
     /// Counts a look at whether a user may mine or declare: `allowed` or `denied`, and why that counts
@@ -301,6 +322,16 @@ impl Inner {
             self.submission_seconds.clone(),
         );
         registry.register("shares", "Shares by source of the template", self.shares.clone());
+        registry.register(
+            "channel_targets",
+            "Targets that channels were given, by whether that was at first, or harder or easier",
+            self.channel_targets.clone(),
+        );
+        registry.register(
+            "channel_difficulty",
+            "Difficulty of targets that channels were given",
+            self.channel_difficulty.clone(),
+        );
         registry.register(
             "template_messages",
             "Messages to clients of template distribution",

@@ -38,7 +38,7 @@ use crate::routes::{
         (name = "events", description = "What happened, in order and without gaps."),
         (name = "templates", description = "What miners declared, and how that went."),
         (name = "blocks", description = "What was found, and what nodes made of it."),
-        (name = "miners", description = "Users, their badges, shares and tokens."),
+        (name = "miners", description = "Users, their badges, channels, shares and tokens."),
         (name = "webhooks", description = "Events delivered by HTTP POST."),
         (name = "server", description = "How the server is."),
     ),
@@ -99,7 +99,9 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(reads::blocks))
         .routes(routes!(reads::block))
         .routes(routes!(reads::shares_summary))
+        .routes(routes!(reads::miners))
         .routes(routes!(reads::miner))
+        .routes(routes!(reads::channels))
         .routes(routes!(reads::nodes))
         .routes(routes!(receipts::receipt_keys))
         .routes(routes!(webhooks::webhooks, webhooks::create_webhook))

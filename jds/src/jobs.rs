@@ -10,9 +10,10 @@ mod registry;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use tokio::sync::watch;
 use validation::block::BlockBody;
 use validation::declared::TemplateHash;
 use validation::identity::{Identity, user_of_bytes};
@@ -134,8 +135,13 @@ pub struct Job {
     own_bytes: usize,
     body: Mutex<Option<Arc<BlockBody>>>,
     withdrawn: OnceLock<String>,
+    /// It is kept no more, though somebody may still hold it for a moment.
+    let_go: AtomicBool,
     kept_in: Weak<Kept>,
 }
+
+/// Why nothing may be mined on a job that [`Jobs`] has let go.
+pub(crate) const LET_GO: &str = "its transactions are not kept any more";
 
 impl Job {
     /// What is ready of the block beside header and coinbase: at least the merkle branch, which
@@ -163,6 +169,7 @@ impl Job {
         if let Some(kept) = self.kept_in.upgrade() {
             let dropped = lock(&kept.registry).forget_withdrawn(self.connection);
             kept.let_go(dropped);
+            kept.tell();
         }
     }
 
@@ -174,6 +181,12 @@ impl Job {
     /// Number of the connection that declared it.
     pub(crate) fn connection(&self) -> u64 {
         self.connection
+    }
+
+    /// Why nothing may be mined on it any more: it was withdrawn, or is not kept.
+    pub fn ended(&self) -> Option<&str> {
+        let let_go = || self.let_go.load(Ordering::Acquire).then_some(LET_GO);
+        self.withdrawn().or_else(let_go)
     }
 
     fn made_up_txs(&self) -> impl Iterator<Item = &Arc<Tx>> {
@@ -195,6 +208,8 @@ pub struct Jobs {
 struct Kept {
     registry: Mutex<Registry>,
     made_up: Mutex<MadeUp>,
+    /// Rises when jobs have ended.
+    ends: watch::Sender<u64>,
 }
 
 impl Jobs {
@@ -214,6 +229,7 @@ impl Jobs {
             accepted,
             body: Mutex::new(None),
             withdrawn: OnceLock::new(),
+            let_go: AtomicBool::new(false),
             kept_in: Arc::downgrade(&self.kept),
         };
         let txs_bytes: usize = job.made_up_txs().map(|tx| tx.memory_bytes()).sum();
@@ -226,7 +242,7 @@ impl Jobs {
         let kept = &self.kept;
         lock(&kept.made_up).add(job);
         let mut dropped = lock(&kept.registry).insert(Arc::clone(job));
-        kept.uncount(&dropped);
+        kept.end(&dropped);
         loop {
             let weigh = if lock(&kept.made_up).bytes() > JOB_BYTES_TOTAL_MAX {
                 Weigh::Bytes
@@ -236,10 +252,15 @@ impl Jobs {
                 break;
             };
             let Some(victim) = lock(&kept.registry).evict(weigh) else { break };
-            kept.uncount(std::slice::from_ref(&victim));
+            kept.end(std::slice::from_ref(&victim));
             dropped.push(victim);
         }
         drop_elsewhere(dropped);
+    }
+
+    /// Changes after jobs have ended ([`Job::ended`]): whoever mines on some looks at them then.
+    pub fn watch_ends(&self) -> watch::Receiver<u64> {
+        self.kept.ends.subscribe()
     }
 
     /// Jobs that a solution may belong to, at most `max`: those of the connection, newest first,
@@ -335,15 +356,23 @@ impl Job {
 impl Kept {
     /// Lets go of jobs that are in the registry no more.
     fn let_go(&self, jobs: Vec<Arc<Job>>) {
-        self.uncount(&jobs);
+        self.end(&jobs);
         drop_elsewhere(jobs);
     }
 
-    fn uncount(&self, jobs: &[Arc<Job>]) {
+    fn end(&self, jobs: &[Arc<Job>]) {
         for job in jobs {
+            job.let_go.store(true, Ordering::Release);
             // One at a time: many jobs in a row are no reason for a declaration to wait.
             lock(&self.made_up).remove(job);
         }
+        if !jobs.is_empty() {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        self.ends.send_modify(|ends| *ends += 1);
     }
 }
 

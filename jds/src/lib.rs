@@ -6,6 +6,7 @@
 
 mod accept;
 pub mod budget;
+mod channels;
 pub mod check;
 pub mod client;
 mod clock;

@@ -345,14 +345,12 @@ pub const POOL_JOBS_MAX: usize = 4_096;
 /// Bytes of these, about.
 pub const POOL_JOB_BYTES_MAX: usize = 64 << 20;
 
-/// Withdrawn jobs that a pool is told of when it comes back.
+/// Withdrawn jobs that are remembered for readers of the pool interface's stream; who missed more is
+/// told so.
 pub const POOL_WITHDRAWN_MAX: usize = 256;
 
 /// How long requests of a pool wait for the first tip after a start.
 pub const POOL_TIP_WAIT: Duration = Duration::from_secs(10);
-
-/// Time between two looks for withdrawn jobs.
-pub const POOL_WITHDRAWN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Blocks from the newest accepted template down whose shares a start remembers: what builds on an
 /// older one is stale.

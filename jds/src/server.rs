@@ -9,15 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bitcoin::Network;
-use config::{Checked, ConsensusCheck};
+use bitcoin::hex::DisplayHex;
+use config::{Checked, ConsensusCheck, network_name};
 use jds_wire::AuthorityKeys;
-use store::{RecoveredBlock, SqliteStore, Store};
+use store::{RecoveredBlock, STORE_VERSION, ServerStarted, SqliteStore, Store};
 use tdp_client::{Node, Provider, TxLookup};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::budget::ByteBudget;
+use crate::channels::Channels;
 use crate::check::Checker;
 use crate::counts::Counts;
 use crate::follow::Follower;
@@ -81,6 +83,8 @@ pub struct Shared {
     pub mining: Option<Arc<Mining>>,
     /// Who may mine and declare.
     pub user_check: Arc<UserCheck>,
+    /// Open mining channels.
+    pub(crate) channels: Arc<Channels>,
     connections: AtomicU64,
 }
 
@@ -237,6 +241,13 @@ impl Server {
             }
             None => None,
         };
+        // Before whatever the first peers do.
+        shared.journal.event(ServerStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            schema: STORE_VERSION,
+            network: network_name(shared.network).to_owned(),
+            server_id: shared.validator.receipts.server().0.to_lower_hex_string(),
+        });
         let (shutdown, down) = watch::channel(false);
         let accepting = ports.serve(&shared, &down);
         tasks.spawn(follow_tip(Arc::clone(&shared)));
@@ -429,6 +440,7 @@ fn build(
         custom_jobs,
         mining,
         user_check,
+        channels: Arc::default(),
         connections: AtomicU64::new(0),
     })
 }

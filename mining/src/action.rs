@@ -3,7 +3,9 @@
 use jds_wire::message::EncodedMessage;
 use mining_sv2::SetCustomMiningJobOwned;
 
-use crate::record::{ChannelClosed, ChannelOpened, FoundShare, NegotiatedJob, ShareRecord};
+use crate::record::{
+    ChannelClosed, ChannelOpened, ChannelTarget, FoundShare, NegotiatedJob, ShareRecord,
+};
 
 /// Something to do.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub enum Action {
     Negotiated(Box<NegotiatedJob>),
     /// A channel was opened.
     Opened(ChannelOpened),
+    /// The target of a channel changed.
+    Target(ChannelTarget),
     /// A channel was closed.
     Closed(ChannelClosed),
     /// End the connection, after what is to be sent. The reason is for the log.

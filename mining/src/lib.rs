@@ -29,6 +29,9 @@ pub use action::{Action, CustomJobRequest};
 pub use deps::{Deps, Extranonces, Settings, Terms};
 pub use held::JobBytes;
 pub use input::{CustomJobVerdict, Input, Now};
-pub use record::{ChannelClosed, ChannelOpened, FoundShare, NegotiatedJob, ShareRecord};
+pub use record::{
+    ChannelClosed, ChannelKind, ChannelOpened, ChannelTarget, FoundShare, NegotiatedJob,
+    ShareRecord,
+};
 pub use validation::identity;
 pub use work::{CustomJob, Declared, JobSource, PoolWork, Source};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bitcoin::BlockHash;
 use bitcoin::block::Header;
+use bitcoin::{BlockHash, Target};
 
 use crate::work::JobSource;
 
@@ -69,6 +69,30 @@ pub struct ChannelOpened {
     pub work_selection: bool,
     /// Flags of SetupConnection as they came (SV2 5.3.1); 0 in Stratum V1, which has none.
     pub setup_flags: u32,
+    /// What kind it is.
+    pub kind: ChannelKind,
+    /// What its shares have to meet; in Stratum V1 absent before the first job.
+    pub target: Option<Target>,
+}
+
+/// What kind of channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// A standard channel (SV2 5.2.1).
+    Standard,
+    /// An extended channel (SV2 5.2.2).
+    Extended,
+    /// A worker of a Stratum V1 connection.
+    Worker,
+}
+
+/// The miner is told of another target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelTarget {
+    /// The channel; in Stratum V1 absent, where it is the target of all workers.
+    pub channel_id: Option<u32>,
+    /// What shares have to meet from the next job on.
+    pub target: Target,
 }
 
 /// A channel was closed, by either side or with its connection.

@@ -8,8 +8,8 @@ use crate::chain::{ChainEnds, SignedHead};
 use crate::commit::{Commit, Full};
 use crate::event::EventFilter;
 use crate::query::{
-    Aggregate, BlockSummary, EventPage, MinerSummary, Page, PageRequest, ReadError, RecoverQuery,
-    Recovered, SharesQuery, SpentToken, TemplateDetail, TemplateFilter, TemplateRef,
+    Aggregate, BlockSummary, EventPage, MinerSummary, MinersPage, Page, PageRequest, ReadError,
+    RecoverQuery, Recovered, SharesQuery, SpentToken, TemplateDetail, TemplateFilter, TemplateRef,
     TemplateSummary,
 };
 use crate::report::{Metrics, Sizes, Status};
@@ -162,6 +162,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`ReadError`].
     fn miner(&self, user: &str) -> Result<Option<MinerSummary>, ReadError>;
+
+    /// Users by name, from behind `after` on; at most `limit`, and at most
+    /// [`crate::limits::PAGE_ITEMS_MAX`].
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn miners(&self, after: Option<&str>, limit: usize) -> Result<MinersPage, ReadError>;
 
     /// Webhooks by id.
     ///

@@ -35,22 +35,22 @@ pub use contract::Store;
 pub use event::{
     BlockConfirmed, BlockFound, BlockOrphaned, BlockSubmitted, Event, EventData, EventFilter,
     EventKind, FilterError, FloodAggregate, JobNegotiated, MinerConnected, MinerDisconnected,
-    NodeStatus, Protocol, Role, SCHEMA_VERSION, ShareSubmitted, StoreRecovered, StreamEpochStarted,
-    TemplateAccepted, TemplateInvalidated, TemplateProposed, TemplateRejected, TokenAllocated,
-    UnknownEvent, schemas,
+    NodeStatus, Protocol, Role, SCHEMA_VERSION, ServerStarted, ShareSubmitted, StoreRecovered,
+    StreamEpochStarted, TemplateAccepted, TemplateInvalidated, TemplateProposed, TemplateRejected,
+    TokenAllocated, UnknownEvent, schemas,
 };
 pub use flood::FloodGate;
 pub use query::{
-    Aggregate, BlockSummary, EventPage, Gone, MinerSummary, NodeSubmission, Page, PageRequest,
-    ReadError, RecoverQuery, Recovered, RecoveredBlock, RecoveredTemplate, SharesQuery, SpentToken,
-    TEMPLATE_CRAFTER_TEMPLATES, TemplateDetail, TemplateFilter, TemplateRef, TemplateSummary,
-    TemplateTx,
+    Aggregate, BlockSummary, EventPage, Gone, MinerSummary, MinersPage, NodeSubmission, Page,
+    PageRequest, ReadError, RecoverQuery, Recovered, RecoveredBlock, RecoveredTemplate,
+    SharesQuery, SpentToken, TEMPLATE_CRAFTER_TEMPLATES, TemplateDetail, TemplateFilter,
+    TemplateRef, TemplateSummary, TemplateTx,
 };
 pub use report::{Metrics, Sizes, Status, TableSize};
 pub use settings::{
     ACCOUNTING_INTERVAL_MS_DEFAULT, Keep, Retention, STORE_STALL_MS_DEFAULT, Settings,
 };
-pub use sqlite::{EventLog, EventLogError, OpenError, SqliteStore};
+pub use sqlite::{EventLog, EventLogError, OpenError, STORE_VERSION, SqliteStore};
 pub use types::{
     BlockState, Cursor, CursorError, Period, StreamEpoch, SubmissionState, TemplateSource,
     UnknownName, UserTag, ValidationResult,

@@ -283,6 +283,15 @@ pub struct MinerSummary {
     pub template_crafter_at: Option<u64>,
 }
 
+/// A part of the users, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MinersPage {
+    /// In the order of the bytes of their names.
+    pub miners: Vec<MinerSummary>,
+    /// The last of them, when there are more.
+    pub next: Option<String>,
+}
+
 /// Accepted templates that make a "Template Crafter".
 pub const TEMPLATE_CRAFTER_TEMPLATES: u64 = 1_000;
 

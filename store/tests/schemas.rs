@@ -85,6 +85,7 @@ fn payloads_have_the_promised_fields() {
         ("block_confirmed", "block_hash confirmations"),
         ("block_orphaned", "block_hash confirmations"),
         ("node_status", "node state height detail"),
+        ("server_started", "version schema network server_id"),
     ] {
         let schema = &schemas()[name];
         for field in fields.split_whitespace() {

@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) share_streams: Arc<Semaphore>,
     /// What was answered to requests with a key.
     pub(crate) answers: Answers,
+    /// Names this process to readers of streams.
+    pub(crate) run: u64,
     /// For readers of streams.
     pub(crate) streams: Arc<Places>,
     /// True from the moment that the server stops.
@@ -44,6 +46,7 @@ impl State {
             turns: Arc::new(Semaphore::new(limits::REQUESTS_MAX)),
             share_streams: Arc::new(Semaphore::new(limits::SHARE_STREAMS_MAX)),
             answers: Answers::default(),
+            run: rand::random(),
             streams: Places::new(limits::STREAM_CLIENTS_MAX, 1),
             stopping,
         }

@@ -35,8 +35,8 @@ pub trait PoolBackend: Send + Sync + 'static {
     /// [`Refused`]: it makes no block.
     fn block(&self, solution: Share) -> Answer<'_, Result<FoundBlock, Refused>>;
 
-    /// The newest withdrawn jobs, oldest first, of those with a higher number than `after`.
-    fn withdrawn_after(&self, after: u64) -> Vec<Arc<Withdrawn>>;
+    /// The withdrawn jobs that somebody was not told of who knows those up to the number `known`.
+    fn withdrawn_after(&self, known: u64) -> Untold;
 
     /// The number of the newest withdrawn job; 0 before the first.
     fn watch_withdrawn(&self) -> watch::Receiver<u64>;
@@ -203,6 +203,17 @@ pub enum NotJudged {
     NoTip,
     /// What was accepted could not be recorded, for this reason.
     NotRecorded(String),
+}
+
+/// Withdrawn jobs that somebody was not told of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Untold {
+    /// There were more, which are forgotten.
+    pub lost: bool,
+    /// The number of the newest one; 0 before the first.
+    pub newest: u64,
+    /// Oldest first.
+    pub jobs: Vec<Arc<Withdrawn>>,
 }
 
 /// A job that nothing may be mined on any more, though the tip is the same.

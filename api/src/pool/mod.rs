@@ -17,6 +17,6 @@ mod serve;
 
 pub use backend::{
     Answer, CustomJob, FoundBlock, JobData, JobFields, JobName, Judged, NotJudged, OnJob,
-    PoolBackend, Refused, Share, TemplateData, Withdrawn,
+    PoolBackend, Refused, Share, TemplateData, Untold, Withdrawn,
 };
 pub use serve::{Listeners, serve};

@@ -12,7 +12,10 @@ use crate::app::{App, now_ms};
 use crate::extract::{Path, Query};
 use crate::problem::{Problem, ProblemView};
 use crate::views::chain::{BlockView, NodeView, NodesView};
-use crate::views::miner::{AggregateView, MinerView, SharesView, SpentTokenView, TokensView};
+use crate::views::channel::ChannelView;
+use crate::views::miner::{
+    AggregateView, MinerView, MinersView, SharesView, SpentTokenView, TokensView,
+};
 use crate::views::{Page, names};
 
 /// Periods that are shown when nobody says from when.
@@ -161,6 +164,62 @@ pub(crate) async fn miner(
     let row = app.reader.read(move |store| store.miner(&asked)).await?;
     let row = row.ok_or_else(|| Problem::not_found(format!("miner {name:?}")))?;
     Ok(Json(MinerView::from(row)))
+}
+
+/// Which miners.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct MinersQuery {
+    /// `next` of the part before; nothing for the first.
+    #[param(max_length = 256)]
+    after: Option<String>,
+    /// Most items in the answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+}
+
+/// Miners
+///
+/// All users with totals, by name.
+#[utoipa::path(
+    get, path = "/v1/miners", tag = "miners",
+    params(MinersQuery),
+    responses(
+        (status = 200, description = "Miners", body = MinersView),
+        (status = "default", description = "An error", body = ProblemView,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn miners(
+    State(app): State<App>,
+    Query(query): Query<MinersQuery>,
+) -> Result<Json<MinersView>, Problem> {
+    let limit = page_request(None, query.limit)?.limit;
+    let after = query.after.filter(|after| !after.is_empty()).map(user).transpose()?;
+    let page = app.reader.read(move |store| store.miners(after.as_deref(), limit)).await?;
+    Ok(Json(MinersView::from(page)))
+}
+
+/// Open mining channels
+///
+/// Of miners that are connected now, newest first. A Stratum V1 worker is one. What they did before is
+/// in `/v1/miners`, shares that a pool hands in are not here.
+#[utoipa::path(
+    get, path = "/v1/channels", tag = "miners",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "Channels", body = Page<ChannelView>),
+        (status = "default", description = "An error", body = ProblemView,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn channels(
+    State(app): State<App>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<ChannelView>>, Problem> {
+    let page = page_request(query.after, query.limit)?;
+    Ok(Json(Page::of(app.backend.channels(page), ChannelView::from)))
 }
 
 /// The nodes

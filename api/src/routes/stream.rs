@@ -23,7 +23,8 @@ use crate::limits;
 use crate::places::{Full, PeerKey, Place};
 use crate::problem::{Kind, Problem, ProblemView};
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// The header with which a reader of a stream comes back.
+pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Tells proxies (nginx and its relatives) to pass events on at once.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");

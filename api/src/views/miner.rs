@@ -1,7 +1,9 @@
 //! Miners, their badges, shares and tokens.
 
 use serde::Serialize;
-use store::{Aggregate, MinerSummary, SpentToken, TEMPLATE_CRAFTER_TEMPLATES, TemplateSource};
+use store::{
+    Aggregate, MinerSummary, MinersPage, SpentToken, TEMPLATE_CRAFTER_TEMPLATES, TemplateSource,
+};
 use utoipa::ToSchema;
 
 use super::names;
@@ -30,6 +32,22 @@ pub(crate) struct MinerView {
     pub(crate) blocks_found: u64,
     /// Progress towards the badges. Whoever awards them decides by events; this is what they say.
     pub(crate) badges: Vec<BadgeView>,
+}
+
+/// Part of the users, by name.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Miners)]
+pub(crate) struct MinersView {
+    /// The items.
+    pub(crate) items: Vec<MinerView>,
+    /// Cursor of the next part, to be given as `after`; null at the end.
+    pub(crate) next: Option<String>,
+}
+
+impl From<MinersPage> for MinersView {
+    fn from(page: MinersPage) -> Self {
+        Self { items: page.miners.into_iter().map(MinerView::from).collect(), next: page.next }
+    }
 }
 
 /// Progress towards a badge.

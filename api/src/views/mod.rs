@@ -1,6 +1,7 @@
 //! What answers look like: the contract with readers, apart from what the store happens to hold.
 
 pub(crate) mod chain;
+pub(crate) mod channel;
 pub(crate) mod coinbase;
 pub(crate) mod difference;
 pub(crate) mod miner;

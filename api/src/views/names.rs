@@ -55,6 +55,16 @@ pub(crate) enum Submission {
     Unknown,
 }
 
+/// Protocol of a miner.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(crate) enum ProtocolName {
+    /// Stratum V2.
+    StratumV2,
+    /// Stratum V1.
+    StratumV1,
+}
+
 /// Length of time.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]

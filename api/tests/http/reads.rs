@@ -258,6 +258,36 @@ async fn tokens_and_nodes_are_listed() {
 }
 
 #[tokio::test]
+async fn miners_and_their_open_channels_are_listed() {
+    let world = World::start().await;
+    for user in ["carol", "alice", "bob"] {
+        world.commit(samples::share(user)).await;
+    }
+    let users = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|miner| miner["user"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = world.read("/v1/miners?limit=2").await;
+    assert_eq!(
+        (users(&first), &first["next"]),
+        (vec!["alice".into(), "bob".into()], &json!("bob"))
+    );
+    assert_eq!(first["items"][0], world.read("/v1/miners/alice").await);
+    let rest = world.read("/v1/miners?limit=2&after=bob").await;
+    assert_eq!((users(&rest), &rest["next"]), (vec!["carol".into()], &Value::Null));
+    assert!(users(&world.read("/v1/miners?after=carol").await).is_empty());
+    for query in ["limit=0", "limit=1001", "unknown=1"] {
+        assert_eq!(world.get(&format!("/v1/miners?{query}")).await.status, 400, "{query}");
+        assert_eq!(world.get(&format!("/v1/channels?{query}")).await.status, 400, "{query}");
+    }
+    let channel = &world.read("/v1/channels").await["items"][0];
+    assert_eq!((&channel["user"], &channel["kind"]), (&json!("alice"), &json!("worker")));
+    assert_eq!((&channel["protocol"], &channel["difficulty"]), (&json!("stratum_v1"), &json!(1.0)));
+    assert_eq!(channel["target"].as_str().unwrap()[..12], *"00000000ffff");
+    assert_eq!(world.read("/v1/channels?after=9").await["items"], json!([]));
+}
+
+#[tokio::test]
 async fn readiness_names_the_part_that_is_not() {
     let world = World::start().await;
     assert_eq!(world.read("/healthz").await["status"], "ok");
@@ -321,6 +351,7 @@ async fn metrics_count_what_happened() {
     world.metrics.traffic("job_declaration").sent(70);
     world.metrics.solution("block");
     world.metrics.share("miner", "accepted");
+    world.metrics.channel_target("mining", "harder", 1_000.0);
     world.read("/v1/nodes").await;
     let answer = world.get("/metrics").await;
     assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
@@ -337,6 +368,8 @@ async fn metrics_count_what_happened() {
         "jds_protocol_bytes_total{protocol=\"job_declaration\",direction=\"in\"} 5000",
         "jds_protocol_bytes_total{protocol=\"job_declaration\",direction=\"out\"} 70",
         "jds_solutions_total{result=\"block\"} 1",
+        "jds_channel_targets_total{protocol=\"mining\",change=\"harder\"} 1",
+        "jds_channel_difficulty_bucket{le=\"1024.0\",protocol=\"mining\"} 1",
         "jds_shares_total{template_source=\"miner\",result=\"accepted\"} 1",
         "jds_missing_txs_wait_seconds_count 1",
         "jds_submission_seconds_count{node=\"local\"} 1",

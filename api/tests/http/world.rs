@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use api::{
-    Backend, Live, Metrics, NodeView, OwnTemplate, Part, Queue, ReceiptKeys, Settings, Token,
+    Backend, ChannelInfo, ChannelKind, Live, Metrics, NodeView, OwnTemplate, Part, Queue,
+    ReceiptKeys, Settings, Token,
 };
-use bitcoin::{BlockHash, Network, hashes::Hash};
+use bitcoin::{BlockHash, Network, Target, hashes::Hash};
 use serde_json::Value;
 use store::{Batch, SqliteStore, Store};
 use tempfile::TempDir;
@@ -56,6 +57,27 @@ impl Backend for Server {
             queues: vec![Queue { name: "validation", depth: 1, capacity: 64 }],
             jobs: 2,
         }
+    }
+
+    fn channels(&self, page: store::PageRequest) -> store::Page<ChannelInfo> {
+        let channel = ChannelInfo {
+            number: 9,
+            connection_id: 3,
+            channel_id: 1,
+            user: "alice".into(),
+            worker: "rig1".into(),
+            remote: ([192, 0, 2, 7], 4_000).into(),
+            protocol: store::Protocol::StratumV1,
+            kind: ChannelKind::Worker,
+            job_negotiation: false,
+            since_ms: samples::NOW_MS,
+            target: Some(Target::MAX),
+            shares_accepted: 5,
+            shares_refused: 1,
+            last_share_ms: None,
+        };
+        let wanted = page.after.is_none_or(|after| after > channel.number);
+        store::Page { items: wanted.then_some(channel).into_iter().collect(), next: None }
     }
 
     fn receipt_keys(&self) -> Option<ReceiptKeys> {

@@ -5,7 +5,10 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use api::{Backend, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys};
+use api::{
+    Backend, ChannelInfo, Download, Live, NodeView, OwnTemplate, OwnTx, Part, Queue, ReceiptKeys,
+};
+use store::{Page, PageRequest};
 use tdp_client::{Followed, Node, NodeState, Template};
 
 use super::standing::{Standing, State};
@@ -158,6 +161,10 @@ impl Backend for ServerView {
             ],
             jobs: jobs.count() as u64,
         }
+    }
+
+    fn channels(&self, page: PageRequest) -> Page<ChannelInfo> {
+        self.shared.channels.page(page)
     }
 
     fn receipt_keys(&self) -> Option<ReceiptKeys> {

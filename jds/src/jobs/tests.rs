@@ -250,6 +250,33 @@ fn of_withdrawn_jobs_a_connection_keeps_the_newest() {
     assert_eq!(miner.candidates(), [quick.number, kept[3].number]);
 }
 
+#[test]
+fn whoever_mines_on_jobs_is_told_where_one_ends() {
+    let jobs = Arc::new(Jobs::default());
+    let miner = Miner::new(&jobs, "alice");
+    let mut ends = jobs.watch_ends();
+    let mut told = || {
+        let told = ends.has_changed().unwrap();
+        ends.mark_unchanged();
+        told
+    };
+    let oldest = miner.keep(&[]);
+    assert!(!told() && oldest.ended().is_none());
+    let kept: Vec<Arc<Job>> = (1..JOBS_PER_CONNECTION_MAX).map(|_| miner.keep(&[])).collect();
+    assert!(!told());
+    kept[0].withdraw("bad-txns".into());
+    assert!(told());
+    assert_eq!(kept[0].ended(), Some("bad-txns"));
+    // One more than fits.
+    miner.keep(&[]);
+    assert!(told());
+    assert_eq!(oldest.ended(), Some(LET_GO));
+    jobs.prune(u32::from(HEIGHT) + 10);
+    assert!(told());
+    assert_eq!(kept[1].ended(), Some(LET_GO));
+    assert_eq!(kept[0].ended(), Some("bad-txns"), "the reason stays");
+}
+
 #[tokio::test]
 async fn every_job_gets_its_branch_and_the_newest_its_body() {
     let jobs = Arc::new(Jobs::default());

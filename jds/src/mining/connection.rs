@@ -307,6 +307,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                 Action::Share(share) => self.records.share(*share),
                 Action::Negotiated(job) => self.records.negotiated(&job),
                 Action::Opened(channel) => self.records.opened(&channel),
+                Action::Target(target) => self.records.target(&target),
                 Action::Closed(channel) => self.records.closed(&channel),
                 Action::CheckCustomJob(request) => self.check(*request),
                 Action::Close(reason) => close = Some(reason),

@@ -4,14 +4,17 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mining::{ChannelClosed, ChannelOpened, JobSource, NegotiatedJob, ShareRecord};
+use api::ChannelKind;
+use bitcoin::Target;
+use mining::{ChannelClosed, ChannelOpened, ChannelTarget, JobSource, NegotiatedJob, ShareRecord};
 use store::{
     Commit, JobNegotiated, MinerConnected, MinerDisconnected, Protocol, Role, ShareSubmitted,
     TemplateSource,
 };
 use tracing::{debug, info};
 
-use crate::counts::Part;
+use crate::channels::{OpenChannel, Opened};
+use crate::counts::{MINING, MINING_V1, Part};
 use crate::server::Shared;
 
 /// The records of one connection.
@@ -37,6 +40,7 @@ struct Channel {
     user: Arc<str>,
     work_selection: bool,
     setup_flags: u32,
+    open: OpenChannel,
 }
 
 impl Records {
@@ -89,6 +93,9 @@ impl Records {
         let result = share.error_code.unwrap_or("accepted");
         self.shared.counts.metrics.share(source.as_str(), result);
         let event = submitted(&share, source);
+        if let Some(channel) = self.channels.get(&share.channel_id) {
+            channel.open.share(share.error_code.is_none());
+        }
         if share.error_code.is_none() {
             debug!(channel = share.channel_id, job = share.job_id, "share accepted");
             let metrics = &self.shared.counts.metrics;
@@ -120,11 +127,28 @@ impl Records {
 
     /// A channel was opened. With a user's first, the user is there.
     pub(super) fn opened(&mut self, channel: &ChannelOpened) {
-        let ChannelOpened { user, worker, channel_id, work_selection, setup_flags } = channel;
+        let ChannelOpened { user, worker, channel_id, work_selection, setup_flags, .. } = channel;
         info!(user = &**user, worker = &**worker, channel = channel_id, "channel opened");
         let (user, work_selection) = (Arc::clone(user), *work_selection);
         let setup_flags = *setup_flags;
-        let opened = Channel { user: Arc::clone(&user), work_selection, setup_flags };
+        let open = self.shared.channels.open(Opened {
+            connection_id: self.connection_id,
+            channel_id: *channel_id,
+            user: Arc::clone(&user),
+            worker: Arc::clone(worker),
+            remote: self.remote,
+            protocol: self.protocol,
+            kind: match channel.kind {
+                mining::ChannelKind::Standard => ChannelKind::Standard,
+                mining::ChannelKind::Extended => ChannelKind::Extended,
+                mining::ChannelKind::Worker => ChannelKind::Worker,
+            },
+            job_negotiation: work_selection,
+        });
+        if let Some(target) = channel.target {
+            self.set_target(&open, target);
+        }
+        let opened = Channel { user: Arc::clone(&user), work_selection, setup_flags, open };
         self.channels.insert(*channel_id, opened);
         self.counted.set(self.channels.len() as u64);
         let channels = self.users.entry(Arc::clone(&user)).or_default();
@@ -141,6 +165,28 @@ impl Records {
             };
             self.shared.journal.of_miner(&self.peer, self.protocol, event);
         }
+    }
+
+    /// The target of a channel changed, or of all that there are.
+    pub(super) fn target(&self, told: &ChannelTarget) {
+        let ids = |id: &u32| told.channel_id.is_none_or(|channel_id| channel_id == *id);
+        for (_, channel) in self.channels.iter().filter(|(id, _)| ids(id)) {
+            self.set_target(&channel.open, told.target);
+        }
+    }
+
+    fn set_target(&self, open: &OpenChannel, target: Target) {
+        let change = match open.set_target(target) {
+            None => "opened",
+            Some(before) if target < before => "harder",
+            Some(_) => "easier",
+        };
+        let protocol = match self.protocol {
+            Protocol::StratumV2 => MINING,
+            Protocol::StratumV1 => MINING_V1,
+        };
+        let metrics = &self.shared.counts.metrics;
+        metrics.channel_target(protocol, change, target.difficulty_float());
     }
 
     /// A channel was closed. With a user's last, the user is gone.
@@ -163,7 +209,7 @@ impl Records {
 
     fn close(&mut self, channel_id: u32) {
         let Some(closed) = self.channels.remove(&channel_id) else { return };
-        let Channel { user, work_selection, setup_flags } = closed;
+        let Channel { user, work_selection, setup_flags, open: _closed } = closed;
         self.counted.set(self.channels.len() as u64);
         let Some(channels) = self.users.get_mut(&user) else { return };
         *channels -= 1;

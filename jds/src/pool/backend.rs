@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::pool::{
-    Answer, CustomJob, FoundBlock, JobData, Judged, NotJudged, PoolBackend, Refused, Share,
-    Withdrawn,
+    Answer, CustomJob, FoundBlock, JobData, Judged, NotJudged, PoolBackend, Refused, Share, Untold,
 };
 use bitcoin::Network;
 use mining::outside::Desk;
@@ -15,7 +14,7 @@ use validation::tip::ChainTip;
 use super::jobs::PoolJobs;
 use super::shares::ShareDesk;
 use super::work::Work;
-use crate::limits::{POOL_TIP_WAIT, POOL_WITHDRAWN_INTERVAL};
+use crate::limits::POOL_TIP_WAIT;
 use crate::server::Shared;
 
 /// The server, as the pool interface sees it.
@@ -43,12 +42,19 @@ impl PoolView {
         known_within(self.shared.nodes.watch_tip(), POOL_TIP_WAIT).await
     }
 
-    /// Looks for withdrawn jobs for as long as it is polled.
+    /// Has withdrawn jobs told of where they end, for as long as it is polled.
     pub(super) async fn watch_jobs(&self) {
-        let mut interval = tokio::time::interval(POOL_WITHDRAWN_INTERVAL);
+        let (mut ends, mut tips) = (self.shared.jobs.watch_ends(), self.shared.nodes.watch_tip());
         loop {
-            interval.tick().await;
-            self.work.jobs().look();
+            let tip = tips.borrow_and_update().map(|tip| tip.hash);
+            self.work.jobs().look(tip);
+            let news = tokio::select! {
+                news = ends.changed() => news,
+                news = tips.changed() => news,
+            };
+            if news.is_err() {
+                return;
+            }
         }
     }
 }
@@ -90,12 +96,12 @@ impl PoolBackend for PoolView {
         })
     }
 
-    fn withdrawn_after(&self, after: u64) -> Vec<Arc<Withdrawn>> {
-        self.work.jobs().withdrawn_after(after)
+    fn withdrawn_after(&self, known: u64) -> Untold {
+        self.work.jobs().withdrawals().after(known)
     }
 
     fn watch_withdrawn(&self) -> watch::Receiver<u64> {
-        self.work.jobs().watch_withdrawn()
+        self.work.jobs().withdrawals().watch()
     }
 }
 

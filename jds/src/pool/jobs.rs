@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::pool::{JobName, Withdrawn};
+use bitcoin::BlockHash;
 use mining::identity::Identity;
 use mining::job::Job;
 use mining::{CustomJob, JobSource};
-use tokio::sync::watch;
 
-use crate::limits::{POOL_JOB_BYTES_MAX, POOL_JOBS_MAX, POOL_WITHDRAWN_MAX};
+use super::withdrawn::Withdrawals;
+use crate::limits::{POOL_JOB_BYTES_MAX, POOL_JOBS_MAX};
+
+/// Why nothing may be mined on a job of coinbase-only mode that had no room any more.
+const PUSHED_OUT: &str = "newer jobs took its place";
 
 /// A job that a pool mines on.
 #[derive(Debug)]
@@ -34,14 +38,18 @@ impl PoolJob {
             JobSource::Pool(_) => None,
         }
     }
+
+    /// Its template was declared here; false in coinbase-only mode.
+    fn is_declared(&self) -> bool {
+        self.custom().is_some_and(|custom| custom.declared.is_some())
+    }
 }
 
 /// The jobs.
 #[derive(Debug)]
 pub(super) struct PoolJobs {
     kept: Mutex<Kept>,
-    withdrawn: Mutex<VecDeque<Arc<Withdrawn>>>,
-    newest_withdrawn: watch::Sender<u64>,
+    withdrawals: Withdrawals,
 }
 
 #[derive(Debug, Default)]
@@ -56,11 +64,7 @@ struct Kept {
 
 impl PoolJobs {
     pub(super) fn new() -> Self {
-        Self {
-            kept: Mutex::default(),
-            withdrawn: Mutex::default(),
-            newest_withdrawn: watch::Sender::new(0),
-        }
+        Self { kept: Mutex::default(), withdrawals: Withdrawals::new() }
     }
 
     /// The job of that name.
@@ -75,24 +79,25 @@ impl PoolJobs {
         kept.by_name.get(name).cloned()
     }
 
-    /// Keeps a job; the oldest goes when there is no room. One of that name that is kept stays.
+    /// Keeps a job; the oldest goes when there is no room. One of that name that is kept stays, unless
+    /// it was withdrawn and its template declared again.
     pub(super) fn keep(&self, job: PoolJob) -> Arc<PoolJob> {
-        let mut kept = lock(&self.kept);
-        if let Some(known) = kept.by_name.get(&job.name) {
-            return Arc::clone(known);
-        }
         let job = Arc::new(job);
-        kept.bytes += job.job.bytes();
-        kept.order.push_back(job.name.clone());
-        kept.by_name.insert(job.name.clone(), Arc::clone(&job));
-        while kept.order.len() > POOL_JOBS_MAX
-            || kept.bytes > POOL_JOB_BYTES_MAX && kept.order.len() > 1
-        {
-            let Some(name) = kept.order.pop_front() else { break };
-            if let Some(oldest) = kept.by_name.remove(&name) {
-                kept.bytes -= oldest.job.bytes();
+        let gone = {
+            let mut kept = lock(&self.kept);
+            if let Some(known) = kept.by_name.get(&job.name)
+                && (known.job.withdrawn().is_none() || job.job.withdrawn().is_some())
+            {
+                return Arc::clone(known);
             }
+            kept.insert(&job)
+        };
+        // A declared one is made again of its name.
+        for job in gone.iter().filter(|job| !job.is_declared()) {
+            self.tell(job, PUSHED_OUT);
         }
+        // It may have ended before anybody could see it here.
+        self.tell_if_withdrawn(&job);
         job
     }
 
@@ -106,41 +111,59 @@ impl PoolJobs {
         kept.receipts.insert((connection, receipt), name.clone());
     }
 
-    /// Looks for jobs that were withdrawn, and tells of each once.
-    pub(super) fn look(&self) {
-        let jobs: Vec<_> = lock(&self.kept).by_name.values().cloned().collect();
-        for job in jobs {
-            let Some(reason) = job.job.withdrawn() else { continue };
-            if job.told.swap(true, Ordering::Relaxed) {
-                continue;
-            }
-            let mut withdrawn = lock(&self.withdrawn);
-            let number = *self.newest_withdrawn.borrow() + 1;
-            let declared = job.custom().and_then(|custom| custom.declared.as_ref());
-            withdrawn.push_back(Arc::new(Withdrawn {
-                number,
-                name: job.name.clone(),
-                user: job.user.user.to_string(),
-                template: declared.map(|declared| declared.template_hash),
-                reason: reason.to_string(),
-            }));
-            if withdrawn.len() > POOL_WITHDRAWN_MAX {
-                withdrawn.pop_front();
-            }
-            drop(withdrawn);
-            self.newest_withdrawn.send_replace(number);
+    /// Jobs have ended, or there is another tip: tells of those on the tip that were withdrawn, of each
+    /// once. Those on any other are stale, which the tip says itself.
+    pub(super) fn look(&self, tip: Option<BlockHash>) {
+        let on_tip = |job: &&Arc<PoolJob>| Some(job.job.tip().hash) == tip;
+        let jobs: Vec<_> = lock(&self.kept).by_name.values().filter(on_tip).cloned().collect();
+        jobs.iter().for_each(|job| self.tell_if_withdrawn(job));
+    }
+
+    fn tell_if_withdrawn(&self, job: &PoolJob) {
+        if let Some(reason) = job.job.withdrawn() {
+            self.tell(job, &reason);
         }
     }
 
-    /// Those with a higher number, oldest first.
-    pub(super) fn withdrawn_after(&self, after: u64) -> Vec<Arc<Withdrawn>> {
-        let withdrawn = lock(&self.withdrawn);
-        withdrawn.iter().filter(|job| job.number > after).cloned().collect()
+    fn tell(&self, job: &PoolJob, reason: &str) {
+        if job.told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let declared = job.custom().and_then(|custom| custom.declared.as_ref());
+        self.withdrawals.add(|number| Withdrawn {
+            number,
+            name: job.name.clone(),
+            user: job.user.user.to_string(),
+            template: declared.map(|declared| declared.template_hash),
+            reason: reason.to_owned(),
+        });
     }
 
-    /// The newest number.
-    pub(super) fn watch_withdrawn(&self) -> watch::Receiver<u64> {
-        self.newest_withdrawn.subscribe()
+    /// What readers are told of.
+    pub(super) fn withdrawals(&self) -> &Withdrawals {
+        &self.withdrawals
+    }
+}
+
+impl Kept {
+    /// Puts a job in, in place of one of that name; gives those that have no room any more.
+    fn insert(&mut self, job: &Arc<PoolJob>) -> Vec<Arc<PoolJob>> {
+        self.bytes += job.job.bytes();
+        match self.by_name.insert(job.name.clone(), Arc::clone(job)) {
+            Some(before) => self.bytes -= before.job.bytes(),
+            None => self.order.push_back(job.name.clone()),
+        }
+        let mut gone = Vec::new();
+        while self.order.len() > POOL_JOBS_MAX
+            || self.bytes > POOL_JOB_BYTES_MAX && self.order.len() > 1
+        {
+            let Some(name) = self.order.pop_front() else { break };
+            if let Some(oldest) = self.by_name.remove(&name) {
+                self.bytes -= oldest.job.bytes();
+                gone.push(oldest);
+            }
+        }
+        gone
     }
 }
 
@@ -234,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn of_so_many_withdrawn_jobs_a_pool_is_told_the_newest() {
+    fn each_job_that_ended_is_told_once() {
         let declared = Declared {
             template_hash: TemplateHash::from_bytes([1; 32]),
             tx_count: 1,
@@ -244,17 +267,22 @@ mod tests {
             source: Arc::new(Invalid),
         };
         let (jobs, invalid) = (PoolJobs::new(), job(1, Some(declared)));
-        let told = POOL_WITHDRAWN_MAX + 10;
-        for number in 0..told {
+        for number in 0..3 {
             keep(&jobs, number, &invalid);
         }
-        jobs.look();
-        jobs.look();
-        let withdrawn = jobs.withdrawn_after(0);
-        assert_eq!(withdrawn.len(), POOL_WITHDRAWN_MAX);
-        assert_eq!(*jobs.watch_withdrawn().borrow(), told as u64, "each is told once");
-        let numbers: Vec<u64> = withdrawn.iter().map(|job| job.number).collect();
-        let newest = (told - POOL_WITHDRAWN_MAX) as u64 + 1..=told as u64;
-        assert!(numbers.iter().copied().eq(newest), "{numbers:?}");
+        let tip = Some(invalid.tip().hash);
+        jobs.look(tip);
+        jobs.look(tip);
+        let told = jobs.withdrawals().after(0);
+        assert_eq!((told.newest, told.jobs.len(), told.lost), (3, 3, false), "each once");
+        assert!(told.jobs.iter().all(|job| job.reason == "bad-blk" && job.template.is_some()));
+        // Jobs that nobody can make again end when they are pushed out.
+        let small = job(1, None);
+        for number in 10..10 + POOL_JOBS_MAX + 1 {
+            keep(&jobs, number, &small);
+        }
+        let told = jobs.withdrawals().after(3);
+        let names: Vec<_> = told.jobs.iter().map(|job| (&job.name, job.reason.as_str())).collect();
+        assert_eq!(names, [(&name(10), PUSHED_OUT)]);
     }
 }

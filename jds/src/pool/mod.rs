@@ -9,6 +9,7 @@ mod doors;
 mod jobs;
 mod name;
 mod shares;
+mod withdrawn;
 mod work;
 
 use std::net::SocketAddr;

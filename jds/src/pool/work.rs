@@ -95,7 +95,9 @@ impl Work {
     pub(super) async fn find(&self, on: OnJob) -> Result<Arc<PoolJob>, Refused> {
         match on {
             OnJob::Named(name) => match self.jobs.get(&name) {
-                Some(job) => Ok(job),
+                Some(job) if job.job.withdrawn().is_none() => Ok(job),
+                // Its template may have been declared again; a block on it may still be one.
+                Some(withdrawn) => Ok(self.again(&name).await.unwrap_or(withdrawn)),
                 None => self.again(&name).await,
             },
             OnJob::Receipt { token, connection } => {
@@ -109,6 +111,7 @@ impl Work {
         let tip = self.shared.nodes.watch_tip().borrow().map(|tip| tip.hash);
         if let Some(job) = &known
             && Some(job.job.tip().hash) == tip
+            && job.job.withdrawn().is_none()
         {
             return Ok(Arc::clone(job));
         }

@@ -146,6 +146,9 @@ impl Store for Moody {
     fn miner(&self, user: &str) -> Result<Option<MinerSummary>, ReadError> {
         self.store.miner(user)
     }
+    fn miners(&self, after: Option<&str>, limit: usize) -> Result<store::MinersPage, ReadError> {
+        self.store.miners(after, limit)
+    }
     fn webhooks(&self) -> Result<Vec<Webhook>, ReadError> {
         self.store.webhooks()
     }

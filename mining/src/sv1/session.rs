@@ -24,7 +24,7 @@ use crate::limits::{
     SV1_FAULTS_WINDOW, SV1_SUGGEST_INTERVAL,
 };
 use crate::target::HASHES_PER_DIFFICULTY;
-use crate::{Action, ChannelClosed, ChannelOpened, Deps, Input, Now, PoolWork};
+use crate::{Action, ChannelClosed, ChannelKind, ChannelOpened, Deps, Input, Now, PoolWork};
 
 /// Number of the one channel that a connection has inside; what is recorded has the worker's.
 const CHANNEL_ID: u32 = 1;
@@ -260,6 +260,8 @@ impl Session {
                 channel_id: worker.channel_id,
                 work_selection: false,
                 setup_flags: 0,
+                kind: ChannelKind::Worker,
+                target: self.told_difficulty.and(self.channel.as_ref()).map(Channel::target),
             }));
         }
         Ok(true.into())

@@ -29,7 +29,7 @@ use crate::job::Job;
 use crate::limits::{
     CUSTOM_CHANNELS_PER_CONNECTION_MAX, EXTRANONCE_ROLLED_BYTES_MAX, EXTRANONCE_ROLLED_BYTES_MIN,
 };
-use crate::record::ChannelOpened;
+use crate::record::{ChannelKind, ChannelOpened};
 use crate::{Action, Now};
 
 /// Channels that one job is for: they pay the same, and their extranonces are of one length.
@@ -165,6 +165,7 @@ impl Session {
         let group = self.group_for(&rules, channel.extranonce_len());
         let user_identity = user_identity.to_owned();
         let identity = channel.identity().clone();
+        let target = Some(channel.target());
         let member = Member { kind: request.kind, channel, group, user_identity };
         self.members.insert(channel_id, member);
         if let Phase::Ready { first_channel_until, .. } = &mut self.phase {
@@ -176,6 +177,11 @@ impl Session {
             channel_id,
             work_selection: self.flags().work_selection,
             setup_flags: self.flags().raw,
+            kind: match request.kind {
+                Kind::Standard => ChannelKind::Standard,
+                Kind::Extended => ChannelKind::Extended,
+            },
+            target,
         }));
         Ok(channel_id)
     }

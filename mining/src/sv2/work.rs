@@ -9,10 +9,11 @@ use tracing::error;
 use validation::tip::ChainTip;
 
 use super::{Kind, Session};
-use crate::Now;
 use crate::job::Job;
 use crate::limits::JOB_AGE_MAX;
+use crate::record::ChannelTarget;
 use crate::work::PoolWork;
+use crate::{Action, Now};
 
 /// What there is to mine now.
 #[derive(Debug, Default)]
@@ -223,6 +224,8 @@ impl Session {
     /// know that, so there is a new one.
     pub(super) fn retarget(&mut self, channel_id: u32, target: Target, now: Now) {
         self.send_target(channel_id, target);
+        let told = ChannelTarget { channel_id: Some(channel_id), target };
+        self.actions.push_back(Action::Target(told));
         if !self.flags().work_selection {
             self.send_own_job(channel_id, now);
         }

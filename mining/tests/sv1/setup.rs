@@ -7,7 +7,7 @@ use bitcoin::Network;
 use mining::limits::{
     SETUP_TIMEOUT, SV1_FAULTS_MAX, SV1_FAULTS_WINDOW, SV1_WORKERS_MAX, USER_IDENTITY_BYTES_MAX,
 };
-use mining::{Action, Deps, Extranonces, Input, JobBytes};
+use mining::{Action, ChannelKind, Deps, Extranonces, Input, JobBytes};
 use serde_json::json;
 use validation::rules::{Payout, Rules};
 
@@ -46,8 +46,12 @@ fn difficulty_and_job_follow_subscription_and_name_in_either_order() {
         assert_eq!(methods, ["mining.set_difficulty", "mining.notify"], "{name_first}");
         assert!(rig.job.as_ref().unwrap().clean_jobs);
         let opened = rig.take_actions();
-        let [Action::Opened(opened)] = &opened[..] else { panic!("{opened:?}") };
+        let [Action::Opened(opened), Action::Target(told)] = &opened[..] else {
+            panic!("{opened:?}")
+        };
         assert_eq!((&*opened.user, &*opened.worker), ("alice", "one"));
+        assert_eq!((opened.kind, opened.target), (ChannelKind::Worker, None));
+        assert_eq!(told.channel_id, None, "of all workers");
         assert!(!opened.work_selection);
     }
 }
@@ -102,8 +106,12 @@ fn workers_that_are_paid_alike_share_a_connection() {
     let opened: Vec<_> = rig
         .take_actions()
         .into_iter()
-        .map(|action| match action {
-            Action::Opened(opened) => (opened.channel_id, opened.user.to_string()),
+        .filter_map(|action| match action {
+            Action::Opened(opened) => {
+                assert_eq!(opened.target.is_some(), opened.channel_id > 1, "once it was told");
+                Some((opened.channel_id, opened.user.to_string()))
+            }
+            Action::Target(_) => None,
             other => panic!("{other:?}"),
         })
         .collect();

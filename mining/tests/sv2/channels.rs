@@ -233,6 +233,19 @@ fn an_update_moves_the_target_and_says_so() {
         code(&rig.send(&update(id, 1.0, Target::ZERO))),
         (id, "max-target-out-of-range".into())
     );
+    let told: Vec<_> = rig
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Opened(opened) => Some((Some(opened.channel_id), opened.target)),
+            Action::Target(told) => Some((told.channel_id, Some(told.target))),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.len(), 6, "at first, and when it changed: {told:?}");
+    assert!(told.iter().all(|(channel_id, _)| *channel_id == Some(id)));
+    assert_eq!(told.first(), Some(&(Some(id), Some(before))));
+    assert_eq!(told.get(1), Some(&(Some(id), Some(Target::from_le_bytes([0x11; 32])))));
 }
 
 #[test]

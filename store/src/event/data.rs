@@ -341,4 +341,16 @@ payloads! {
         /// The last of them, Unix milliseconds.
         last_at: u64,
     }
+
+    /// The server was started: connections and channels of before are gone, whether their end was told or not.
+    ServerStarted {
+        /// Version of the program.
+        version: String,
+        /// Version of the store: how many of its migrations it has seen.
+        schema: u32,
+        /// The chain: `mainnet`, `testnet3`, `testnet4`, `signet` or `regtest`.
+        network: String,
+        /// Name of the server in its receipts, 16 hex digits.
+        server_id: String,
+    }
 }

@@ -177,6 +177,8 @@ events! {
     StreamEpochStarted = "stream_epoch_started",
     /// Events of one peer that came faster than its rate, counted instead of written.
     FloodAggregate = "flood_aggregate",
+    /// The server was started: what was open before is not any more.
+    ServerStarted = "server_started",
 }
 
 impl fmt::Display for EventKind {

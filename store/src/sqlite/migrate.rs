@@ -13,6 +13,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0005_users.sql"),
 ];
 
+/// Version of the stores that this program makes: how many migrations there are.
+pub const STORE_VERSION: u32 = MIGRATIONS.len() as u32;
+
 /// Marks the file as ours ("JDSt").
 pub(super) const APPLICATION_ID: i32 = 0x4a44_5374;
 

@@ -44,6 +44,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use event_log::{EventLog, EventLogError};
+pub use migrate::STORE_VERSION;
 pub use open::OpenError;
 
 use crate::accounting::{AccountingCursor, AccountingPage};
@@ -53,8 +54,8 @@ use crate::commit::{Commit, Full, Request};
 use crate::contract::Store;
 use crate::event::EventFilter;
 use crate::query::{
-    Aggregate, BlockSummary, EventPage, MinerSummary, Page, PageRequest, ReadError, RecoverQuery,
-    Recovered, SharesQuery, SpentToken, TemplateDetail, TemplateFilter, TemplateRef,
+    Aggregate, BlockSummary, EventPage, MinerSummary, MinersPage, Page, PageRequest, ReadError,
+    RecoverQuery, Recovered, SharesQuery, SpentToken, TemplateDetail, TemplateFilter, TemplateRef,
     TemplateSummary,
 };
 use crate::report::{Metrics, Sizes, Status};
@@ -249,6 +250,10 @@ impl Store for SqliteStore {
 
     fn miner(&self, user: &str) -> Result<Option<MinerSummary>, ReadError> {
         self.read(|connection| read_rest::miner(connection, user))
+    }
+
+    fn miners(&self, after: Option<&str>, limit: usize) -> Result<MinersPage, ReadError> {
+        self.read(|connection| read_rest::miners(connection, after, limit))
     }
 
     fn webhooks(&self) -> Result<Vec<Webhook>, ReadError> {

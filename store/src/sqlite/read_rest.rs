@@ -7,10 +7,10 @@ use super::read_events;
 use super::sizes::{Table, TableSizes};
 use super::state::spent_floor;
 use crate::batch::Webhook;
-use crate::limits::AGGREGATES_MAX;
+use crate::limits::{AGGREGATES_MAX, PAGE_ITEMS_MAX};
 use crate::query::{
-    Aggregate, BlockSummary, MinerSummary, NodeSubmission, Page, PageRequest, ReadError,
-    SharesQuery, SpentToken,
+    Aggregate, BlockSummary, MinerSummary, MinersPage, NodeSubmission, Page, PageRequest,
+    ReadError, SharesQuery, SpentToken,
 };
 use crate::report::{Sizes, TableSize};
 
@@ -190,24 +190,44 @@ pub(super) fn miner(
 ) -> Result<Option<MinerSummary>, ReadError> {
     let summary = connection
         .prepare_cached("SELECT * FROM users WHERE user_id = ?1")?
-        .query_row([user], |row| {
-            Ok(MinerSummary {
-                user: row.get("user_id")?,
-                first_seen: row.get("first_seen")?,
-                last_seen: row.get("last_seen")?,
-                templates_accepted_total: row.get("templates_accepted_total")?,
-                templates_rejected_total: row.get("templates_rejected_total")?,
-                shares_accepted_miner: row.get("shares_accepted_miner")?,
-                shares_accepted_pool: row.get("shares_accepted_pool")?,
-                shares_rejected: row.get("shares_rejected")?,
-                blocks_found: row.get("blocks_found")?,
-                sovereign_miner_at: row.get("sovereign_miner_at")?,
-                node_runner_at: row.get("node_runner_at")?,
-                template_crafter_at: row.get("template_crafter_at")?,
-            })
-        })
+        .query_row([user], miner_row)
         .optional()?;
     Ok(summary)
+}
+
+/// See [`crate::Store::miners`]. By name, for row ids may change when the file is packed.
+pub(super) fn miners(
+    connection: &Connection,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<MinersPage, ReadError> {
+    let limit = limit.min(PAGE_ITEMS_MAX);
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM users WHERE ?1 IS NULL OR user_id > ?1 ORDER BY user_id LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![after, limit + 1], miner_row)?;
+    let mut miners: Vec<MinerSummary> = rows.collect::<Result<_, _>>()?;
+    let more = miners.len() > limit;
+    miners.truncate(limit);
+    let next = miners.last().filter(|_| more).map(|miner| miner.user.clone());
+    Ok(MinersPage { miners, next })
+}
+
+fn miner_row(row: &Row<'_>) -> rusqlite::Result<MinerSummary> {
+    Ok(MinerSummary {
+        user: row.get("user_id")?,
+        first_seen: row.get("first_seen")?,
+        last_seen: row.get("last_seen")?,
+        templates_accepted_total: row.get("templates_accepted_total")?,
+        templates_rejected_total: row.get("templates_rejected_total")?,
+        shares_accepted_miner: row.get("shares_accepted_miner")?,
+        shares_accepted_pool: row.get("shares_accepted_pool")?,
+        shares_rejected: row.get("shares_rejected")?,
+        blocks_found: row.get("blocks_found")?,
+        sovereign_miner_at: row.get("sovereign_miner_at")?,
+        node_runner_at: row.get("node_runner_at")?,
+        template_crafter_at: row.get("template_crafter_at")?,
+    })
 }
 
 pub(super) fn webhooks(connection: &Connection) -> Result<Vec<Webhook>, ReadError> {

@@ -74,6 +74,21 @@ pub fn counts_and_badges_are_given_by_the_store(open: Open, dir: &Path) {
     assert_eq!(alice.template_crafter_at, None);
     assert_eq!(store.miner("bob").unwrap().unwrap().sovereign_miner_at, Some(NOW_MS + 5));
     assert_eq!(store.miner("dave").unwrap(), None);
+    let names = |page: &store::MinersPage| -> Vec<String> {
+        page.miners.iter().map(|miner| miner.user.clone()).collect()
+    };
+    let all = store.miners(None, 1_000).unwrap();
+    assert_eq!(all.miners.iter().find(|miner| miner.user == "alice"), Some(&alice));
+    assert!(names(&all).is_sorted() && all.next.is_none() && all.miners.len() >= 2, "{all:?}");
+    let mut one_by_one = Vec::new();
+    let mut page = store.miners(None, 1).unwrap();
+    loop {
+        one_by_one.extend(names(&page));
+        assert_eq!(page.miners.len(), 1);
+        let Some(next) = page.next else { break };
+        page = store.miners(Some(&next), 1).unwrap();
+    }
+    assert_eq!(one_by_one, names(&all));
 }
 
 pub fn aggregates_are_split_by_source(open: Open, dir: &Path) {

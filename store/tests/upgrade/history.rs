@@ -20,9 +20,12 @@ pub const USERS: &[&str] = &["alice", "bob", "mallory"];
 
 const HOUR_MS: u64 = 3_600_000;
 
+/// Events that came to be after the history was written.
+pub const LATER: &[EventKind] = &[EventKind::ServerStarted];
+
 /// Writes the history into an empty store.
 pub fn write(store: &dyn Store) {
-    for kind in EventKind::ALL {
+    for kind in EventKind::ALL.iter().filter(|kind| !LATER.contains(kind)) {
         let data = EventData::from_value(*kind, payload(*kind)).unwrap();
         commit(store, Batch::new(NOW_MS).event_of(Protocol::StratumV1, data));
     }
@@ -153,6 +156,10 @@ fn webhooks(store: &dyn Store) {
 /// Goes on after the history: everything is written once more.
 pub fn go_on(store: &dyn Store) {
     commit(store, Batch::of_event(NOW_MS + 100, numbered(1)));
+    for kind in LATER {
+        let data = EventData::from_value(*kind, payload(*kind)).unwrap();
+        commit(store, Batch::of_event(NOW_MS + 100, data));
+    }
     let known = job(210, 20, txs(2..14));
     let batch = Batch::new(NOW_MS + 101).spend_token(99, NOW_MS * 2, "bob".into());
     commit(store, batch.accept_template(template("alice", known)));
@@ -225,6 +232,9 @@ fn payload(kind: EventKind) -> Value {
         EventKind::FloodAggregate => json!({
             "peer": "192.0.2.1", "kind": "share_submitted", "count": 5, "first_at": 1,
             "last_at": 2,
+        }),
+        EventKind::ServerStarted => json!({
+            "version": "1.2.3", "schema": 4, "network": "regtest", "server_id": "0123456789abcdef",
         }),
     }
 }

@@ -34,6 +34,7 @@ const TOLD: &[EventKind] = &[
     EventKind::BlockSubmitted,
     EventKind::BlockConfirmed,
     EventKind::NodeStatus,
+    EventKind::ServerStarted,
 ];
 
 #[tokio::main]

@@ -12,6 +12,7 @@ mod acceptance;
 mod announced;
 mod beside;
 mod bounds;
+mod channels;
 mod custom;
 mod encrypted;
 mod ending;

@@ -7,10 +7,10 @@ use jds_tests::pool::Pool;
 use jds_tests::{Setup, World};
 use serde_json::Value;
 
-const TOKEN: &str = "0123456789abcdef-pool-token";
+pub(crate) const TOKEN: &str = "0123456789abcdef-pool-token";
 
 /// A server with both ways in, and its socket.
-async fn world(dir: &std::path::Path) -> (World, std::path::PathBuf) {
+pub(crate) async fn world(dir: &std::path::Path) -> (World, std::path::PathBuf) {
     let (socket, token) = (dir.join("pool.sock"), dir.join("pool.token"));
     std::fs::write(&token, TOKEN).unwrap();
     std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -10,6 +10,8 @@ mod access;
 mod accounting;
 mod bounds;
 mod example;
+mod fuzz;
 mod mining;
+mod stream;
 mod trouble;
 mod worlds;

@@ -122,38 +122,6 @@ fn results(stream: &mut impl BufRead, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tips_and_withdrawn_jobs_are_told_as_they_come() {
-    let site = Site::start(Setup::new()).await;
-    let receipt = site.receipt("alice").await;
-    let rig = rig(&mut site.pool(), &receipt);
-    let mut stream = BufReader::new(pool::connect(&site.socket));
-    stream.get_mut().write_all(b"GET /v1/pool/stream HTTP/1.0\r\nHost: pool\r\n\r\n").unwrap();
-    let mut next = |name: &str| loop {
-        let mut line = String::new();
-        assert_ne!(stream.read_line(&mut line).unwrap(), 0, "waited for {name}");
-        if line.trim_end() == format!("event: {name}") {
-            let mut data = String::new();
-            stream.read_line(&mut data).unwrap();
-            return serde_json::from_str::<Value>(data.strip_prefix("data: ").unwrap()).unwrap();
-        }
-    };
-    let tip = |site: &Site| Value::from(site.world.node().tip().unwrap().to_string());
-    assert_eq!(next("tip")["prev_hash"], tip(&site));
-    let jobs = &site.world.server.shared().jobs;
-    jobs.of_user(&jds::token::UserTag::of(b"alice"))[0].withdraw("bad-txns".into());
-    let withdrawn = next("withdrawn");
-    assert_eq!(
-        (&withdrawn["job"], &withdrawn["user"]),
-        (&rig.name.clone().into(), &"alice".into())
-    );
-    assert_eq!(withdrawn["reason"], "bad-txns");
-    site.world.node().mine_block(&[]).unwrap();
-    let now = tip(&site);
-    let told = std::iter::repeat_with(|| next("tip")).find(|told| told["prev_hash"] == now);
-    assert!(told.is_some());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn whatever_comes_is_answered_by_a_typed_error() {
     let site = Site::start(Setup::new()).await;
     let receipt = site.receipt("alice").await;

@@ -39,14 +39,23 @@ impl Site {
         Self { world, socket, dir }
     }
 
-    /// A template of a payment that the user declared, and its receipt.
+    /// A template of a payment that the user declared, and its receipt. The chain grows for it.
     pub(crate) async fn receipt(&self, user: &str) -> Vec<u8> {
+        self.receipts(&[user]).await.remove(0)
+    }
+
+    /// The same of several users, on one tip.
+    pub(crate) async fn receipts(&self, users: &[&str]) -> Vec<Vec<u8>> {
         let coins = self.world.coins(1).await;
         let txs = Kind::Payment.build(&coins[0]).unwrap().txs;
         let work = self.world.relay(&txs).await;
-        let mut miner = self.world.miner(user).await;
-        let template = miner.template(&work);
-        receipt_of(miner.declare(&template).await)
+        let mut receipts = Vec::new();
+        for user in users {
+            let mut miner = self.world.miner(user).await;
+            let template = miner.template(&work);
+            receipts.push(receipt_of(miner.declare(&template).await));
+        }
+        receipts
     }
 
     /// The accepted shares in the log.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use bitcoin::block::Header;
 use validation::block::{FoundBlock, with_coinbase};
 
-use crate::jobs::Job;
+use crate::jobs::{Job, LET_GO};
 
 /// What a channel holds of an accepted job: not the job, which is kept within bounds of its own.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ impl mining::Source for DeclaredSource {
 
     fn withdrawn(&self) -> Option<Arc<str>> {
         match self.0.upgrade() {
-            Some(job) => job.withdrawn().map(Arc::from),
-            None => Some("its transactions are not kept any more".into()),
+            Some(job) => job.ended().map(Arc::from),
+            None => Some(LET_GO.into()),
         }
     }
 }

@@ -8,12 +8,12 @@ use bitcoin::hex::DisplayHex;
 use serde_json::json;
 
 use super::{Given, Session};
-use crate::Now;
 use crate::job::Job;
 use crate::limits::SV1_EXTRANONCE2_BYTES;
 use crate::sv1::difficulty::{to_json, told};
 use crate::sv1::notify;
 use crate::sv1::rpc::notification;
+use crate::{Action, ChannelTarget, Now};
 
 impl Session {
     pub(super) fn on_tip(&mut self, tip: BlockHash, now: Now) {
@@ -68,9 +68,11 @@ impl Session {
             ntime,
             since: now.instant,
         });
-        let difficulty = told(channel.target());
+        let target = channel.target();
+        let difficulty = told(target);
         if self.told_difficulty != Some(difficulty) {
             self.told_difficulty = Some(difficulty);
+            self.actions.push_back(Action::Target(ChannelTarget { channel_id: None, target }));
             self.send(notification("mining.set_difficulty", &json!([to_json(difficulty)])));
         }
         self.send(notification("mining.notify", &params));
@@ -124,7 +126,7 @@ mod tests {
     use bitcoin::Network;
 
     use super::*;
-    use crate::{Action, Deps, Extranonces, JobBytes, Settings};
+    use crate::{Deps, Extranonces, JobBytes, Settings};
 
     /// A miner that can not be told of another extranonce has to connect again.
     #[test]
