@@ -176,7 +176,7 @@ impl From<NotJudged> for Problem {
         match why {
             NotJudged::NoTip => Self::new(Kind::NoTip, "no node has told a tip yet"),
             NotJudged::NotRecorded(why) => {
-                Self::new(Kind::StoreUnavailable, format!("no share was recorded: {why}"))
+                Self::new(Kind::StoreUnavailable, format!("nothing was recorded: {why}"))
             }
         }
     }
