@@ -77,8 +77,6 @@ pub(crate) struct Judge {
 pub(crate) struct Judged {
     /// The hash; absent when no header can be made of it.
     pub(crate) hash: Option<BlockHash>,
-    /// It meets the network's target.
-    pub(crate) is_block: bool,
     /// The block that it makes, found before or not.
     pub(crate) any_block: Option<Header>,
     /// It makes a block that was not found before.
@@ -121,13 +119,13 @@ impl Judge {
     pub(crate) fn judge(&mut self, slot: &Slot, share: &Submission<'_>, now_unix_s: u32) -> Judged {
         let Some(solution) = self.solution(slot, share) else {
             let worth = Err(Refused::Code(ERROR_CODE_SUBMIT_SHARES_BAD_EXTRANONCE_SIZE));
-            return Judged { hash: None, is_block: false, any_block: None, block: None, worth };
+            return Judged { hash: None, any_block: None, block: None, worth };
         };
         let Solution { hash, header, is_block, is_new } = solution;
         let any_block = is_block.then_some(header);
         let block = is_new.then_some(header);
         let worth = self.worth(slot, share, now_unix_s, hash, is_block);
-        Judged { hash: Some(hash), is_block, any_block, block, worth }
+        Judged { hash: Some(hash), any_block, block, worth }
     }
 
     /// The header, and whether it makes a block; nothing of an extranonce of another length.

@@ -135,3 +135,38 @@ impl PoolBackend for PoolView {
         self.work.jobs().withdrawals().watch()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_its_client_left_goes_on_in_its_place() {
+        for most in [POOL_WORK_MAX, POOL_SOLUTIONS_MAX] {
+            let (places, done) = (Arc::new(Semaphore::new(most)), Arc::new(AtomicUsize::new(0)));
+            let gate = watch::Sender::new(false);
+            let work = || {
+                let (mut gate, done) = (gate.subscribe(), Arc::clone(&done));
+                to_its_end(&places, async move {
+                    gate.wait_for(|open| *open).await.unwrap();
+                    done.fetch_add(1, Ordering::SeqCst)
+                })
+            };
+            let mut context = Context::from_waker(Waker::noop());
+            for _ in 0..most {
+                assert!(pin!(work()).poll(&mut context).is_pending());
+            }
+            assert_eq!(places.available_permits(), 0, "they have their places");
+            // One more waits; left in that time, nothing of it begins.
+            assert!(pin!(work()).poll(&mut context).is_pending());
+            gate.send_replace(true);
+            work().await.unwrap();
+            let _all = places.acquire_many(most as u32).await.unwrap();
+            assert_eq!(done.load(Ordering::SeqCst), most + 1);
+        }
+    }
+}
