@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 
 use bitcoin::hex::DisplayHex;
 use jds_tests::rig::{by_receipt, solution};
-use jds_tests::{PATIENCE, Setup, kept, pool};
+use jds_tests::{EXTRANONCE_BYTES, PATIENCE, Setup, kept, pool};
 use serde_json::{Value, json};
 use signet::wait;
 use store::SubmissionState;
@@ -45,16 +45,19 @@ async fn a_batch_whose_sender_leaves_is_recorded_whole_when_it_comes_again() {
     let site = Site::start(Setup::new()).await;
     let receipts = site.receipts(&["alice", "bob", "carol", "dave"]).await;
     let mut pool = site.pool();
-    let mut rigs: Vec<_> = receipts.iter().map(|receipt| rig(&mut pool, receipt)).collect();
+    let rigs: Vec<_> = receipts.iter().map(|receipt| rig(&mut pool, receipt)).collect();
+    // All have declared the same: each share has an extranonce of its own.
+    let mut next = 0;
+    let mut mine = |rig: usize| {
+        next += 1;
+        rigs[rig].mine_with(&[next; EXTRANONCE_BYTES], false).json
+    };
     let site = site.restart().await;
     let mut pool = site.pool();
     // The job of the first is there again, those of the others have to be made again of their names.
-    counted(&submit(&mut pool, &rigs[0].mine(false).json));
+    counted(&submit(&mut pool, &mine(0)));
     let batches: Vec<Value> = (1..rigs.len())
-        .map(|other| {
-            let mut mine = |rig: usize| rigs[rig].mine(false).json;
-            json!([mine(0), mine(0), mine(other), mine(0), mine(other)])
-        })
+        .map(|other| json!([mine(0), mine(0), mine(other), mine(0), mine(other)]))
         .collect();
     for batch in &batches {
         let body = batch.to_string();
@@ -78,8 +81,10 @@ async fn a_block_on_a_job_of_before_a_restart_is_submitted_though_another_has_wo
     let site = Site::start(Setup::new()).await;
     let receipts = site.receipts(&["alice", "bob", "carol", "dave"]).await;
     let mut pool = site.pool();
-    let blocks: Vec<_> =
-        receipts.iter().map(|receipt| rig(&mut pool, receipt).mine(true)).collect();
+    let mut mine = |(number, receipt): (u8, &Vec<u8>)| {
+        rig(&mut pool, receipt).mine_with(&[number; EXTRANONCE_BYTES], true)
+    };
+    let blocks: Vec<_> = (1..).zip(&receipts).map(&mut mine).collect();
     let site = site.restart().await;
     site.world.node().mine_block(&[]).unwrap();
     site.world.synced().await;
@@ -102,11 +107,8 @@ async fn a_block_on_a_job_of_before_a_restart_is_submitted_though_another_has_wo
             refused(&result, "stale-share");
             assert_eq!(result["is_block"], true, "{result}");
         }
-        let stored = site.world.store().block(&block.hash.to_string()).unwrap();
-        assert_eq!(
-            stored.expect("it is on the disk").user,
-            ["alice", "bob", "carol", "dave"][index]
-        );
+        let stored = kept::wait_block(&*site.world.store(), block.hash);
+        assert_eq!(stored.user, ["alice", "bob", "carol", "dave"][index]);
         wait::until_true("the node to have the block on its side branch", PATIENCE, || {
             let kept = kept::wait_block(&*site.world.store(), block.hash);
             kept.submissions.iter().any(|node| node.state == SubmissionState::Accepted)
