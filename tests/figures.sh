@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All figures of guides/src/performance.md in one go, about ten minutes on two quiet cores: each beside its
+# All figures of guides/src/performance.md in one go, about six minutes on two quiet cores: each beside its
 # target, and a plot. What goes on beside it on the machine is in them: see the load average that it prints.
 #
 #   tests/figures.sh              all of them
@@ -33,6 +33,7 @@ course sustained --declaring 100 --rate 200 --for 20
 course unknown --declaring 100 --rate 20 --for 20 --unknown 5
 course one-client --declaring 1 --rate 5 --for 20
 course storm --declaring 1000 --storms 3
+course memory --declaring 1000 --storms 1
 course tips --declaring 0 --templates 1000 --tip-every 2 --for 30
 course solutions --declaring 50 --rate 50 --for 5 --solutions 25
 course shares --declaring 0 --mining 600 --share-rate 3000 --share-batch 1 --for 15

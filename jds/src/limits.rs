@@ -79,8 +79,9 @@ pub const SOLUTION_JOBS_MAX: usize = 128;
 /// Jobs are kept while they build on the tip or one of this many blocks below it.
 pub const JOB_DEPTH_KEPT_BLOCKS: u32 = 2;
 
-/// Serialised block bodies kept ready, bytes; beyond that a body is built when a solution comes.
-pub const READY_BODIES_BYTES_MAX: usize = 192 * 1024 * 1024;
+/// Serialised block bodies kept ready, bytes: some 36 full blocks. Of other jobs the merkle path is
+/// kept all the same, so that a solution waits for no more than the copying of its transactions.
+pub const READY_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Serialised block bodies kept ready.
 pub const READY_BODIES_MAX: usize = 4_096;

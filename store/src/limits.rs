@@ -116,9 +116,19 @@ pub(crate) const RETENTION_PAUSE: Duration = Duration::from_secs(60);
 /// Pause between checkpoints.
 pub(crate) const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Size of the write-ahead log from which it is checkpointed beside the writer, bytes.
+/// Size of the write-ahead log's file from which it is checkpointed beside the writer, bytes.
 pub(crate) const WAL_CHECKPOINT_BYTES: u64 = 4 << 20;
 
-/// Size of the write-ahead log from which the writer stops for the rest of a checkpoint, bytes:
-/// under load without a pause it would otherwise grow for ever.
+/// What is in the write-ahead log when the writer stops for the rest of a checkpoint, bytes: under load
+/// without a pause it would otherwise grow for ever.
 pub(crate) const WAL_FORCE_BYTES: u64 = 64 << 20;
+
+/// What the file of the write-ahead log may keep when it begins anew, bytes. To cut it back each time
+/// would hold up the writer for tens of milliseconds.
+pub(crate) const WAL_KEPT_BYTES: u64 = 2 * WAL_FORCE_BYTES;
+
+/// Rounds of a checkpoint beside the writer before the writer stops for the rest.
+pub(crate) const CHECKPOINT_ROUNDS_MAX: usize = 6;
+
+/// As few pages are left to the writer if those rounds get so far.
+pub(crate) const CHECKPOINT_REST_PAGES: u64 = 64;

@@ -158,6 +158,7 @@ fn count(metrics: &Metrics) {
     metrics.solution("block");
     metrics.submission("main", "accepted", Duration::from_millis(1));
     metrics.share("miner", "accepted");
+    metrics.channel_target("mining", "opened", 1.0);
     metrics.user_check("allowed", "asked");
     metrics.template_message("new_template");
     metrics.share_difficulty("miner", 1.0);

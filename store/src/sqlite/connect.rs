@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::limits::{BUSY_TIMEOUT, WAL_CHECKPOINT_BYTES};
+use crate::limits::{BUSY_TIMEOUT, WAL_KEPT_BYTES};
 
 /// Prepared statements that a connection keeps.
 const STATEMENTS_CACHED: usize = 64;
@@ -23,7 +23,7 @@ pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     // Checkpoints are made beside the writer.
     connection.query_row("PRAGMA wal_autocheckpoint = 0", [], |_| Ok(()))?;
-    let limit = format!("PRAGMA journal_size_limit = {WAL_CHECKPOINT_BYTES}");
+    let limit = format!("PRAGMA journal_size_limit = {WAL_KEPT_BYTES}");
     connection.query_row(&limit, [], |_| Ok(()))?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.pragma_update(None, "temp_store", "MEMORY")
@@ -78,9 +78,24 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// What a checkpoint found in the write-ahead log, pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Checkpointed {
+    /// What was in it.
+    pub(super) logged: u64,
+    /// What of that is not in the database yet.
+    pub(super) left: u64,
+}
+
 /// Moves what it can from the write-ahead log into the database, without waiting for anybody.
-pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<Checkpointed> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        // Minus one each, if there is no log.
+        let pages =
+            |column| row.get::<_, i64>(column).map(|pages| pages.try_into().unwrap_or(0_u64));
+        let (logged, moved) = (pages(1)?, pages(2)?);
+        Ok(Checkpointed { logged, left: logged.saturating_sub(moved) })
+    })
 }
 
 /// Bounds the database file; 0 for none.

@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 
 use super::clock::RetentionClock;
+use super::connect::{self, Checkpointed};
 use super::packed;
 use super::readers::Readers;
 use super::retention::live_height;
 use super::shared::{Control, Shared, lock, now_ms};
 use super::sizes::{Table, TableSizes};
 use super::state::IdSet;
-use super::{connect, wake};
+use super::wake;
 use crate::commit::Request;
 use crate::limits::{
-    CHECKPOINT_PAUSE, RETENTION_PAUSE, RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE,
-    WAL_CHECKPOINT_BYTES, WAL_FORCE_BYTES,
+    CHECKPOINT_PAUSE, CHECKPOINT_REST_PAGES, CHECKPOINT_ROUNDS_MAX, RETENTION_PAUSE,
+    RETENTION_STEP_ROWS, USER_TEMPLATES_SAFE, WAL_CHECKPOINT_BYTES, WAL_FORCE_BYTES,
 };
 use crate::query::ReadError;
 use crate::report::Status;
@@ -87,16 +88,14 @@ impl Housekeeper {
         if self.wal_bytes() < WAL_CHECKPOINT_BYTES {
             return;
         }
-        let result = match checkpointer {
-            Some(connection) => connect::checkpoint(connection),
-            None => connect::checkpointer(&self.path)
-                .and_then(|connection| connect::checkpoint(checkpointer.insert(connection))),
+        let connection = match checkpointer {
+            Some(connection) => Ok(&*connection),
+            None => connect::checkpointer(&self.path).map(|new| &*checkpointer.insert(new)),
         };
-        if let Err(error) = result {
-            tracing::warn!(%error, "checkpoint failed");
-        }
-        if self.wal_bytes() >= WAL_FORCE_BYTES {
-            self.control(Control::Checkpoint);
+        match connection.and_then(move_pages) {
+            Ok(true) => self.control(Control::Checkpoint),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "checkpoint failed"),
         }
     }
 
@@ -229,4 +228,21 @@ fn unnamed(connection: &Connection) -> Result<Vec<u32>, ReadError> {
     let ids = ids.query_map([], |row| row.get::<_, u32>(0))?;
     let unnamed = ids.filter(|id| !id.as_ref().is_ok_and(|id| named.contains(*id)));
     Ok(unnamed.collect::<Result<_, _>>()?)
+}
+
+/// Checkpoints beside the writer; true when the writer has to stop for the rest. Then it was done again
+/// and again: each time there is only that to move which was written the time before, so that the stop
+/// is short.
+fn move_pages(connection: &Connection) -> rusqlite::Result<bool> {
+    let page_bytes: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    for _ in 0..CHECKPOINT_ROUNDS_MAX {
+        let Checkpointed { logged, left } = connect::checkpoint(connection)?;
+        if logged.saturating_mul(page_bytes) < WAL_FORCE_BYTES {
+            return Ok(false);
+        }
+        if left <= CHECKPOINT_REST_PAGES {
+            break;
+        }
+    }
+    Ok(true)
 }

@@ -21,7 +21,7 @@ pub const USERS: &[&str] = &["alice", "bob", "mallory"];
 const HOUR_MS: u64 = 3_600_000;
 
 /// Events that came to be after the history was written.
-const LATER: &[EventKind] = &[EventKind::ServerStarted];
+pub const LATER: &[EventKind] = &[EventKind::ServerStarted];
 
 /// Writes the history into an empty store.
 pub fn write(store: &dyn Store) {

@@ -14,7 +14,7 @@ use crate::limits::CALL_TIMEOUT_MS;
 use crate::outcome::{
     Proposal, SubmitOutcome, proposal_answer, proposal_failure, submit_answer, submit_failure,
 };
-use crate::rpc::{self, rules};
+use crate::rpc::{self, Around, rules};
 use crate::settings::{Endpoint, IpcSettings, NodeSettings};
 
 /// The ways to one node.
@@ -101,10 +101,9 @@ impl Caller {
     pub(crate) fn propose(&self, block_hex: &str, network: Network, deadline: Instant) -> Proposal {
         let answer = match self {
             Self::Rpc(client) => {
-                let open = r#"[{"mode":"proposal","rules":"#;
-                let json = [open, rules(network), r#","data":""#, block_hex, r#""}]"#].concat();
-                let params = RawValue::from_string(json);
-                client.call("getblocktemplate", params, left(deadline))
+                let before = [r#"[{"mode":"proposal","rules":"#, rules(network), r#","data":"#];
+                let params = Around { before: &before.concat(), after: "}]" };
+                client.call_with_block("getblocktemplate", params, block_hex, left(deadline))
             }
             Self::Ipc(client) => client.check_block(block_hex, left(deadline)),
         };
@@ -116,8 +115,7 @@ impl Caller {
 }
 
 fn submit_by_rpc(client: &rpc::Client, block_hex: &str, deadline: Instant) -> SubmitOutcome {
-    let params = RawValue::from_string(["[\"", block_hex, "\"]"].concat());
-    match client.call("submitblock", params, left(deadline)) {
+    match client.call_with_block("submitblock", Around::ALONE, block_hex, left(deadline)) {
         Ok(reason) => submit_answer(client.node(), reason),
         Err(error) => submit_failure(error),
     }

@@ -23,6 +23,21 @@ pub(crate) const NO_PARAMS: [(); 0] = [];
 /// JSON-RPC's "method not found".
 const RPC_METHOD_NOT_FOUND: i32 = -32601;
 
+/// Of a call with a block, which has its connection for itself.
+const BLOCK_CALL_ID: u32 = 1;
+
+/// The JSON of parameters before and after the string that is a block's hex, its quotes left out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Around<'a> {
+    pub(crate) before: &'a str,
+    pub(crate) after: &'a str,
+}
+
+impl Around<'_> {
+    /// Of `submitblock`.
+    pub(crate) const ALONE: Self = Self { before: "[", after: "]" };
+}
+
 /// A caller of one node; every call has a connection of its own.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -47,8 +62,7 @@ impl Client {
 
     /// Sends one request and waits for its result; it is never sent again. `params`: a JSON array.
     ///
-    /// The `call` of `bitcoincore_rpc` is passed by: it would look through a block's hex for what
-    /// to escape, and write it into debug logs.
+    /// The `call` of `bitcoincore_rpc` is passed by: it would write all of it into debug logs.
     pub(crate) fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
@@ -56,20 +70,47 @@ impl Client {
         timeout: Duration,
     ) -> Result<T, NodeError> {
         let call = || {
-            let transport = Transport {
-                agent: self.agent.clone(),
-                endpoint: self.endpoint.clone(),
-                authorization: authorization(&self.endpoint.auth)?,
-                method,
-                timeout,
-            };
-            let client = jsonrpc::Client::with_transport(transport);
+            let client = jsonrpc::Client::with_transport(self.transport(method, timeout)?);
             params
                 .map_err(jsonrpc::Error::Json)
                 .and_then(|params| client.call(method, Some(&params)))
                 .map_err(|error| fault(method, error))
         };
         call().map_err(|fault| self.error(fault))
+    }
+
+    /// As [`Self::call`], with the hex of a block in `params`: it is sent from where it is.
+    pub(crate) fn call_with_block<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: Around<'_>,
+        block_hex: &str,
+        timeout: Duration,
+    ) -> Result<T, NodeError> {
+        let Around { before, after } = params;
+        let head = format!(r#"{{"method":"{method}","params":{before}""#);
+        let tail = format!(r#""{after},"id":{BLOCK_CALL_ID},"jsonrpc":"2.0"}}"#);
+        let call = || {
+            let transport = self.transport(method, timeout)?;
+            let pieces = [head.as_bytes(), block_hex.as_bytes(), tail.as_bytes()];
+            let result =
+                transport.send(pieces).and_then(|response| match response.id == BLOCK_CALL_ID {
+                    true => response.result(),
+                    false => Err(jsonrpc::Error::NonceMismatch),
+                });
+            result.map_err(|error| fault(method, error))
+        };
+        call().map_err(|fault| self.error(fault))
+    }
+
+    fn transport(&self, method: &'static str, timeout: Duration) -> Result<Transport, Fault> {
+        Ok(Transport {
+            agent: self.agent.clone(),
+            endpoint: self.endpoint.clone(),
+            authorization: authorization(&self.endpoint.auth)?,
+            method,
+            timeout,
+        })
     }
 }
 

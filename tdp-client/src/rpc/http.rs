@@ -8,13 +8,13 @@
 //! which sends once and ends by its deadline; what is here translates between the two.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoincore_rpc::jsonrpc::{self, Request, Response};
-use ureq::Agent;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use ureq::{Agent, SendBody};
 
 use super::client::excerpt;
 use crate::error::Fault;
@@ -52,9 +52,25 @@ pub(super) struct Transport {
 
 impl jsonrpc::Transport for Transport {
     fn send_request(&self, request: Request<'_>) -> Result<Response, jsonrpc::Error> {
-        let body = serde_json::to_vec(&request)?;
+        self.send([&serde_json::to_vec(&request)?, &[], &[]])
+    }
+
+    /// Not used.
+    fn send_batch(&self, _: &[Request<'_>]) -> Result<Vec<Response>, jsonrpc::Error> {
+        Err(jsonrpc::Error::WrongBatchResponseSize)
+    }
+
+    fn fmt_target(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.endpoint.url)
+    }
+}
+
+impl Transport {
+    /// Sends a request that is these pieces one after the other, from where they are: copying the
+    /// hex of a block takes longer than handing it to the kernel.
+    pub(super) fn send(&self, pieces: [&[u8]; 3]) -> Result<Response, jsonrpc::Error> {
         let (status, answer) =
-            self.exchange(&body).map_err(|error| transport_error(self.fault(error)))?;
+            self.exchange(pieces).map_err(|error| transport_error(self.fault(error)))?;
         // Bitcoin Core explains most errors in the body, whatever the status.
         serde_json::from_slice(&answer).map_err(|error| {
             let method = self.method;
@@ -73,19 +89,9 @@ impl jsonrpc::Transport for Transport {
         })
     }
 
-    /// Not used.
-    fn send_batch(&self, _: &[Request<'_>]) -> Result<Vec<Response>, jsonrpc::Error> {
-        Err(jsonrpc::Error::WrongBatchResponseSize)
-    }
-
-    fn fmt_target(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.endpoint.url)
-    }
-}
-
-impl Transport {
     /// HTTP status and body.
-    fn exchange(&self, body: &[u8]) -> Result<(u16, Vec<u8>), ureq::Error> {
+    fn exchange(&self, [head, text, tail]: [&[u8]; 3]) -> Result<(u16, Vec<u8>), ureq::Error> {
+        let bytes = head.len() + text.len() + tail.len();
         let mut answer = self
             .agent
             .post(&self.endpoint.target)
@@ -94,7 +100,8 @@ impl Transport {
             .build()
             .header(AUTHORIZATION, &self.authorization)
             .header(CONTENT_TYPE, "application/json")
-            .send(body)?;
+            .header(CONTENT_LENGTH, bytes)
+            .send(SendBody::from_reader(&mut head.chain(text).chain(tail)))?;
         let body = answer.body_mut().with_config().limit(HTTP_BODY_BYTES_MAX).read_to_vec()?;
         Ok((answer.status().as_u16(), body))
     }
@@ -137,7 +144,7 @@ fn is_failed_connect(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Write as _};
+    use std::io::Write as _;
     use std::net::TcpListener;
     use std::thread;
 

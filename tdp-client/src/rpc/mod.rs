@@ -6,7 +6,7 @@ mod probe;
 
 use bitcoin::Network;
 
-pub(crate) use self::client::{Client, NO_PARAMS, excerpt, fault};
+pub(crate) use self::client::{Around, Client, NO_PARAMS, excerpt, fault};
 pub use self::probe::{
     ChainFacts, ClockFacts, MempoolFacts, NetworkFacts, Probe, RPC_WAIT, RPCS_NEEDED, TemplateFacts,
 };

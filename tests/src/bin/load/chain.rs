@@ -1,6 +1,6 @@
 //! The node: its tips as the miners learn of them, and when it had what.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -168,7 +168,7 @@ impl NodeLog {
         let (now, now_unix) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH)?);
         let instant = |at: Duration| now.checked_sub(now_unix.checked_sub(at)?);
         let mut log = Self::default();
-        let mut request = None;
+        let mut requests = VecDeque::new();
         for line in String::from_utf8_lossy(&text).lines() {
             let Some((stamp, said)) = line.split_once(' ') else { continue };
             let at = || unix_time(stamp).and_then(instant);
@@ -178,10 +178,13 @@ impl NodeLog {
                     log.tips.entry(hash).or_insert(at);
                 }
             } else if said.contains("Received a POST request") {
-                request = at();
-            } else if said.contains("method=submitblock") {
-                // Called when it had been read whole: the last request before.
-                log.submissions.extend(request.or_else(at));
+                requests.extend(at());
+            } else if said.contains("ThreadRPCServer method=") {
+                // Read whole, then parsed, then called. A block takes tens of milliseconds to parse, any
+                // other call next to nothing, so that a block is the oldest that is not called yet.
+                let is_block = said.contains("method=submitblock");
+                let called = if is_block { requests.pop_front() } else { requests.pop_back() };
+                log.submissions.extend(called.filter(|_| is_block));
             }
         }
         if log.tips.is_empty() {
@@ -212,6 +215,32 @@ fn unix_time(stamp: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_had_arrived_when_the_oldest_request_that_is_not_called_had() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let post = "[http] Received a POST request for / from 127.0.0.1:1 (id=1)";
+        let call = |method| format!("[rpc] ThreadRPCServer method={method} user=x id=1");
+        let said = [
+            (0, post.to_owned()),
+            (1, call("getblockhash")),
+            (2, post.to_owned()),
+            (3, post.to_owned()),
+            (4, call("getbestblockhash")),
+            (5, post.to_owned()),
+            (6, call("submitblock")),
+            (7, call("getbestblockhash")),
+            (8, format!("UpdateTip: new best={} height=1", "0".repeat(64))),
+        ];
+        let stamp = |ms| format!("2026-11-21T10:54:29.{ms:03}000Z");
+        let lines: Vec<_> =
+            said.iter().map(|(ms, said)| format!("{} {said}\n", stamp(ms))).collect();
+        std::fs::write(file.path(), lines.concat()).unwrap();
+        let log = NodeLog::read(file.path().to_owned()).unwrap();
+        let [arrived] = log.submissions[..] else { panic!("{log:?}") };
+        let tip = log.tips.values().next().unwrap();
+        assert_eq!((*tip - arrived).as_micros().div_ceil(1_000), 6);
+    }
 
     #[test]
     fn times_of_the_log_are_read_to_the_microsecond() {

@@ -254,10 +254,11 @@ impl fmt::Display for Run {
         }
         let errors = self.board.errors();
         if errors.is_empty() {
-            write!(f, "  errors                   none")?;
+            return write!(f, "  errors                   none");
         }
-        for (code, count) in errors {
-            write!(f, "  error                    {count} x {code}")?;
+        for (number, (code, count)) in errors.into_iter().enumerate() {
+            let before = if number == 0 { "" } else { "\n" };
+            write!(f, "{before}  error                    {count} x {code}")?;
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ const PLACES_SPARE: usize = 64;
 /// Each hash is a share for who has no more than ten of them a second.
 const EACH_HASH: &str = "shares_per_minute = 600.0\nmin_hashrate_ths = 1e-15\n\
                          sv1_start_hashrate_ths = 1e-15\n";
+/// Transactions that a server in a soak keeps, MB.
+const SOAK_CACHE_MB: usize = 64;
 /// Lines of warnings and errors that a failure shows.
 const LOG_LINES: usize = 20;
 
@@ -198,6 +200,11 @@ fn toml(args: &Args, node: &Node) -> String {
             miners + PLACES_SPARE
         ),
     };
+    // In a soak the cache is full before the parts that are compared.
+    let cache = match args.soak {
+        true => format!("tx_cache_mb = {SOAK_CACHE_MB}\n"),
+        false => String::new(),
+    };
     format!(
         "network = \"regtest\"\n\
          data_dir = \"data\"\n\
@@ -214,6 +221,7 @@ fn toml(args: &Args, node: &Node) -> String {
          [job_declaration]\n\
          listen = \"127.0.0.1:0\"\n\
          max_connections = {places}\n\
+         {cache}\
          {templates}\
          {mining}",
         script = node.mining_script(),
