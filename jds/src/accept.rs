@@ -184,13 +184,19 @@ fn connections_possible(table: &str, wanted: usize) -> usize {
             return wanted;
         }
     };
-    let possible = usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(wanted);
+    let possible = within_descriptors(limit, wanted);
     if possible < wanted {
         warn!(
             max_connections = wanted,
             possible, limit, "{table}.max_connections is more than the limit of open files allows"
         );
     }
+    possible
+}
+
+/// How many of the wanted connections a limit of file descriptors is good for, at least one.
+fn within_descriptors(limit: u64, wanted: usize) -> usize {
+    let possible = usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(wanted);
     wanted.min(possible.max(1))
 }
 
@@ -249,9 +255,67 @@ impl Backoff {
     async fn rest(&mut self, error: &io::Error) {
         if self.pause.is_zero() {
             warn!(%error, "can not accept connections; trying again with pauses");
-            self.pause = Duration::from_millis(10);
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(ACCEPT_BACKOFF_MAX);
+        tokio::time::sleep(self.next_pause()).await;
+    }
+
+    /// How long to rest now.
+    fn next_pause(&mut self) -> Duration {
+        let next = if self.is_trouble() { self.pause * 2 } else { Duration::from_millis(10) };
+        self.pause = next.min(ACCEPT_BACKOFF_MAX);
+        self.pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer whose line is dead is asked and then given up by the system.
+    #[tokio::test]
+    async fn a_socket_is_looked_after_by_the_system() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        prepare(&stream);
+        let socket = SockRef::from(&stream);
+        assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+    }
+
+    #[test]
+    fn one_address_takes_its_part_of_the_places_and_leaves_the_rest_to_others() {
+        let places = Places::new(8 * PLACES_PER_ADDRESS_DIVISOR, PLACES_PER_ADDRESS_DIVISOR);
+        let peer = |last| peer_key(IpAddr::from([192, 0, 2, last]));
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            held.push(places.take(peer(1)).unwrap());
+        }
+        assert_eq!(places.take(peer(1)).unwrap_err(), Full::Peer);
+        held.push(places.take(peer(2)).unwrap());
+        held.remove(0);
+        held.push(places.take(peer(1)).unwrap());
+    }
+
+    #[test]
+    fn some_descriptors_are_not_for_peers() {
+        assert_eq!(within_descriptors(DESCRIPTORS_RESERVED + 100, 1_000), 100);
+        assert_eq!(within_descriptors(DESCRIPTORS_RESERVED + 1_000, 1_000), 1_000);
+        assert_eq!(within_descriptors(u64::MAX, 1_000), 1_000);
+        assert_eq!(within_descriptors(DESCRIPTORS_RESERVED / 2, 1_000), 1, "somebody is served");
+    }
+
+    #[test]
+    fn a_door_that_can_not_open_rests_longer_and_longer_up_to_a_bound() {
+        let mut backoff = Backoff::default();
+        let mut last = Duration::ZERO;
+        for _ in 0..100 {
+            let pause = backoff.next_pause();
+            assert!(pause > last || pause == ACCEPT_BACKOFF_MAX, "{pause:?} after {last:?}");
+            last = pause;
+        }
+        assert_eq!(last, ACCEPT_BACKOFF_MAX);
     }
 }

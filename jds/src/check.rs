@@ -6,13 +6,15 @@
 //! one that took too long none until the node answers again.
 
 mod budget;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tdp_client::{Fault, Node, Proposal};
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -109,6 +111,14 @@ impl Checker {
         checker
     }
 
+    /// Without a worker: nothing in line is ever judged.
+    #[cfg(test)]
+    pub(crate) fn idle(nodes: Arc<Nodes>, journal: Arc<Journal>) -> Self {
+        let (queue, wake) = (Mutex::default(), Notify::new());
+        let again = Arc::new(Semaphore::new(CHECKS_AGAIN_MAX));
+        Self { queue, wake, nodes, check_node: None, journal, again }
+    }
+
     /// Jobs in line.
     pub(crate) fn waiting(&self) -> usize {
         self.queue().waiting.len()
@@ -180,27 +190,48 @@ impl Checker {
     fn doubt(self: &Arc<Self>, waiting: Waiting, reason: &str) {
         let job = &waiting.job;
         let (template, user) = (job.accepted.template_hash(), job.user.name.clone());
-        match self.tip_age(job) {
-            Some(age) if age >= CHECK_TIP_SETTLED => {
+        match Doubt::of(self.tip_age(job), waiting.again, &self.again) {
+            Doubt::Settled => {
                 warn!(%template, user, reason, "template INVALID on this tip, withdrawn");
                 self.withdraw(job, reason);
             }
-            Some(age) if !waiting.again => {
-                let Ok(place) = Arc::clone(&self.again).try_acquire_owned() else {
-                    info!(%template, user, reason, "template not checked on a settled tip");
-                    return;
-                };
+            Doubt::Again(after, place) => {
                 info!(%template, user, reason, "invalid on a tip that is new: asking again");
                 let checker = Arc::downgrade(self);
                 tokio::spawn(async move {
-                    tokio::time::sleep(CHECK_TIP_SETTLED.saturating_sub(age)).await;
+                    tokio::time::sleep(after).await;
                     drop(place);
                     if let Some(checker) = checker.upgrade() {
                         checker.enqueue_again(Waiting { again: true, ..waiting });
                     }
                 });
             }
-            Some(_) | None => info!(%template, user, reason, "template not checked"),
+            Doubt::Dropped => info!(%template, user, reason, "template not checked"),
+        }
+    }
+}
+
+/// What follows for an accepted job that does not fit the chain.
+#[derive(Debug)]
+enum Doubt {
+    /// The tip speaks for itself.
+    Settled,
+    /// The tip is new: the node is asked once more after this time. With a place among those that wait
+    /// for that.
+    Again(Duration, OwnedSemaphorePermit),
+    /// Nothing: the tip is gone, the node was asked again already, or too many wait.
+    Dropped,
+}
+
+impl Doubt {
+    fn of(tip_age: Option<Duration>, asked_again: bool, places: &Arc<Semaphore>) -> Self {
+        match tip_age {
+            Some(age) if age >= CHECK_TIP_SETTLED => Self::Settled,
+            Some(age) if !asked_again => match Arc::clone(places).try_acquire_owned() {
+                Ok(place) => Self::Again(CHECK_TIP_SETTLED.saturating_sub(age), place),
+                Err(_) => Self::Dropped,
+            },
+            Some(_) | None => Self::Dropped,
         }
     }
 }
@@ -370,49 +401,4 @@ fn now_unix_s() -> u32 {
 /// than one a second, or our clock is behind, that is later than our clock says.
 fn block_time_s(clock_s: u32, median_time_past: u32) -> u32 {
     clock_s.max(median_time_past.saturating_add(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::CHECK_BUDGET_PER_USER;
-
-    #[test]
-    fn a_node_that_did_not_answer_in_time_is_asked_once_it_answers_and_all_its_time_is_charged() {
-        let alice = UserTag::of(b"alice");
-        let mut worker = Worker {
-            submissions: watch::Sender::new(0).subscribe(),
-            spent: Budget::default(),
-            overdue: HashMap::new(),
-        };
-        let (node_answers, answered) = oneshot::channel();
-        let charged_to = Instant::now();
-        worker.overdue.insert("slow".into(), Overdue { user: alice, charged_to, answered });
-        assert!(worker.is_overdue("slow") && worker.is_overdue("slow"));
-        assert!(!worker.is_overdue("other"), "another node is not");
-        let at = charged_to + CHECK_BUDGET_PER_USER;
-        node_answers.send(at).unwrap();
-        assert!(!worker.is_overdue("slow") && !worker.is_overdue("slow"));
-        assert!(worker.spent.allows(alice, at).is_err(), "the rest of its time counts");
-        assert!(worker.spent.allows(UserTag::of(b"bob"), at).is_ok());
-    }
-
-    #[test]
-    fn reasons_of_the_chain_are_not_reasons_of_the_block() {
-        for reason in ["bad-txns-inputs-missingorspent", "bad-txns-nonfinal", "time-too-old"] {
-            assert!(depends_on_chain(reason), "{reason}");
-        }
-        for reason in
-            ["block-script-verify-flag-failed", "bad-cb-amount", "bad-blk-sigops", "high-hash"]
-        {
-            assert!(!depends_on_chain(reason), "{reason}");
-        }
-    }
-
-    #[test]
-    fn a_proposal_is_never_dated_before_the_median_of_the_chain() {
-        assert_eq!(block_time_s(100, 99), 100);
-        assert_eq!(block_time_s(100, 100), 101);
-        assert_eq!(block_time_s(100, 5_000), 5_001);
-    }
 }

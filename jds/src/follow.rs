@@ -224,6 +224,25 @@ mod tests {
         assert_eq!(of(&[view(BURIED, BURIED), view(BURIED, 0)]), Fate::Unclear);
     }
 
+    #[tokio::test]
+    async fn so_many_blocks_are_followed_and_those_that_are_stay() {
+        use bitcoin::hashes::Hash;
+
+        let journal = Journal::new(None, &mut tokio::task::JoinSet::new());
+        let follower = Follower::new(Nodes::none(), journal);
+        let hash = |number: usize| BlockHash::hash(&number.to_le_bytes());
+        for number in 0..=FOLLOWED_BLOCKS_MAX {
+            follower.add(hash(number), HEIGHT, 0);
+        }
+        assert_eq!(follower.count(), FOLLOWED_BLOCKS_MAX);
+        let is_followed = |number| follower.lock().contains_key(&hash(number));
+        assert!(is_followed(0) && !is_followed(FOLLOWED_BLOCKS_MAX));
+        // When one has its end there is room.
+        follower.forget(&hash(0));
+        follower.add(hash(FOLLOWED_BLOCKS_MAX), HEIGHT, 0);
+        assert!(is_followed(FOLLOWED_BLOCKS_MAX) && is_followed(1));
+    }
+
     #[test]
     fn a_rival_has_to_be_deep_where_a_node_is_silent_or_objects() {
         let deep = ORPHANED_UNSURE_CONFIRMATIONS;

@@ -41,6 +41,10 @@ pub const DECLARATIONS_PENDING_PER_CONNECTION_MAX: usize = 8;
 /// Solutions of one connection that are being looked at; more than that stops the reading.
 pub const SOLUTIONS_PENDING_PER_CONNECTION_MAX: usize = 1;
 
+/// Solutions of all connections that are being looked at or stand in line; one more waits with its
+/// connection, so that nobody has more than one by connecting again and again.
+pub const SOLUTIONS_QUEUED_MAX: usize = 256;
+
 /// Solutions of one connection that may make no block before the next one has to wait.
 pub const SOLUTIONS_WITHOUT_BLOCK_BURST: u32 = 16;
 
@@ -118,6 +122,14 @@ pub const CONNECTION_BYTES_ALLOWED: usize = 160 * 1024;
 
 /// Bytes of frames and pending declarations that all peers together may make us hold beyond that.
 pub const PEER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Frames that may be read beyond that, at a time: where all wait for room with half a frame in their
+/// hands, one goes on.
+pub const FRAMES_BEYOND_BUDGET_MAX: usize = 1;
+
+/// How long the reading of a frame waits for room at a time; then its connection ends, and others get
+/// what it held.
+pub const FRAME_ROOM_WAIT_MAX: Duration = Duration::from_millis(60_000);
 
 /// Unit of the peer byte budget.
 pub const PEER_BYTES_UNIT: usize = 1024;
@@ -217,8 +229,9 @@ pub const FOUND_RECORD_LIMIT: Duration = Duration::from_millis(500);
 /// same, for then neither store nor file can be written.
 pub const FOUND_KEPT_LIMIT: Duration = Duration::from_secs(5);
 
-/// What one submission tells while the store is slow: sent, unknown, the answer, the end.
-pub const NOTES_PER_SUBMISSION_MAX: usize = 4;
+/// What one submission tells while the store is slow: sent, unknown, and the answer or that there is
+/// none.
+pub const NOTES_PER_SUBMISSION_MAX: usize = 3;
 
 /// How often the store is asked whether it has written a block that it only held in memory.
 pub const RECORD_AGAIN_INTERVAL: Duration = Duration::from_secs(5);

@@ -146,4 +146,20 @@ mod tests {
         let error = PayoutTerms::new(Network::Bitcoin, solo()).for_user(ADDRESS.as_bytes());
         assert!(matches!(error, Err(TermsError::OtherNetwork { .. })));
     }
+
+    /// Room for it is left in every template of the mining ports.
+    #[test]
+    fn no_address_has_a_longer_script_than_there_is_room_for() {
+        use bitcoin::{WitnessProgram, WitnessVersion};
+
+        use crate::limits::PAYOUT_SCRIPT_BYTES_MAX;
+
+        let terms = PayoutTerms::new(Network::Regtest, config::Payout::Solo { operator: None });
+        let longest = WitnessProgram::new(WitnessVersion::V16, &[7; 40]).unwrap();
+        let address = Address::from_witness_program(longest, bitcoin::KnownHrp::Regtest);
+        let of_user = terms.for_user(address.to_string().as_bytes()).unwrap();
+        let outputs: Vec<TxOut> = deserialize(&of_user.coinbase_outputs).unwrap();
+        assert_eq!(outputs[0].script_pubkey.len(), PAYOUT_SCRIPT_BYTES_MAX);
+        assert!(WitnessProgram::new(WitnessVersion::V16, &[7; 41]).is_err(), "none is longer");
+    }
 }

@@ -5,6 +5,8 @@
 //! those that make no block a few each second.
 
 mod mined;
+#[cfg(test)]
+mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -27,7 +29,7 @@ use validation::tip::ChainTip;
 use crate::jobs::Job;
 use crate::limits::{
     PROVEN_THREADS, SOLUTION_JOBS_MAX, SOLUTION_THREADS_MIN, SOLUTIONS_PENDING_PER_CONNECTION_MAX,
-    SOLUTIONS_WITHOUT_BLOCK_BURST, SOLUTIONS_WITHOUT_BLOCK_INTERVAL,
+    SOLUTIONS_QUEUED_MAX, SOLUTIONS_WITHOUT_BLOCK_BURST, SOLUTIONS_WITHOUT_BLOCK_INTERVAL,
 };
 use crate::server::Shared;
 use crate::session::{OwnedSolution, Solve};
@@ -38,11 +40,30 @@ pub(crate) use mined::FoundTurns;
 /// The threads that look at solutions. They end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Solvers {
-    /// What miners say are solutions. Bounded by the number of connections, each of which has one
-    /// in it at most.
+    /// What miners say are solutions, one of each connection at a time.
     queue: Sender<Task>,
+    /// Places in it.
+    line: Line,
     /// Shares that are blocks: there is work behind each, so no bad solution may be in front of it.
     proven: Sender<Task>,
+}
+
+/// The places of all connections' solutions.
+#[derive(Debug)]
+struct Line(Arc<Semaphore>);
+
+impl Default for Line {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SOLUTIONS_QUEUED_MAX)))
+    }
+}
+
+impl Line {
+    /// Waits for a place, first come first served.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
 }
 
 /// One connection's place in the queue.
@@ -83,7 +104,7 @@ struct Task {
     span: Span,
     /// The server does not end before the block is on its way.
     _solving: UnderWay,
-    /// Of a share: its connection's place, until the block is on its way.
+    /// Its place in line; of a share its connection's place, until the block is on its way.
     _turn: Option<OwnedSemaphorePermit>,
     /// Whether the solution made a block.
     answer: oneshot::Sender<bool>,
@@ -97,7 +118,7 @@ impl Solvers {
     pub(crate) fn spawn(cores: usize) -> io::Result<Self> {
         let queue = Self::threads("solve", cores.max(SOLUTION_THREADS_MIN))?;
         let proven = Self::threads("solve-share", PROVEN_THREADS)?;
-        Ok(Self { queue, proven })
+        Ok(Self { queue, line: Line::default(), proven })
     }
 
     fn threads(name: &str, count: usize) -> io::Result<Sender<Task>> {
@@ -120,6 +141,8 @@ impl Solvers {
     ) {
         // The semaphore is never closed.
         let turn = Arc::clone(&turns.turn).acquire_owned().await;
+        // Until then the peer's connection stays, and its place among those of its address.
+        let place = shared.solvers.line.take().await;
         let (answer, answered) = oneshot::channel();
         let task = Task {
             request: request.into(),
@@ -127,7 +150,7 @@ impl Solvers {
             shared: Arc::clone(shared),
             span: Span::current(),
             _solving: shared.submitter.solving(),
-            _turn: None,
+            _turn: place,
             answer,
         };
         if shared.solvers.queue.send(task).is_err() {
@@ -423,27 +446,4 @@ fn as_solution(solution: &OwnedSolution, prev_hash: BlockHash) -> Solution<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_burst_of_solutions_without_a_block_passes_and_then_a_few_each_second() {
-        let start = Instant::now();
-        let mut bucket = Bucket { full_at: start };
-        for _ in 0..SOLUTIONS_WITHOUT_BLOCK_BURST {
-            assert_eq!(bucket.take(start), Duration::ZERO);
-        }
-        let interval = SOLUTIONS_WITHOUT_BLOCK_INTERVAL;
-        assert_eq!(bucket.take(start), interval);
-        assert_eq!(bucket.take(start + interval), interval, "one for each interval");
-        assert_eq!(bucket.take(start + interval * 3), Duration::ZERO);
-        let later = start + interval * 1_000;
-        for _ in 0..SOLUTIONS_WITHOUT_BLOCK_BURST {
-            assert_eq!(bucket.take(later), Duration::ZERO, "no more than a burst was saved up");
-        }
-        assert_eq!(bucket.take(later), interval);
-    }
 }

@@ -198,7 +198,7 @@ impl Validator {
             Ok(Accepted { job, receipt }) => {
                 let refusal = match &self.checker {
                     Some((checker, CheckMode::Before)) => {
-                        let answer = check_before(checker, &job).await;
+                        let answer = check_before(checker, &job, CHECK_WAIT_MAX).await;
                         let word = word(&answer);
                         checked = Some(answer);
                         let refusal = word.as_ref().map(NodeWord::rejection);
@@ -290,12 +290,13 @@ impl Validator {
     }
 }
 
-async fn check_before(checker: &Checker, job: &Arc<Job>) -> Checked {
+/// Waits no longer than `limit`.
+async fn check_before(checker: &Checker, job: &Arc<Job>, limit: Duration) -> Checked {
     if checker.has_vetted(job) {
         return Checked::Valid;
     }
     let answer = checker.enqueue(Arc::clone(job), CheckMode::Before);
-    match tokio::time::timeout(CHECK_WAIT_MAX, answer).await {
+    match tokio::time::timeout(limit, answer).await {
         Ok(Ok(checked)) => checked,
         Ok(Err(_)) | Err(_) => Checked::NotJudged("no answer in time".into()),
     }
@@ -330,7 +331,25 @@ fn word(checked: &Checked) -> Option<NodeWord> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
+    use crate::jobs::tests::{HEIGHT, accepted};
+    use crate::jobs::{Declarer, User};
+
+    /// A node that hangs is no reason to reject a job, or to let its miner wait.
+    #[tokio::test]
+    async fn a_check_that_has_no_answer_in_time_is_none() {
+        let journal = Journal::new(None, &mut JoinSet::new());
+        let checker = Checker::idle(Nodes::none(), journal);
+        let (jobs, user) = (Jobs::default(), Arc::new(User::new(b"alice")));
+        let job = jobs.create(user, &Declarer::new(1, "peer"), accepted(HEIGHT, &[]));
+        let waiting = check_before(&checker, &job, Duration::from_millis(1));
+        let checked = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        let checked = checked.expect("waited for a check to be given up");
+        assert!(matches!(checked, Checked::NotJudged(_)), "{checked:?}");
+        assert!(word(&checked).is_none(), "nothing against the job");
+    }
 
     #[tokio::test]
     async fn work_takes_its_place_until_it_is_done_whoever_waits_for_it() {

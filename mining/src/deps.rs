@@ -46,7 +46,8 @@ pub struct Settings {
     pub min_hashrate: f32,
     /// What a Stratum V1 miner is taken for until it says or shows more, hashes per second.
     pub sv1_start_hashrate: f32,
-    /// Stands in the coinbase of the pool's jobs. At most [`crate::limits::POOL_TAG_BYTES_MAX`].
+    /// Stands in the coinbase of the pool's jobs. There are none where the coinbase's script has no
+    /// room for it ([`crate::coinbase::CoinbaseError::ScriptSig`]); the configuration sees to that.
     pub pool_tag: String,
     /// Channels that one connection may open.
     pub channels_per_connection_max: usize,

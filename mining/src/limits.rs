@@ -24,10 +24,6 @@ pub const EXTRANONCE_ROLLED_BYTES: usize = 16;
 /// Bytes that an extended channel may ask for.
 pub const EXTRANONCE_ROLLED_BYTES_MAX: usize = EXTRANONCE_BYTES_MAX - EXTRANONCE_PREFIX_BYTES;
 
-/// Bytes of the pool's tag in the coinbase at most: what a script of 100 bytes has beside a height,
-/// the pushes and the longest extranonce.
-pub const POOL_TAG_BYTES_MAX: usize = 48;
-
 /// Bytes of a user identity (STR0_255).
 pub const USER_IDENTITY_BYTES_MAX: usize = 255;
 

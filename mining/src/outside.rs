@@ -214,3 +214,84 @@ fn found(
         source: job.source().clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bitcoin::CompactTarget;
+    use bitcoin::hashes::Hash;
+    use validation::tip::{ChainTip, NextBits};
+
+    use super::*;
+    use crate::work::CustomJob;
+
+    const START_S: u32 = 1_790_000_000;
+    const EXTRANONCE: [u8; 8] = [9; 8];
+
+    /// A job on a block of its own, of which no hash is a block.
+    fn job(number: u8) -> Arc<Job> {
+        let tip = ChainTip {
+            hash: BlockHash::hash(&[number]),
+            height: 100,
+            time: START_S - 300,
+            median_time_past: START_S - 3_600,
+            next_bits: NextBits::fixed(CompactTarget::from_consensus(0x1d00_ffff)),
+        };
+        let mut prefix = vec![2, 0, 0, 0, 0, 1, 1];
+        prefix.extend([0; 32]);
+        prefix.extend([0xff; 4]);
+        prefix.extend([2 + EXTRANONCE.len() as u8, 1, 101]);
+        let mut suffix = vec![0xff, 0xff, 0xff, 0xff, 1];
+        suffix.extend(5_000_000_000_u64.to_le_bytes());
+        suffix.extend([1, 0x51]);
+        suffix.extend([1, 32]);
+        suffix.extend([0; 32]);
+        suffix.extend([0; 4]);
+        let custom = CustomJob {
+            tip,
+            version: 0x2000_0000,
+            min_ntime: START_S,
+            merkle_path: Arc::new([]),
+            coinbase_prefix: prefix.into(),
+            coinbase_suffix: suffix.into(),
+            extranonce_len: EXTRANONCE.len(),
+            pool_payout_sat: 0,
+            claimable_sat: 0,
+            declared: None,
+        };
+        Arc::new(Job::of_custom(1, Arc::new(custom), true).unwrap())
+    }
+
+    fn code(desk: &mut Desk, job: &Arc<Job>, nonce: u32) -> Option<&'static str> {
+        let share = OutsideShare {
+            extranonce: &EXTRANONCE,
+            ntime: START_S,
+            nonce,
+            version: 0x2000_0000,
+            target: Target::from_be_bytes([0xff; 32]),
+            worker: None,
+        };
+        let now = Now { instant: Instant::now(), unix_s: START_S };
+        let tip = Some(job.tip().hash);
+        desk.submit(job, &Identity::of("alice"), &share, tip, now).record.error_code
+    }
+
+    #[test]
+    fn where_no_more_can_be_remembered_none_counts_and_none_counts_twice() {
+        let mut desk = Desk::default();
+        desk.judge.seen = Seen::with_max(3);
+        let first = job(1);
+        for nonce in 0..3 {
+            assert_eq!(code(&mut desk, &first, nonce), None);
+        }
+        assert_eq!(code(&mut desk, &first, 3), Some(TOO_MANY_SHARES));
+        assert_eq!(
+            code(&mut desk, &first, 0),
+            Some(ERROR_CODE_SUBMIT_SHARES_DUPLICATE_SHARE),
+            "nothing was forgotten for it"
+        );
+        // Each tip has room of its own.
+        assert_eq!(code(&mut desk, &job(2), 0), None);
+    }
+}

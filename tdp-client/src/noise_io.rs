@@ -153,8 +153,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.next(|_| admit).await
     }
 
-    /// As [`Self::body`], but comes back with `None` whenever more than `held_bytes_max` bytes are
-    /// held for the frame, so that the caller may first make room. Cancellation-safe.
+    /// As [`Self::body`], but comes back with `None` whenever more than `held_bytes_max` bytes would
+    /// be held for the frame to read on ([`Self::held_bytes_next`]), so that the caller may first make
+    /// room. Cancellation-safe.
     ///
     /// # Errors
     /// [`IoError`].
@@ -167,7 +168,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             match self.decoder.poll()? {
                 Some(Event::Header(_)) => self.decoder.admit(admit)?,
                 Some(event) => return Ok(Some(event)),
-                None if self.held_bytes() > held_bytes_max => return Ok(None),
+                None if self.held_bytes_next() > held_bytes_max => return Ok(None),
                 None => self.fill().await?,
             }
         }
@@ -186,6 +187,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Memory held for the frame that is arriving, bytes.
     pub fn held_bytes(&self) -> usize {
         self.decoder.held_bytes()
+    }
+
+    /// The same once more of it is read, bytes.
+    pub fn held_bytes_next(&self) -> usize {
+        self.decoder.held_bytes_next()
     }
 
     async fn fill(&mut self) -> Result<(), IoError> {

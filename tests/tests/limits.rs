@@ -1,12 +1,11 @@
 //! Every bound has a test that reaches it, or is known to have none: `tests/limits.txt` says which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const TABLE: &str = "tests/limits.txt";
-/// Crates with a file of bounds.
-const CRATES: [&str; 6] = ["jds", "jds/wire", "api", "mining", "tdp-client", "store"];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -16,17 +15,58 @@ fn read(file: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Crate and name of all bounds.
-fn bounds() -> Vec<(String, String)> {
-    let of = |name: &&str| {
-        let text = read(&format!("{name}/src/limits.rs"));
-        let constant = |line: &str| {
-            let rest = line.strip_prefix("pub const ").or(line.strip_prefix("pub(crate) const "))?;
-            Some(((*name).to_owned(), rest.split_once(':')?.0.to_owned()))
-        };
-        text.lines().filter_map(constant).collect::<Vec<_>>()
+/// The crates of the workspace.
+fn members() -> Vec<String> {
+    let manifest = read("Cargo.toml");
+    let list = manifest.split_once("\nmembers = [").and_then(|(_, rest)| rest.split_once(']'));
+    let (list, _) = list.unwrap_or_else(|| panic!("no members in Cargo.toml"));
+    list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// All files of bounds below the sources of the crates, however deep, each with its name in the table:
+/// that of the crate, and of the folder in its sources if there is one (`api`, `api/pool`).
+fn files() -> Vec<(String, PathBuf)> {
+    let mut files = Vec::new();
+    for member in members() {
+        let mut folders = vec![(member.clone(), root().join(&member).join("src"))];
+        while let Some((name, folder)) = folders.pop() {
+            let failed = |error| format!("{}: {error}", folder.display());
+            let entries =
+                fs::read_dir(&folder).map_err(failed).unwrap_or_else(|why| panic!("{why}"));
+            for entry in entries {
+                let entry = entry.map_err(failed).unwrap_or_else(|why| panic!("{why}"));
+                let (path, file) = (entry.path(), entry.file_name());
+                if path.is_dir() {
+                    folders.push((format!("{name}/{}", file.to_string_lossy()), path));
+                } else if file == "limits.rs" {
+                    files.push((name.clone(), path));
+                }
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The name of the constant that a line defines outside of everything.
+fn constant(line: &str) -> Option<String> {
+    let line = match line.strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => rest.split_once(") ")?.1,
+        Some(rest) => rest.strip_prefix(' ')?,
+        None => line,
     };
-    CRATES.iter().flat_map(of).collect()
+    Some(line.strip_prefix("const ")?.split_once(':')?.0.to_owned())
+}
+
+/// Where it is and name of all bounds.
+fn bounds() -> Vec<(String, String)> {
+    let of = |(name, path): (String, PathBuf)| {
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let constants: Vec<_> = text.lines().filter_map(constant).collect();
+        constants.into_iter().map(move |constant| (name.clone(), constant))
+    };
+    files().into_iter().flat_map(of).collect()
 }
 
 fn table() -> BTreeMap<(String, String), String> {
@@ -42,12 +82,20 @@ fn table() -> BTreeMap<(String, String), String> {
     table
 }
 
-/// Writes the table anew: what is new is open, what is gone goes.
+/// Writes the table anew: what is new is open, what is gone goes, and the order of the files stays.
 fn write(bounds: &[(String, String)]) {
     let (text, table) = (read(TABLE), table());
     let mut lines: Vec<_> =
         text.lines().take_while(|line| line.starts_with('#')).map(str::to_owned).collect();
-    for name in CRATES {
+    let mut names: Vec<&str> = Vec::new();
+    let known = text.lines().filter(|line| !line.starts_with('#'));
+    let known = known.filter_map(|line| line.split_once(' ')).map(|(name, _)| name);
+    for name in known.chain(bounds.iter().map(|(name, _)| name.as_str())) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    for name in names {
         lines.push(String::new());
         for bound in bounds.iter().filter(|(of, _)| of == name) {
             let what = table.get(bound).map_or("open", String::as_str);
@@ -60,9 +108,22 @@ fn write(bounds: &[(String, String)]) {
 }
 
 #[test]
+fn constants_are_seen_whoever_may_use_them() {
+    for line in ["const A: u8 = 1;", "pub const A: u8 = 1;", "pub(crate) const A: u8 = 1;"] {
+        assert_eq!(constant(line).as_deref(), Some("A"), "{line}");
+    }
+    for line in ["    const A: u8 = 1;", "pub fn a() {}", "// const A: u8", "pub(crate) fn a() {}"]
+    {
+        assert_eq!(constant(line), None, "{line}");
+    }
+}
+
+#[test]
 fn every_bound_is_in_the_table_and_every_test_in_it_is_there() {
     let bounds = bounds();
     assert!(bounds.len() > 200, "the bounds were not found: {}", bounds.len());
+    let names: BTreeSet<&str> = bounds.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.is_superset(&["jds", "jds/wire", "api/pool"].into()), "{names:?}");
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         write(&bounds);
     }

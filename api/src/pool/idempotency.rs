@@ -250,4 +250,16 @@ mod tests {
         drop(kept);
         assert_eq!(limits::IDEMPOTENCY_KEPT, Duration::from_secs(600));
     }
+
+    #[test]
+    fn a_key_has_so_many_characters_and_no_more() {
+        let of = |length: usize| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HEADER, "k".repeat(length).parse().unwrap());
+            key(&headers).map_err(drop)
+        };
+        let max = limits::IDEMPOTENCY_KEY_CHARS_MAX;
+        assert_eq!(of(max), Ok("k".repeat(max)));
+        assert_eq!((of(max + 1), of(0)), (Err(()), Err(())));
+    }
 }

@@ -23,6 +23,9 @@ pub const STREAM_BATCH_SHARES_MAX: usize = 2_000;
 /// One line of a stream of shares, bytes.
 pub const LINE_BYTES_MAX: usize = 4_096;
 
+/// Room for what came of a stream and was not judged yet, bytes, beside the piece that came last.
+pub const STREAM_PENDING_BYTES_MAX: usize = LINE_BYTES_MAX * 256;
+
 /// How long a stream of shares may bring nothing.
 pub const STREAM_IDLE_MAX: Duration = Duration::from_millis(300_000);
 

@@ -97,7 +97,7 @@ impl Denied {
             }
             let failed = match timeout(NODE_LOOKUP_TIMEOUT, lookup_host(&node.authority)).await {
                 Ok(Ok(found)) => {
-                    node.addresses = found.take(NODE_ADDRESSES_MAX).collect();
+                    node.addresses = kept_of(found);
                     node.warned = false;
                     continue;
                 }
@@ -122,6 +122,11 @@ impl Denied {
         let nodes = self.nodes.iter().flat_map(|node| &node.addresses);
         self.list.set(self.own.iter().chain(nodes).copied().collect());
     }
+}
+
+/// What is kept of the addresses that a resolver tells.
+fn kept_of(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    found.take(NODE_ADDRESSES_MAX).collect()
 }
 
 /// `localhost` is this machine, whatever a resolver says or does not know of it (RFC 6761 6.3).
@@ -207,5 +212,13 @@ mod tests {
             }
         };
         timeout(NODE_LOOKUP_TIMEOUT, found).await.expect("the first look-up comes at once");
+    }
+
+    #[test]
+    fn a_name_stands_for_so_many_addresses_and_no_more() {
+        let told = (0..u16::MAX).map(|port| SocketAddr::from(([192, 0, 2, 1], port)));
+        let kept = kept_of(told.clone());
+        assert_eq!(kept.len(), NODE_ADDRESSES_MAX);
+        assert!(kept.iter().copied().eq(told.take(NODE_ADDRESSES_MAX)));
     }
 }

@@ -161,3 +161,22 @@ fn api_settings(config: &config::Checked, settings: &config::Api) -> Result<Sett
     api.webhook_allow = allowed.collect::<Result<_, _>>()?;
     Ok(api)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that hangs under a read is no reason for the server to stay.
+    #[tokio::test]
+    async fn a_read_that_hangs_does_not_hold_up_the_end() {
+        let (alive, ended) = oneshot::channel();
+        let (release, hung) = std::sync::mpsc::channel::<()>();
+        let serve = async move {
+            drop(tokio::task::spawn_blocking(move || hung.recv()));
+        };
+        spawn(serve, alive).unwrap();
+        let end = tokio::time::timeout(std::time::Duration::from_secs(30), ended).await;
+        assert!(end.is_ok(), "waited for the API to end");
+        drop(release);
+    }
+}

@@ -12,7 +12,8 @@ use validation::tx::NodeFacts;
 
 use super::*;
 use crate::limits::{
-    JOB_BYTES_PER_CONNECTION_MAX, JOBS_PER_CONNECTION_MAX, READY_BODIES_MAX, SOLUTION_JOBS_MAX,
+    JOB_BYTES_PER_CONNECTION_MAX, JOB_DEPTH_KEPT_BLOCKS, JOBS_PER_CONNECTION_MAX,
+    READY_BODIES_BYTES_MAX, READY_BODIES_MAX, SOLUTION_JOBS_MAX,
 };
 
 pub(crate) const HEIGHT: u8 = 200;
@@ -325,4 +326,61 @@ fn the_list_of_ready_bodies_is_bounded_by_count() {
     let held: Vec<Arc<Job>> = (0..=READY_BODIES_MAX).map(|_| miner.create(&[])).collect();
     let shrunk: Vec<Arc<Job>> = held.iter().flat_map(|job| ready.push(job, 32)).collect();
     assert_eq!(numbers(&shrunk), [held[0].number], "the oldest makes room");
+}
+
+#[test]
+fn the_bytes_of_ready_bodies_are_bounded() {
+    let jobs = Arc::new(Jobs::default());
+    let miner = Miner::new(&jobs, "alice");
+    let mut ready = ReadyBodies::default();
+    let mut held: Vec<Arc<Job>> = (0..5).map(|_| miner.create(&[])).collect();
+    let third = READY_BODIES_BYTES_MAX / 3;
+    for job in &held[..3] {
+        assert!(ready.push(job, third).is_empty());
+    }
+    assert_eq!(numbers(&ready.push(&held[3], third)), [held[0].number], "the oldest makes room");
+    // A job that is gone has taken its body along.
+    held.remove(1);
+    assert!(ready.push(&held[3], third).is_empty());
+    let everything = ready.push(&held[0], READY_BODIES_BYTES_MAX + 1);
+    assert_eq!(everything.len(), 4, "nor is one kept that is larger than all may be");
+    assert_eq!(ready.len(), 0);
+}
+
+#[test]
+fn a_job_is_kept_until_its_parent_is_too_deep() {
+    let jobs = Arc::new(Jobs::default());
+    let miner = Miner::new(&jobs, "alice");
+    let kept = miner.keep(&[]).number;
+    let parent = tip_below(HEIGHT).height;
+    for tip in parent..=parent + JOB_DEPTH_KEPT_BLOCKS {
+        jobs.prune(tip);
+        assert_eq!(miner.candidates(), [kept], "its parent is {} below the tip", tip - parent);
+    }
+    jobs.prune(parent + JOB_DEPTH_KEPT_BLOCKS + 1);
+    assert_eq!((miner.candidates().len(), jobs.count()), (0, 0));
+}
+
+/// However many jobs and connections a user has.
+#[test]
+fn a_solution_is_tried_on_so_many_jobs_and_the_newest_of_each_connection_first() {
+    let jobs = Arc::new(Jobs::default());
+    let miners: Vec<Miner> =
+        (0..SOLUTION_JOBS_MAX * 2).map(|_| Miner::new(&jobs, "alice")).collect();
+    let mut newest = Vec::new();
+    for miner in &miners {
+        miner.keep(&[]);
+        newest.push(miner.keep(&[]).number);
+    }
+    let of_user = numbers(&jobs.of_user(&miners[0].user.tag));
+    assert_eq!(of_user.len(), SOLUTION_JOBS_MAX);
+    assert!(of_user.iter().all(|number| newest.contains(number)), "{of_user:?}");
+    let found = miners[0].candidates();
+    assert_eq!(found.len(), SOLUTION_JOBS_MAX);
+    assert_eq!(found[0], newest[0], "the own come first");
+    // Whoever they are of.
+    let parent = tip_below(HEIGHT).hash;
+    let others = numbers(&jobs.on_parent(&parent, 8, &of_user, SOLUTION_JOBS_MAX));
+    assert_eq!(others.len(), SOLUTION_JOBS_MAX);
+    assert!(others.iter().all(|number| !of_user.contains(number)));
 }

@@ -19,13 +19,10 @@ use super::durable::WhenDurable;
 use super::lines::{LineReader, LineWriter};
 use super::link::{Leave, Outgoing, Receive, Received, Session};
 use super::records::Records;
+use super::room::Held;
 use super::{Mining, now};
 use crate::counts::{Gauge, Part};
-use crate::limits::{
-    CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX, FOUND_WAITED_FOR_PER_CONNECTION_MAX, FRAME_TIMEOUT,
-    MINING_UNREAD_BYTES_MAX, SHARES_HELD_MAX, SHARES_HELD_PER_CONNECTION_ALLOWED,
-    SHARES_HELD_PER_CONNECTION_MAX, WRITE_TIMEOUT,
-};
+use crate::limits::{FRAME_TIMEOUT, MINING_UNREAD_BYTES_MAX, WRITE_TIMEOUT};
 use crate::peer::{self, Ended, Incoming, Outbox, Unread};
 use crate::server::Shared;
 use crate::solve::{FoundTurns, Solvers};
@@ -224,9 +221,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         let deadline = self.session.poll_timeout();
         let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
         // A peer that we can not keep up with is not read.
-        let reads = self.has_room()
-            && self.checks.len() < CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX
-            && !self.gate.is_full();
+        let reads = self.holds().leave_room() && !self.gate.is_full();
         // One that reads slowly skips work that is not the newest any more.
         let idle = self.writer.is_idle();
         tokio::select! {
@@ -295,14 +290,17 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         close.map_or(Ok(()), |reason| Err(Ended::Mining(reason)))
     }
 
-    /// Whether shares can be taken that the disk may be slow to keep.
-    fn has_room(&mut self) -> bool {
-        let held = self.durable.held() + self.records.uncommitted();
+    /// What is held of this connection now, and of all.
+    fn holds(&mut self) -> Held {
+        let shares = self.durable.held() + self.records.uncommitted();
         let (all, own) = &mut self.held;
-        own.set(held as u64);
-        let fits = held < SHARES_HELD_PER_CONNECTION_ALLOWED
-            || (held < SHARES_HELD_PER_CONNECTION_MAX && all.get() < SHARES_HELD_MAX);
-        fits && self.durable.blocks() < FOUND_WAITED_FOR_PER_CONNECTION_MAX
+        own.set(shares as u64);
+        Held {
+            shares,
+            shares_of_all: all.get(),
+            blocks: self.durable.blocks(),
+            custom_jobs: self.checks.len(),
+        }
     }
 
     /// Begins to make durable what is recorded so far, or collects it while a commit is under way.

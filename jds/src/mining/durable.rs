@@ -224,4 +224,22 @@ mod tests {
         assert_eq!(durable.next().await, Ok(Some(1)));
         assert!(durable.is_empty());
     }
+
+    /// Neither store nor file can be written: the share is acknowledged all the same, in its order.
+    #[tokio::test]
+    async fn a_block_that_is_not_on_the_disk_is_not_waited_for_for_ever() {
+        let (_told, kept) = oneshot::channel();
+        let mut durable = WhenDurable::default();
+        let before = Instant::now();
+        durable.after_block(kept);
+        durable.message(1);
+        assert!(waits(&mut durable).await);
+        assert_eq!(durable.blocks(), 1);
+        let Some(Waiting::Block(_, until)) = durable.waiting.front_mut() else { panic!() };
+        let (least, most) = (before + FOUND_KEPT_LIMIT, Instant::now() + FOUND_KEPT_LIMIT);
+        assert!(*until >= least && *until <= most);
+        *until = Instant::now();
+        let message = timeout(PATIENCE, durable.next()).await.expect("its time is over");
+        assert_eq!((message, durable.blocks()), (Ok(Some(1)), 0));
+    }
 }

@@ -12,6 +12,7 @@ mod feed;
 mod lines;
 mod link;
 pub(crate) mod records;
+mod room;
 mod source;
 
 use std::sync::Arc;

@@ -12,7 +12,8 @@ use tokio::time::timeout_at;
 use super::Ended;
 use crate::budget::{ByteBudget, ConnectionBudget, Permit, Taking};
 use crate::limits::{
-    FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_TIMEOUT, LARGE_FRAME_BYTES_MIN,
+    FRAME_BYTES_PER_SECOND_MIN, FRAME_BYTES_UNCOUNTED_MAX, FRAME_ROOM_WAIT_MAX, FRAME_TIMEOUT,
+    LARGE_FRAME_BYTES_MIN,
 };
 use crate::noise_io::FrameReader;
 use crate::peer::turns::{TakingTurn, Turns};
@@ -64,11 +65,15 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         });
         let event = loop {
             if let Some((since, taking)) = &mut arriving.taking {
-                arriving.permit.add(taking.await);
+                let taken = timeout_at((*since + FRAME_ROOM_WAIT_MAX).into(), taking).await;
+                arriving.permit.add(taken.map_err(|_| Ended::NoRoom)?);
                 arriving.deadline += since.elapsed();
                 arriving.taking = None;
             }
-            let held_max = arriving.permit.bytes() + FRAME_BYTES_UNCOUNTED_MAX;
+            let held_max = match arriving.permit.is_beyond() {
+                true => usize::MAX,
+                false => arriving.permit.bytes() + FRAME_BYTES_UNCOUNTED_MAX,
+            };
             let body = self.frames.body_within(arriving.admit, held_max);
             let turns = arriving.is_large.then_some(&self.turns);
             match timeout_at(arriving.deadline.into(), in_turns(turns, body)).await {
@@ -76,7 +81,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
                 Ok(event) => match event? {
                     Some(event) => break event,
                     None => {
-                        let held = self.frames.held_bytes();
+                        let held = self.frames.held_bytes_next();
                         let missing = held.saturating_sub(arriving.permit.bytes());
                         arriving.taking = Some((Instant::now(), self.budget.take(missing)));
                     }
@@ -112,45 +117,4 @@ fn frame_time(payload_bytes: usize) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use tokio::sync::oneshot;
-    use tokio::task::yield_now;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn who_waits_for_its_peer_holds_up_nobody() {
-        let turns = Turns::at_once(1);
-        let waiting = {
-            let turns = turns.clone();
-            tokio::spawn(async move { in_turns(Some(&turns), pending::<()>()).await })
-        };
-        yield_now().await;
-        assert_eq!(in_turns(Some(&turns), async { 1 }).await, 1);
-        waiting.abort();
-    }
-
-    #[tokio::test]
-    async fn nothing_is_read_out_of_turn_and_who_goes_gives_its_turn_back() {
-        let turns = Turns::at_once(1);
-        let held = turns.take().await;
-        let stand = |answer: oneshot::Sender<()>| {
-            let turns = turns.clone();
-            tokio::spawn(async move {
-                let _ = in_turns(Some(&turns), async { answer.send(()) }).await;
-            })
-        };
-        let (first, mut of_first) = oneshot::channel();
-        let (second, of_second) = oneshot::channel();
-        let (gone, stands) = (stand(first), stand(second));
-        yield_now().await;
-        assert!(of_first.try_recv().is_err(), "it was read while the turn was another's");
-        gone.abort();
-        drop(held);
-        of_second.await.unwrap();
-        stands.await.unwrap();
-        assert!(turns.take().await.is_some(), "the turn is back");
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ pub(crate) use incoming::Incoming;
 pub(crate) use outbox::{Outbox, Unread};
 
 use crate::clock;
-use crate::limits::{HANDSHAKE_TIMEOUT, LINE_BYTES_MAX, WRITE_TIMEOUT};
+use crate::limits::{FRAME_ROOM_WAIT_MAX, HANDSHAKE_TIMEOUT, LINE_BYTES_MAX, WRITE_TIMEOUT};
 use crate::noise_io::{IoError, accept_handshake};
 use crate::server::Shared;
 use crate::session::CloseReason;
@@ -31,6 +31,12 @@ pub(crate) enum Ended {
     /// A frame was begun and not finished.
     #[error("a frame was not complete in time")]
     FrameTimeout,
+    /// All that peers may make us hold is held by others.
+    #[error(
+        "no room for more of a frame within {} ms: other peers make us hold too much",
+        FRAME_ROOM_WAIT_MAX.as_millis()
+    )]
+    NoRoom,
     /// No end of a line.
     #[error("a line is longer than {LINE_BYTES_MAX} bytes")]
     LineTooLong,
@@ -83,4 +89,32 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
 /// When what begins to leave now must have left.
 pub(crate) fn in_write_timeout() -> tokio::time::Instant {
     tokio::time::Instant::now() + WRITE_TIMEOUT
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! A line without a network.
+
+    use std::time::Duration;
+
+    use jds_wire::AuthorityKeys;
+    use tokio::io::DuplexStream;
+
+    use super::*;
+    use crate::noise_io::connect_handshake;
+
+    /// Bytes that are under way at most.
+    pub(crate) const LINE_BYTES: usize = 1_024;
+
+    /// Our end of an encrypted line and that of the peer.
+    pub(crate) async fn line() -> ((DuplexStream, Transport), (DuplexStream, Transport)) {
+        let (mut ours, mut theirs) = tokio::io::duplex(LINE_BYTES);
+        let keys = AuthorityKeys::generate(&mut rand::thread_rng());
+        let validity = Duration::from_secs(3_600);
+        let (server, client) = tokio::join!(
+            accept_handshake(&mut ours, &keys, validity, clock::unix_s),
+            connect_handshake(&mut theirs, Some(keys.public()), clock::unix_s)
+        );
+        ((ours, server.unwrap()), (theirs, client.unwrap()))
+    }
 }

@@ -90,3 +90,34 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::REPLIES_QUEUED_PER_CONNECTION_MAX;
+    use crate::peer::tests::line;
+
+    #[tokio::test]
+    async fn who_leaves_too_many_answers_unread_is_left_and_who_reads_is_not() {
+        let ((_stream, us), _) = line().await;
+        let unread_max = Unread::Messages(REPLIES_QUEUED_PER_CONNECTION_MAX);
+        let mut outbox = Outbox::new(tokio::io::sink(), us.encoder, unread_max);
+        let answer = EncodedMessage {
+            extension_type: 0,
+            channel_msg: false,
+            msg_type: 0x51,
+            payload: vec![1; 100],
+        };
+        for _ in 0..3 {
+            for _ in 0..REPLIES_QUEUED_PER_CONNECTION_MAX {
+                outbox.queue(&answer).unwrap();
+            }
+            let pending_bytes = outbox.writer.pending_bytes();
+            let one_more = outbox.queue(&answer);
+            assert!(matches!(&one_more, Err(Ended::Unread(max)) if *max == unread_max));
+            assert_eq!(outbox.writer.pending_bytes(), pending_bytes, "nothing of it is held");
+            outbox.flush().await.unwrap();
+            assert!(outbox.is_idle());
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::pool::{
     Answer, CustomJob, FoundBlock, JobData, Judged, NotFound, NotJudged, PoolBackend, Refused,
@@ -64,9 +65,7 @@ impl PoolView {
     /// Waits until a node has told a tip, at most [`POOL_TIP_WAIT`]: right after a start nothing is
     /// stale, only nobody knows yet.
     async fn tip_known(&self) -> bool {
-        let mut tips = self.shared.nodes.watch_tip();
-        let known = tips.wait_for(Option::is_some);
-        tokio::time::timeout(POOL_TIP_WAIT, known).await.is_ok_and(|tip| tip.is_ok())
+        known_within(self.shared.nodes.watch_tip(), POOL_TIP_WAIT).await
     }
 
     /// Has withdrawn jobs told of where they end, for as long as it is polled.
@@ -84,6 +83,11 @@ impl PoolView {
             }
         }
     }
+}
+
+async fn known_within(mut tips: watch::Receiver<Option<ChainTip>>, limit: Duration) -> bool {
+    let known = tips.wait_for(Option::is_some);
+    tokio::time::timeout(limit, known).await.is_ok_and(|tip| tip.is_ok())
 }
 
 impl PoolBackend for PoolView {
@@ -142,7 +146,24 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Waker};
 
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::jobs::tests::tip_below;
+
+    #[tokio::test]
+    async fn the_first_tip_is_waited_for_and_not_for_ever() {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let (tips, tip) = watch::channel(None);
+        let nobody = known_within(tip.clone(), Duration::from_millis(1));
+        assert!(!timeout(PATIENCE, nobody).await.expect("waited for a tip for ever"));
+        let waiting = tokio::spawn(known_within(tip.clone(), PATIENCE * 2));
+        tokio::task::yield_now().await;
+        tips.send_replace(Some(tip_below(9)));
+        let known = timeout(PATIENCE, waiting).await.expect("waited for a tip that is there");
+        assert!(known.unwrap());
+        assert!(known_within(tip, Duration::ZERO).await, "from then on nobody waits");
+    }
 
     #[tokio::test]
     async fn what_its_client_left_goes_on_in_its_place() {

@@ -182,4 +182,31 @@ mod tests {
         assert!(error.contains("no socket"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     }
+
+    #[test]
+    fn so_many_connections_wait_to_be_taken_in_and_each_that_is_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pool.sock");
+        let (bound, _file) = bind(&path).unwrap();
+        let connect = || {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            // One that would have to wait is told so.
+            socket.set_nonblocking(true).unwrap();
+            socket.connect(&SockAddr::unix(&path).unwrap()).map(|()| socket)
+        };
+        let mut waiting = Vec::new();
+        let full = loop {
+            match connect() {
+                Ok(socket) => waiting.push(socket),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock, "{full}");
+        // The system takes one more than it is told.
+        let most = usize::try_from(POOL_SOCKET_BACKLOG).unwrap();
+        assert!((most..=most + 1).contains(&waiting.len()), "{} wait", waiting.len());
+        let _served = bound.accept().unwrap();
+        waiting.push(connect().unwrap());
+        assert!(connect().is_err());
+    }
 }

@@ -171,3 +171,118 @@ impl Kept {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::block::Header;
+    use mining::work::{Declared, Source};
+    use validation::block::FoundBlock;
+    use validation::declared::TemplateHash;
+
+    use super::*;
+    use crate::jobs::tests::{HEIGHT, coinbase, tip_below};
+
+    /// Transactions of a job that a node found invalid.
+    #[derive(Debug)]
+    struct Invalid;
+
+    impl Source for Invalid {
+        fn block(&self, _: &Header, _: &[u8]) -> Option<FoundBlock> {
+            None
+        }
+
+        fn withdrawn(&self) -> Option<Arc<str>> {
+            Some("bad-blk".into())
+        }
+    }
+
+    /// With so many hashes in its path, of 32 bytes each.
+    fn job(hashes: usize, declared: Option<Declared>) -> Arc<Job> {
+        let (prefix, suffix) = coinbase(HEIGHT);
+        let custom = CustomJob {
+            tip: tip_below(HEIGHT),
+            version: 0x2000_0000,
+            min_ntime: 1,
+            merkle_path: vec![[7; 32]; hashes].into(),
+            coinbase_prefix: prefix.into(),
+            coinbase_suffix: suffix.into(),
+            extranonce_len: 8,
+            pool_payout_sat: 0,
+            claimable_sat: 0,
+            declared,
+        };
+        Arc::new(Job::of_custom(1, Arc::new(custom), true).unwrap())
+    }
+
+    fn name(number: usize) -> JobName {
+        JobName(number.to_be_bytes().to_vec())
+    }
+
+    fn keep(jobs: &PoolJobs, number: usize, job: &Arc<Job>) {
+        jobs.keep(PoolJob::new(name(number), Identity::of("alice"), Arc::clone(job)));
+    }
+
+    #[test]
+    fn so_many_jobs_and_receipts_are_kept_and_the_oldest_job_goes_first() {
+        let (jobs, small) = (PoolJobs::new(), job(1, None));
+        for number in 0..=POOL_JOBS_MAX {
+            keep(&jobs, number, &small);
+        }
+        assert_eq!(lock(&jobs.kept).by_name.len(), POOL_JOBS_MAX);
+        assert!(jobs.get(&name(0)).is_none() && jobs.get(&name(1)).is_some());
+        // Receipts are made again of themselves: how many are there never matters.
+        for number in 0..5 * POOL_JOBS_MAX {
+            jobs.remember(1, number.to_be_bytes().to_vec(), &name(POOL_JOBS_MAX));
+            assert!(lock(&jobs.kept).receipts.len() <= 2 * POOL_JOBS_MAX);
+        }
+        let last = (5 * POOL_JOBS_MAX - 1).to_be_bytes();
+        assert!(jobs.of_receipt(1, &last).is_some());
+    }
+
+    #[test]
+    fn jobs_hold_so_many_bytes_and_the_newest_stays() {
+        let (jobs, large) = (PoolJobs::new(), job(100_000, None));
+        let most = POOL_JOB_BYTES_MAX / large.bytes();
+        for number in 0..most + 5 {
+            keep(&jobs, number, &large);
+            assert!(lock(&jobs.kept).bytes <= POOL_JOB_BYTES_MAX);
+        }
+        assert_eq!(lock(&jobs.kept).by_name.len(), most);
+        assert!(jobs.get(&name(most + 4)).is_some() && jobs.get(&name(4)).is_none());
+        // One that is larger than all may be is kept alone.
+        let huge = job(POOL_JOB_BYTES_MAX / 32, None);
+        keep(&jobs, 10_000, &huge);
+        assert!(jobs.get(&name(10_000)).is_some());
+        assert_eq!(lock(&jobs.kept).by_name.len(), 1);
+    }
+
+    #[test]
+    fn each_job_that_ended_is_told_once() {
+        let declared = Declared {
+            template_hash: TemplateHash::from_bytes([1; 32]),
+            tx_count: 1,
+            fees_sat: 0,
+            weight_wu: 1_000,
+            reward_sat: 0,
+            source: Arc::new(Invalid),
+        };
+        let (jobs, invalid) = (PoolJobs::new(), job(1, Some(declared)));
+        for number in 0..3 {
+            keep(&jobs, number, &invalid);
+        }
+        let tip = Some(invalid.tip().hash);
+        jobs.look(tip);
+        jobs.look(tip);
+        let told = jobs.withdrawals().after(0);
+        assert_eq!((told.newest, told.jobs.len(), told.lost), (3, 3, false), "each once");
+        assert!(told.jobs.iter().all(|job| job.reason == "bad-blk" && job.template.is_some()));
+        // Jobs that nobody can make again end when they are pushed out.
+        let small = job(1, None);
+        for number in 10..10 + POOL_JOBS_MAX + 1 {
+            keep(&jobs, number, &small);
+        }
+        let told = jobs.withdrawals().after(3);
+        let names: Vec<_> = told.jobs.iter().map(|job| (&job.name, job.reason.as_str())).collect();
+        assert_eq!(names, [(&name(10), PUSHED_OUT)]);
+    }
+}

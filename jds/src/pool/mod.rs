@@ -21,6 +21,7 @@ use std::time::Duration;
 use mining::limits::OUTSIDE_SHARES_SEEN_MAX;
 use mining::outside::Desk;
 use store::{ReadError, Store};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -99,13 +100,7 @@ impl PoolInterface {
             api::pool::serve(listeners, store, backend, metrics, shutdown).await;
             watching.abort();
         };
-        let run = move || {
-            runtime.block_on(serve);
-            runtime.shutdown_timeout(POOL_SHUTDOWN_GRACE);
-            drop::<oneshot::Sender<()>>(alive);
-        };
-        let spawned = thread::Builder::new().name("pool-main".to_owned()).spawn(run);
-        spawned.map_err(StartError::Thread)?;
+        spawn(runtime, serve, alive)?;
         Ok(Self { address, stop, ended, _socket: file })
     }
 
@@ -120,5 +115,40 @@ impl PoolInterface {
         if tokio::time::timeout(limit, self.ended).await.is_err() {
             warn!("the pool interface did not end in time");
         }
+    }
+}
+
+/// Runs it on a thread of its own; `alive` is dropped when all of it has ended.
+fn spawn(
+    runtime: Runtime,
+    serve: impl Future<Output = ()> + Send + 'static,
+    alive: oneshot::Sender<()>,
+) -> Result<(), StartError> {
+    let run = move || {
+        runtime.block_on(serve);
+        // A read of the store that takes long must not hold up the end.
+        runtime.shutdown_timeout(POOL_SHUTDOWN_GRACE);
+        drop(alive);
+    };
+    let spawned = thread::Builder::new().name("pool-main".to_owned()).spawn(run);
+    spawned.map(drop).map_err(StartError::Thread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_hangs_does_not_hold_up_the_end() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
+        let (alive, ended) = oneshot::channel();
+        let (release, hung) = std::sync::mpsc::channel::<()>();
+        let serve = async move {
+            drop(tokio::task::spawn_blocking(move || hung.recv()));
+        };
+        spawn(runtime.unwrap(), serve, alive).unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(30), ended).await;
+        assert!(end.is_ok(), "waited for the pool interface to end");
+        drop(release);
     }
 }

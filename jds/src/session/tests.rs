@@ -1,5 +1,7 @@
 //! The session alone: inputs and a clock go in, actions come out.
 
+mod bounds;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 

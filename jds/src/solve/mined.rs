@@ -11,7 +11,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Transaction, Txid};
 use mining::{FoundShare, JobSource};
 use store::{NewBlock, TemplateSource};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::{Span, error};
 use validation::block::FoundBlock;
 
@@ -25,6 +25,14 @@ use crate::templates::Built;
 /// work behind each, so nothing else holds them up.
 #[derive(Debug)]
 pub(crate) struct FoundTurns(Arc<Semaphore>);
+
+impl FoundTurns {
+    /// Waits while so many are put together that another has to wait.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+}
 
 impl Default for FoundTurns {
     fn default() -> Self {
@@ -42,8 +50,7 @@ impl Solvers {
         share: Box<FoundShare>,
         received: Instant,
     ) -> oneshot::Receiver<Infallible> {
-        // The semaphore is never closed.
-        let turn = Arc::clone(&turns.0).acquire_owned().await.ok();
+        let turn = turns.take().await;
         let (answer, _nobody_waits) = oneshot::channel();
         let (told, kept) = oneshot::channel();
         let task = Task {
@@ -121,5 +128,28 @@ impl Coinbase {
         };
         let values = coinbase.output.iter().map(|output| output.value.to_sat());
         Self { txid: coinbase.compute_txid(), reward_sat: values.fold(0, u64::saturating_add) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_blocks_of_a_connection_are_put_together_and_the_next_waits_for_one() {
+        let turns = FoundTurns::default();
+        let mut held = Vec::new();
+        for _ in 0..FOUND_SHARES_PENDING_PER_CONNECTION_MAX {
+            held.push(timeout(Duration::from_secs(10), turns.take()).await.expect("a turn"));
+        }
+        assert!(timeout(Duration::ZERO, turns.take()).await.is_err(), "it waits");
+        assert!(timeout(Duration::ZERO, FoundTurns::default().take()).await.is_ok(), "another's");
+        held.pop();
+        let next = timeout(Duration::from_secs(10), turns.take()).await;
+        assert!(next.expect("the turn of one that ended").is_some());
     }
 }

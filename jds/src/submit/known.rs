@@ -80,3 +80,33 @@ fn push<T>(queue: &mut VecDeque<T>, item: T) {
         queue.pop_front();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::hashes::Hash;
+
+    use super::*;
+
+    fn hash(number: usize) -> BlockHash {
+        BlockHash::hash(&number.to_le_bytes())
+    }
+
+    #[test]
+    fn so_many_blocks_are_remembered_and_the_oldest_goes_first() {
+        let mut known = Known::default();
+        for number in 0..=FOUND_BLOCKS_REMEMBERED_MAX {
+            assert!(known.submit(hash(number)).is_some());
+            let user = Arc::from("alice");
+            let announced = Announced::new(hash(number + 10_000), user, TemplateSource::Miner);
+            assert!(known.announce(announced));
+        }
+        assert_eq!(known.submitted.len(), FOUND_BLOCKS_REMEMBERED_MAX);
+        assert_eq!(known.announced.len(), FOUND_BLOCKS_REMEMBERED_MAX);
+        assert!(!known.is_submitted(&hash(0)), "the oldest made room");
+        for number in 1..=FOUND_BLOCKS_REMEMBERED_MAX {
+            assert!(known.submit(hash(number)).is_none(), "block {number} is submitted twice");
+        }
+        let completes = |number| known.announced.iter().any(|one| one.hash == hash(number));
+        assert!(!completes(10_000) && completes(10_001));
+    }
+}

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use store::{BlockState, NewBlock, SubmissionState, SubmissionStep};
 use tokio::sync::mpsc;
@@ -214,7 +215,7 @@ impl Recorder {
             Recorded::Durable => {}
             Recorded::Volatile(new) => {
                 drop(closing);
-                self.record_again(new).await;
+                self.record_again(new, RECORD_AGAIN_INTERVAL).await;
             }
             Recorded::NotInStore if wanted => {}
             Recorded::NotInStore | Recorded::Ended => self.remove_file().await,
@@ -222,12 +223,12 @@ impl Recorder {
     }
 
     /// Waits until the store has written what it only held in memory; should it have lost it, the
-    /// block is recorded anew. The file stays until then.
-    pub(super) async fn record_again(&self, new: NewBlock) {
+    /// block is recorded anew. The file stays until then. Looks at it after each `interval`.
+    pub(super) async fn record_again(&self, new: NewBlock, interval: Duration) {
         let journal = &self.submitter.journal;
         let mut again = 0;
         while again < RECORD_AGAIN_MAX && !journal.is_closed() {
-            tokio::time::sleep(RECORD_AGAIN_INTERVAL).await;
+            tokio::time::sleep(interval).await;
             // In this order: a store that is healthy holds nothing in memory only.
             if !journal.is_healthy() {
                 continue;

@@ -1,5 +1,7 @@
 //! Blocks beside a store that can not always be read or written, and beside a node that is down.
 
+mod bounds;
+
 use std::sync::atomic::AtomicUsize;
 
 use bitcoin::consensus::encode::serialize;
@@ -30,9 +32,16 @@ struct Moody {
     /// Ended: it takes nothing.
     ended: SqliteStore,
     takes_nothing: AtomicBool,
+    /// Batches that it did not take.
+    refused: AtomicUsize,
+    /// No room at all: what is to be committed waits until this is gone, and is lost then.
+    full: Mutex<Option<FullQueue>>,
     unreadable: AtomicBool,
     looks: AtomicUsize,
 }
+
+/// Both ends of a queue that nobody reads.
+type FullQueue = (mpsc::Sender<store::Request>, mpsc::Receiver<store::Request>);
 
 impl Moody {
     fn looks(&self) -> usize {
@@ -48,7 +57,11 @@ impl Moody {
 impl Store for Moody {
     fn commit(&self, batch: Batch) -> Commit {
         if self.takes_nothing.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
             return self.ended.commit(batch);
+        }
+        if let Some((queue, _)) = &*lock(&self.full) {
+            return Commit::send(queue, batch);
         }
         self.store.commit(batch)
     }
@@ -60,7 +73,10 @@ impl Store for Moody {
         self.store.block(block_hash)
     }
     fn try_commit(&self, batch: Batch) -> Result<Commit, Full> {
-        self.store.try_commit(batch)
+        match &*lock(&self.full) {
+            Some(_) => Err(Full(batch)),
+            None => self.store.try_commit(batch),
+        }
     }
     fn chain_ends(&self) -> Result<store::chain::ChainEnds, ReadError> {
         self.store.chain_ends()
@@ -165,6 +181,8 @@ impl World {
             store: open("store"),
             ended,
             takes_nothing: AtomicBool::new(false),
+            refused: AtomicUsize::new(0),
+            full: Mutex::default(),
             unreadable: AtomicBool::new(false),
             looks: AtomicUsize::new(0),
         });
@@ -250,7 +268,10 @@ async fn a_file_stays_while_nobody_can_say_whether_the_store_has_the_block() {
         mpsc::channel(1).1,
         0,
     );
-    let again = tokio::spawn(async move { recorder.record_again(new_block()).await });
+    let again =
+        tokio::spawn(
+            async move { recorder.record_again(new_block(), Duration::from_millis(20)).await },
+        );
     until("a second look", || store.looks() >= 2).await;
     assert!(world.file().is_file(), "it is all there is of the block");
     assert!(!again.is_finished());

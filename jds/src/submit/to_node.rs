@@ -117,7 +117,7 @@ impl Submitter {
                 return;
             }
             self.pause(&node, pause).await;
-            pause = (pause * 2).min(SUBMIT_RETRY_MAX);
+            pause = after(pause);
         }
     }
 
@@ -154,7 +154,7 @@ impl Submitter {
     }
 
     /// Why another attempt can not help any more, if so.
-    async fn pointless(&self, node: &Node, open: &Open) -> Option<&'static str> {
+    pub(super) async fn pointless(&self, node: &Node, open: &Open) -> Option<&'static str> {
         if open.received.elapsed() < SUBMIT_GIVE_UP {
             return None;
         }
@@ -172,5 +172,24 @@ impl Submitter {
             () = tokio::time::sleep(pause) => {}
             _ = state.changed() => {}
         }
+    }
+}
+
+/// The pause after one that was not enough.
+fn after(pause: Duration) -> Duration {
+    (pause * 2).min(SUBMIT_RETRY_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that is back is asked within seconds, however long it was away.
+    #[test]
+    fn pauses_get_longer_up_to_a_bound() {
+        let pauses = std::iter::successors(Some(SUBMIT_RETRY_MIN), |pause| Some(after(*pause)));
+        let pauses: Vec<Duration> = pauses.take(20).collect();
+        assert!(pauses.windows(2).all(|two| two[1] == (two[0] * 2).min(SUBMIT_RETRY_MAX)));
+        assert_eq!(pauses.last(), Some(&SUBMIT_RETRY_MAX));
     }
 }

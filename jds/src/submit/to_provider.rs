@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use bitcoin::BlockHash;
 use tdp_client::{Provider, ProviderSolution, TipState};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -50,15 +53,8 @@ impl Submitter {
             return;
         }
         notes.tell(name, News::Sent, 1, open.latency());
-        let is_it =
-            |tip: &Option<Arc<TipState>>| tip.as_ref().is_some_and(|state| state.tip.hash == hash);
-        // It leaves at once where there is a connection; the end of the server waits so long.
-        let mut became = timeout(PROVIDER_HANDOVER_MAX, tip.wait_for(is_it)).await.is_ok();
-        drop(under_way);
-        if !became {
-            let rest = PROVIDER_VERDICT_MAX.saturating_sub(PROVIDER_HANDOVER_MAX);
-            became = timeout(rest, tip.wait_for(is_it)).await.is_ok_and(|tip| tip.is_ok());
-        }
+        let limits = (PROVIDER_HANDOVER_MAX, PROVIDER_VERDICT_MAX);
+        let became = becomes(&mut tip, hash, under_way, limits).await;
         let latency = open.latency();
         let latency_ms = latency.as_secs_f64() * 1e3;
         if became {
@@ -73,5 +69,60 @@ impl Submitter {
             notes.tell(name, News::Unknown(why.to_owned()), 1, latency);
             notes.tell(name, News::GaveUp, 1, latency);
         }
+    }
+}
+
+/// Whether the tip becomes this block. It leaves at once where there is a connection: the end of the
+/// server (`under_way`) waits for the first of the limits, this for the second.
+async fn becomes(
+    tip: &mut watch::Receiver<Option<Arc<TipState>>>,
+    hash: BlockHash,
+    under_way: UnderWay,
+    (handover_max, verdict_max): (Duration, Duration),
+) -> bool {
+    let is_it =
+        |tip: &Option<Arc<TipState>>| tip.as_ref().is_some_and(|state| state.tip.hash == hash);
+    let soon = timeout(handover_max, tip.wait_for(is_it)).await.is_ok_and(|tip| tip.is_ok());
+    drop(under_way);
+    if soon {
+        return true;
+    }
+    let rest = verdict_max.saturating_sub(handover_max);
+    timeout(rest, tip.wait_for(is_it)).await.is_ok_and(|tip| tip.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::jobs::tests::tip_below;
+
+    /// Far longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    #[tokio::test]
+    async fn the_end_waits_for_the_handover_alone_and_nobody_for_ever() {
+        let block = tip_below(9);
+        let (tips, mut tip) = watch::channel(None);
+        let counts = watch::Sender::new(0);
+        let under_way = UnderWay::begin(&counts);
+        let watching = tokio::spawn(async move {
+            becomes(&mut tip, block.hash, under_way, (MOMENT, PATIENCE * 2)).await
+        });
+        let mut count = counts.subscribe();
+        let free = timeout(PATIENCE, count.wait_for(|count| *count == 0)).await.is_ok();
+        assert!(free, "the end of the server waited for the provider's tip");
+        assert!(!watching.is_finished(), "its tip may become the block yet");
+        let state = TipState { tip: block, work: None, seen_at: Instant::now() };
+        tips.send_replace(Some(Arc::new(state)));
+        let became = timeout(PATIENCE, watching).await.expect("waited for a tip that is there");
+        assert!(became.unwrap());
+
+        let (_tips, mut silent) = watch::channel(None);
+        let watching =
+            becomes(&mut silent, block.hash, UnderWay::begin(&counts), (MOMENT, MOMENT * 2));
+        assert!(!timeout(PATIENCE, watching).await.expect("waited for a verdict for ever"));
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Book {
     views: VecDeque<Kept>,
     by_id: BTreeMap<u64, Arc<Built>>,
     bytes: usize,
+    bytes_max: usize,
     first_id: u64,
     /// Above all that there were.
     next_id: u64,
@@ -49,7 +50,14 @@ impl Book {
     /// No id is less than this one.
     pub(super) fn new(first_id: u64) -> Self {
         let (views, by_id) = (VecDeque::new(), BTreeMap::new());
-        Self { views, by_id, bytes: 0, first_id, next_id: first_id }
+        let bytes_max = TEMPLATE_VIEWS_BYTES_MAX;
+        Self { views, by_id, bytes: 0, bytes_max, first_id, next_id: first_id }
+    }
+
+    /// With another bound than [`TEMPLATE_VIEWS_BYTES_MAX`].
+    #[cfg(test)]
+    pub(super) fn with_bytes_max(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
     }
 
     /// A view whose templates will be given out. What builds on another tip is stale from now on.
@@ -85,7 +93,7 @@ impl Book {
     pub(super) fn prune(&mut self, now: Instant) {
         while let Some(oldest) = self.views.front() {
             let beyond = self.views.len() > TEMPLATE_VIEWS_KEPT_MAX
-                || (self.views.len() > 1 && self.bytes > TEMPLATE_VIEWS_BYTES_MAX);
+                || (self.views.len() > 1 && self.bytes > self.bytes_max);
             if !beyond && !oldest.is_gone(now) {
                 break;
             }

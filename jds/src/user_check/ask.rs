@@ -79,7 +79,8 @@ impl Asker {
         if response.status().as_u16() != 200 {
             return Err(AskError::Status(response.status().as_u16()));
         }
-        let body = response.body_mut().with_config().limit(USER_CHECK_ANSWER_BYTES_MAX);
+        // One that is exactly as long as the limit is over it.
+        let body = response.body_mut().with_config().limit(USER_CHECK_ANSWER_BYTES_MAX + 1);
         let body = body.read_to_vec().map_err(|error| no_answer(&error))?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| AskError::Body)?;
         Ok(answer.allowed)
@@ -118,11 +119,34 @@ fn token(path: &std::path::Path) -> Result<Secret, String> {
     let failed = |error: std::io::Error| format!("can not read {}: {error}", path.display());
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(USER_CHECK_TOKEN_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    file.take(USER_CHECK_TOKEN_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > USER_CHECK_TOKEN_BYTES_MAX {
+        let path = path.display();
+        return Err(format!(
+            "{path} has more than {USER_CHECK_TOKEN_BYTES_MAX} bytes: it is no token"
+        ));
+    }
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         let path = path.display();
         return Err(format!("{path} holds no token: one line of printable ASCII without spaces"));
     }
     Ok(Secret::new(format!("Bearer {token}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_so_many_bytes_and_is_never_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let longest = "x".repeat(USER_CHECK_TOKEN_BYTES_MAX as usize);
+        std::fs::write(&path, &longest).unwrap();
+        assert_eq!(token(&path).unwrap().expose(), format!("Bearer {longest}"));
+        std::fs::write(&path, longest + "x").unwrap();
+        let error = token(&path).unwrap_err();
+        assert!(error.contains("more than 4096 bytes"), "{error}");
+    }
 }

@@ -153,6 +153,12 @@ impl Callback {
         }
     }
 
+    /// How many users are asked about, or wait for that.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.state().flights.len()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

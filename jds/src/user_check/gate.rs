@@ -80,3 +80,22 @@ impl<T: Send + 'static> Gate<T> {
         passed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Mode;
+    use super::*;
+
+    #[test]
+    fn so_many_users_of_a_connection_are_remembered_and_further_ones_served_all_the_same() {
+        let names = (0..=USERS_WELCOME_PER_CONNECTION_MAX).map(|number| format!("user{number}"));
+        let mode = Mode::List(Arc::new(names.collect()));
+        let mut gate = Gate::new(Arc::new(UserCheck { mode, metrics: api::Metrics::new() }));
+        for number in 0..=USERS_WELCOME_PER_CONNECTION_MAX {
+            let passed = gate.pass(&format!("user{number}.rig"), number);
+            assert!(passed.is_some_and(|passed| passed.allowed && passed.held == number));
+        }
+        assert_eq!(gate.welcome.len(), USERS_WELCOME_PER_CONNECTION_MAX);
+        assert!(gate.is_empty() && !gate.is_full());
+    }
+}

@@ -77,4 +77,22 @@ mod tests {
         assert!(answers.get(&last, now, MINUTE).is_some());
         assert!(answers.get("alice", now, MINUTE).is_some_and(|known| known.allowed));
     }
+
+    #[test]
+    fn so_many_users_are_known_and_those_of_long_ago_are_asked_about_again() {
+        let (mut answers, now) = (Answers::default(), Instant::now());
+        answers.put("mallory", false, now);
+        for user in 0..=USERS_ALLOWED_KEPT_MAX {
+            answers.put(&user.to_string(), true, now + Duration::from_nanos(user as u64));
+        }
+        let kept = answers.allowed.len();
+        assert!(
+            (USERS_ALLOWED_KEPT_MAX * 8 / 10..=USERS_ALLOWED_KEPT_MAX).contains(&kept),
+            "{kept}"
+        );
+        let known = |user: usize| answers.get(&user.to_string(), now, MINUTE);
+        assert!(known(USERS_ALLOWED_KEPT_MAX).is_some_and(|known| known.allowed));
+        assert_eq!(known(0), None);
+        assert!(answers.get("mallory", now, MINUTE).is_some_and(|known| !known.allowed));
+    }
 }

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::callback::Callback;
 use super::*;
-use crate::limits::{USER_CHECKS_AT_ONCE_MAX, USER_CHECKS_PER_CONNECTION_MAX};
+use crate::limits::{
+    USER_CHECK_ANSWER_BYTES_MAX, USER_CHECKS_AT_ONCE_MAX, USER_CHECKS_PER_CONNECTION_MAX,
+    USER_CHECKS_WAITING_MAX,
+};
 
 /// Far above anything that is waited for.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -236,4 +239,51 @@ async fn a_flood_of_names_is_bounded() {
     assert!(gate.is_full());
     let asked = || pool.seen.lock().unwrap().len();
     until("the first questions", || asked() == USER_CHECKS_AT_ONCE_MAX).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_counts_as_none() {
+    let pool = Pool::default();
+    let check = check(&settings(pool.clone().start()));
+    let most = USER_CHECK_ANSWER_BYTES_MAX as usize;
+    let padded = |bytes: usize| {
+        let rest = "{\"allowed\": true, \"more\": \"\"}".len();
+        format!("200 {{\"allowed\": true, \"more\": \"{}\"}}", "x".repeat(bytes - rest))
+    };
+    pool.says("alice", &padded(most));
+    assert!(comes(&check, "alice").await);
+    pool.says("bob", &padded(most + 1));
+    assert!(!comes(&check, "bob").await);
+    // The same of its head.
+    let head = |bytes| format!("200\r\nX-More:{} {{\"allowed\": true}}", "x".repeat(bytes));
+    pool.says("carol", &head(most / 2));
+    assert!(comes(&check, "carol").await);
+    pool.says("dan", &head(most));
+    assert!(!comes(&check, "dan").await);
+}
+
+/// Names cost nothing: those that nobody can be asked about any more are told so at once, and who is
+/// known mines on.
+#[tokio::test]
+async fn so_many_users_wait_and_of_further_ones_nobody_knows() {
+    let pool = Pool::default();
+    pool.says("alice", YES);
+    let settings = config::UserCallback { timeout: LIMIT * 2, ..settings(pool.clone().start()) };
+    let check = check(&settings);
+    assert!(comes(&check, "alice").await);
+    let mut flood = tokio::task::JoinSet::new();
+    for number in 0..USER_CHECKS_WAITING_MAX {
+        let user = format!("slow{number}");
+        pool.says(&user, "hang");
+        let check = Arc::clone(&check);
+        flood.spawn(async move { check.ask(&user).await });
+    }
+    let Mode::Callback(callback) = &check.mode else { panic!("{check:?}") };
+    until("all of them to wait", || callback.waiting() == USER_CHECKS_WAITING_MAX).await;
+    pool.says("late", YES);
+    let late = tokio::time::timeout(LIMIT, comes(&check, "late")).await;
+    assert!(!late.expect("an answer at once"), "when_down");
+    let alice = tokio::time::timeout(LIMIT, comes(&check, "alice")).await;
+    assert!(alice.expect("an answer at once"));
+    assert_eq!(pool.asked("late"), 0);
 }

@@ -135,18 +135,26 @@ impl FrameDecoder {
         self.buffer.capacity()
     }
 
+    /// Memory that this will hold once [`Self::space`] was asked for, bytes.
+    pub fn held_bytes_next(&self) -> usize {
+        let (want, held) = (self.want(), self.buffer.capacity());
+        let spare = held - self.filled;
+        if spare >= want.min(FIRST_STEP_BYTES) {
+            return held;
+        }
+        let step = self.filled.max(FIRST_STEP_BYTES);
+        held.max((self.filled + step).min(self.whole()))
+    }
+
     /// Room for the next bytes: empty only when [`Self::want`] is 0, else possibly shorter than that.
     /// To be followed by [`Self::filled`] with the number of bytes written to it.
     pub fn space(&mut self) -> &mut [u8] {
-        let want = self.want();
-        let spare = self.buffer.capacity() - self.filled;
-        if spare < want.min(FIRST_STEP_BYTES) {
-            let step = self.filled.max(FIRST_STEP_BYTES);
-            let target = (self.filled + step).min(self.whole());
+        let target = self.held_bytes_next();
+        if target > self.buffer.capacity() {
             self.buffer.truncate(self.filled);
             self.buffer.reserve_exact(target.saturating_sub(self.filled));
         }
-        let step = want.min(self.buffer.capacity() - self.filled);
+        let step = self.want().min(self.buffer.capacity() - self.filled);
         self.buffer.resize(self.filled + step, 0);
         self.buffer.get_mut(self.filled..).unwrap_or_default()
     }

@@ -4,8 +4,9 @@ use jds_wire::{
     Admit, FrameHeader, PAYLOAD_BYTES_MAX,
     limits::{
         BEFORE_SETUP_BYTES_MAX, ConnectionState, DECLARE_MINING_JOB_BYTES_MAX,
-        FROM_SERVER_BYTES_MAX, PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX, REQUEST_ID_BYTES,
-        SMALL_MESSAGE_BYTES_MAX, admit, admit_from_server,
+        FROM_SERVER_BYTES_MAX, FROM_TEMPLATE_SERVER_BYTES_MAX,
+        PROVIDE_MISSING_TRANSACTIONS_SUCCESS_BYTES_MAX, REQUEST_ID_BYTES, SMALL_MESSAGE_BYTES_MAX,
+        admit, admit_from_server, admit_from_template_provider, admit_from_template_server,
     },
     message::constants::{
         EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN,
@@ -13,6 +14,7 @@ use jds_wire::{
         MESSAGE_TYPE_PUSH_SOLUTION, MESSAGE_TYPE_REQUEST_EXTENSIONS, MESSAGE_TYPE_SETUP_CONNECTION,
     },
 };
+use template_distribution_sv2::MESSAGE_TYPE_REQUEST_TRANSACTION_DATA_SUCCESS as TRANSACTION_DATA;
 
 const READY: ConnectionState = ConnectionState::Ready { transactions_asked: false };
 const ASKED: ConnectionState = ConnectionState::Ready { transactions_asked: true };
@@ -100,4 +102,24 @@ fn a_server_may_send_its_longest_message() {
     assert_eq!(admit_from_server(&header(0, 0x55, longest)), Admit::Buffer);
     let refused = Admit::Refuse { limit_bytes: FROM_SERVER_BYTES_MAX };
     assert_eq!(admit_from_server(&header(0, 0x55, FROM_SERVER_BYTES_MAX + 1)), refused);
+}
+
+#[test]
+fn a_template_server_may_send_a_block_and_a_provider_only_when_it_was_asked() {
+    let limit_bytes = FROM_TEMPLATE_SERVER_BYTES_MAX;
+    let (most, beyond) =
+        (header(0, TRANSACTION_DATA, limit_bytes), header(0, TRANSACTION_DATA, limit_bytes + 1));
+    // 16,665 transactions with their lengths, and excess data.
+    let fullest = 8 + 2 + 65_535 + 2 + 16_665 * 3 + 4_000_000;
+    assert!(fullest <= limit_bytes, "{fullest}");
+    let refused = Admit::Refuse { limit_bytes };
+    assert_eq!(admit_from_template_server(&most), Admit::Buffer);
+    assert_eq!(admit_from_template_server(&beyond), refused);
+    assert_eq!(admit_from_template_provider(true, &most), Admit::Buffer);
+    assert_eq!(admit_from_template_provider(true, &beyond), refused);
+    let small = Admit::Refuse { limit_bytes: SMALL_MESSAGE_BYTES_MAX };
+    assert_eq!(admit_from_template_provider(false, &most), small);
+    let other = header(0, 0x71, FROM_SERVER_BYTES_MAX + 1);
+    let refused = Admit::Refuse { limit_bytes: FROM_SERVER_BYTES_MAX };
+    assert_eq!(admit_from_template_provider(true, &other), refused, "whatever was asked for");
 }

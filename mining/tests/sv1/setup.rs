@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::Network;
-use mining::limits::{SETUP_TIMEOUT, SV1_FAULTS_MAX, SV1_WORKERS_MAX};
+use mining::limits::{
+    SETUP_TIMEOUT, SV1_FAULTS_MAX, SV1_FAULTS_WINDOW, SV1_WORKERS_MAX, USER_IDENTITY_BYTES_MAX,
+};
 use mining::{Action, ChannelKind, Deps, Extranonces, Input, Settings};
 use serde_json::json;
 use validation::rules::{Payout, Rules};
@@ -135,6 +137,19 @@ fn workers_of_a_connection_are_bounded() {
 }
 
 #[test]
+fn a_name_is_as_long_as_that_of_the_other_protocol_and_no_longer() {
+    let mut rig = Rig::new(pool());
+    rig.work(1, 1, HARD);
+    rig.subscribe();
+    let longest = "x".repeat(USER_IDENTITY_BYTES_MAX);
+    let (code, message) =
+        rig.ask("mining.authorize", json!([format!("{longest}x"), ""])).0.unwrap_err();
+    assert_eq!(code, 24);
+    assert!(message.contains("255 bytes"), "{message}");
+    assert_eq!(rig.ask("mining.authorize", json!([longest, ""])).0, Ok(json!(true)));
+}
+
+#[test]
 fn a_connection_that_never_gets_ready_ends() {
     let mut rig = Rig::new(deps(settings()));
     assert_eq!(rig.session.poll_timeout(), Some(rig.now.instant + SETUP_TIMEOUT));
@@ -200,7 +215,7 @@ fn endless_useless_requests_end_the_connection() {
             rig.ask("mining.nothing", json!([])).0.unwrap_err();
         }
         assert_eq!(rig.close_reason(), None, "round {round}");
-        rig.later(Duration::from_secs(60));
+        rig.later(SV1_FAULTS_WINDOW);
     }
     for _ in 0..=SV1_FAULTS_MAX {
         rig.ask("mining.nothing", json!([])).0.unwrap_err();

@@ -10,7 +10,9 @@ use jds_wire::message::mining::{
     EXTENSION_TYPE_WORKER, ExtendedShare, MiningClientMessage, MiningServerMessage as M,
     SubmitSharesExtendedOwned,
 };
-use mining::limits::{ACKNOWLEDGE_AFTER, SHARES_SEEN_MAX, VARDIFF_INTERVAL};
+use mining::limits::{
+    ACKNOWLEDGE_AFTER, BLOCKS_FOUND_MAX, NTIME_AHEAD_MAX_S, SHARES_SEEN_MAX, VARDIFF_INTERVAL,
+};
 use mining::{Action, Input, JobSource, Settings};
 
 use crate::support::{
@@ -37,7 +39,7 @@ fn all_reasons_to_refuse_a_share() {
         (|share| share.extranonce = vec![0; 15].try_into().unwrap(), "bad-extranonce-size"),
         (|share| share.extranonce = vec![].try_into().unwrap(), "bad-extranonce-size"),
         (|share| share.ntime -= 1, "invalid-share"),
-        (|share| share.ntime = START_S + 7_201, "invalid-share"),
+        (|share| share.ntime = START_S + NTIME_AHEAD_MAX_S + 1, "invalid-share"),
         (|share| share.version ^= 1, "invalid-non-rollable-version-bit"),
         (|share| share.version ^= 1 << 29, "invalid-non-rollable-version-bit"),
     ];
@@ -87,7 +89,7 @@ fn what_may_be_rolled_is_rolled() {
         let share = miner.draft();
         let share = SubmitSharesExtendedOwned {
             version: share.version ^ (1 << bit),
-            ntime: START_S + 7_200,
+            ntime: START_S + NTIME_AHEAD_MAX_S,
             extranonce: vec![bit; 16].try_into().unwrap(),
             ..share
         };
@@ -134,6 +136,26 @@ fn a_block_is_found_whatever_is_wrong_with_the_share() {
             [Action::Found(_), Action::Share(_)]
         ));
     }
+}
+
+#[test]
+fn so_many_blocks_of_a_channel_are_remembered_and_none_of_those_is_found_twice() {
+    let (mut rig, mut miner) = mining(settings(), EASY);
+    let mut shares = Vec::new();
+    for _ in 0..=BLOCKS_FOUND_MAX {
+        let share = miner.mine();
+        rig.send(&miner.message(share.clone()));
+        shares.push(share);
+    }
+    let all = shares.len();
+    assert_eq!(rig.found().len(), all, "each share is a block");
+    for share in &shares[1..] {
+        rig.send(&miner.message(share.clone()));
+    }
+    assert_eq!(rig.found().len(), all, "one that is remembered was found again");
+    // The oldest made room. It is handed over once more, to the server, which knows it.
+    rig.send(&miner.message(shares[0].clone()));
+    assert_eq!(rig.found().len(), all + 1);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod access;
 mod accounting;
+mod bounds;
 mod example;
 mod fuzz;
 mod mining;

@@ -252,3 +252,58 @@ pub(crate) async fn verify(
     let job = request.read().map_err(|wrong| Problem::new(Kind::BadContent, wrong))?;
     Ok(Answered(pool.backend.verify(job).await.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A job with one of its fields as given, or with that field beside the job's own.
+    fn with(field: &str, value: Value) -> Result<CustomJob, Wrong> {
+        let mut request = json!({
+            "token": "00",
+            "user": "alice",
+            "connection": "1",
+            "job": {
+                "version": 1,
+                "prev_hash": "0".repeat(64),
+                "min_ntime": 1,
+                "nbits": "207fffff",
+                "coinbase_tx_version": 2,
+                "coinbase_prefix": "00",
+                "coinbase_tx_input_n_sequence": 0,
+                "coinbase_tx_outputs": "00",
+                "coinbase_tx_locktime": 0,
+                "merkle_path": [],
+                "extranonce_bytes": 8,
+            },
+        });
+        let place = if request.get(field).is_some() { &mut request } else { &mut request["job"] };
+        place[field] = value;
+        serde_json::from_value::<VerifyRequest>(request).expect("an object").read()
+    }
+
+    #[test]
+    fn every_field_has_a_length_and_what_is_longer_is_named() {
+        let text = |character: &str, length: usize| Value::from(character.repeat(length));
+        let bytes = |count| text("00", count);
+        let path = |count| Value::from(vec![Value::from("0".repeat(64)); count]);
+        /// Makes a value of that length.
+        type Long<'a> = &'a dyn Fn(usize) -> Value;
+        let fields: [(&str, usize, Long<'_>); 7] = [
+            ("token", limits::TOKEN_BYTES_MAX, &bytes),
+            ("user", limits::NAME_BYTES_MAX, &|length| text("x", length)),
+            ("connection", limits::NAME_BYTES_MAX, &|length| text("x", length)),
+            ("coinbase_prefix", limits::COINBASE_PREFIX_BYTES_MAX, &bytes),
+            ("coinbase_tx_outputs", limits::COINBASE_OUTPUTS_BYTES_MAX, &bytes),
+            ("merkle_path", limits::MERKLE_PATH_MAX, &path),
+            ("extranonce_bytes", limits::EXTRANONCE_BYTES_MAX, &|count| count.into()),
+        ];
+        for (field, max, value) in fields {
+            assert!(with(field, value(max)).is_ok(), "{field} of {max}");
+            let wrong = with(field, value(max + 1)).expect_err(field);
+            assert!(wrong.starts_with(field) && wrong.contains("at most"), "{wrong}");
+        }
+    }
+}

@@ -190,7 +190,8 @@ impl From<NotJudged> for Problem {
 ///
 /// A block is on its way to the nodes before anything else happens, whatever else is wrong with the
 /// share. What is answered is on record: a share that counted once is `duplicate-share` from then
-/// on, also after a restart, so whoever is not sure sends it again.
+/// on, also after a restart, so whoever is not sure sends it again. What counts is in the accounting feed
+/// as well: credit it from there or from these results, not from both.
 #[utoipa::path(
     post, path = "/v1/pool/shares", tag = "mining",
     security(("token" = [])),
@@ -289,4 +290,40 @@ fn json(results: &ResultsView) -> Response {
 /// The name of a job as it is written.
 pub(crate) fn job_text(name: &JobName) -> String {
     hex(&name.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn with(field: &str, value: &str) -> Result<Share, Wrong> {
+        let mut share = json!({
+            "worker": "rig",
+            "extranonce": "00",
+            "ntime": 1,
+            "nonce": 1,
+            "version": 1,
+            "target": "f".repeat(64),
+        });
+        share[if field == "receipt" { field } else { "job" }] = Value::from("00");
+        share[field] = Value::from(value);
+        let text = share.to_string();
+        serde_json::from_str::<ShareIn<'_>>(&text).expect("an object").read()
+    }
+
+    #[test]
+    fn every_field_has_a_length_and_what_is_longer_is_named() {
+        for (field, max, one) in [
+            ("job", limits::JOB_NAME_BYTES_MAX, "00"),
+            ("receipt", limits::TOKEN_BYTES_MAX, "00"),
+            ("worker", limits::NAME_BYTES_MAX, "x"),
+            ("extranonce", limits::EXTRANONCE_BYTES_MAX, "00"),
+        ] {
+            assert!(with(field, &one.repeat(max)).is_ok(), "{field} of {max}");
+            let wrong = with(field, &one.repeat(max + 1)).expect_err(field);
+            assert!(wrong.starts_with(field) && wrong.contains("at most"), "{wrong}");
+        }
+    }
 }

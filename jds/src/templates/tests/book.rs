@@ -71,3 +71,26 @@ fn the_oldest_goes_when_there_are_too_many() {
     assert_eq!(ends, ("stale", "kept"));
     assert_eq!(is(&book, &all[1], now), "kept");
 }
+
+#[test]
+fn the_oldest_goes_when_there_are_too_many_bytes_and_the_newest_stays() {
+    let view_of =
+        |number, pad| Arc::new(view(number, tip(100, 1), vec![tx(number, None, pad, None)]));
+    let now = Instant::now();
+    let bytes = view_of(1, 10_000).own_bytes();
+    assert!(bytes > 10_000);
+    let mut book = Book::new(1).with_bytes_max(3 * bytes);
+    let give_out = |book: &mut Book, number, pad| {
+        let view = view_of(number, pad);
+        book.open(&view, now);
+        let (built, _) = view.build(&ROOM, || number);
+        book.add(&built);
+        built
+    };
+    let all: Vec<_> = (1..=4).map(|number| give_out(&mut book, number, 10_000)).collect();
+    let kept: Vec<_> = all.iter().map(|built| is(&book, built, now)).collect();
+    assert_eq!(kept, ["stale", "kept", "kept", "kept"]);
+    // One that is larger than all may be is what clients work on.
+    let huge = give_out(&mut book, 5, 100_000);
+    assert_eq!((is(&book, &huge, now), is(&book, &all[3], now)), ("kept", "stale"));
+}

@@ -3,13 +3,14 @@
 #![deny(clippy::indexing_slicing)]
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::{FutureExt, StreamExt, stream};
-use tokio::sync::OwnedSemaphorePermit;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
 use super::{NDJSON, ResultView, ShareIn};
@@ -21,9 +22,6 @@ use crate::problem::{Kind, Problem};
 
 /// Code of a line that is no share.
 const BAD_SHARE: &str = "bad-share";
-
-/// Room for what came and was not judged yet, bytes, beside the piece that came last.
-const PENDING_BYTES_MAX: usize = limits::LINE_BYTES_MAX * 256;
 
 /// The answer to a stream; it goes on for as long as both sides like.
 pub(super) fn answer(pool: Pool, request: Request) -> Result<Response, Problem> {
@@ -91,17 +89,12 @@ impl Lines {
 
     /// Waits for more, and takes what has come with it.
     async fn read(&mut self) {
-        let mut stopping = self.pool.stopping.clone();
-        let piece = tokio::select! {
-            piece = timeout(limits::STREAM_IDLE_MAX, self.body.next()) => piece,
-            _ = stopping.wait_for(|stop| *stop) => Ok(None),
-        };
-        match piece {
-            Ok(Some(Ok(bytes))) => self.pending.extend_from_slice(&bytes),
-            // The end, or a connection that broke off or brings nothing.
-            Ok(None | Some(Err(_))) | Err(_) => return self.ended = true,
+        let stopping = self.pool.stopping.clone();
+        match piece(&mut self.body, stopping, limits::STREAM_IDLE_MAX).await {
+            Some(bytes) => self.pending.extend_from_slice(&bytes),
+            None => return self.ended = true,
         }
-        while self.pending.len() < PENDING_BYTES_MAX {
+        while self.pending.len() < limits::STREAM_PENDING_BYTES_MAX {
             match self.body.next().now_or_never() {
                 Some(Some(Ok(bytes))) => self.pending.extend_from_slice(&bytes),
                 Some(_) => return self.ended = true,
@@ -165,6 +158,20 @@ impl Lines {
     }
 }
 
+/// What comes next; none at the end, from a connection that broke off, and from one that brings nothing
+/// for so long.
+async fn piece<E>(
+    body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    mut stopping: watch::Receiver<bool>,
+    idle_max: Duration,
+) -> Option<Bytes> {
+    let piece = tokio::select! {
+        piece = timeout(idle_max, body.next()) => piece.ok().flatten(),
+        _ = stopping.wait_for(|stop| *stop) => None,
+    };
+    piece.and_then(Result::ok)
+}
+
 fn share(line: &[u8]) -> Line {
     let Object(share) =
         serde_json::from_slice::<Object<ShareIn<'_>>>(line).map_err(|error| error.to_string())?;
@@ -179,4 +186,25 @@ fn text(results: impl IntoIterator<Item = ResultView>) -> Bytes {
         text.push(b'\n');
     }
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Piece = Result<Bytes, ()>;
+
+    #[tokio::test]
+    async fn a_stream_that_brings_nothing_ends() {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let (_stop, stopping) = watch::channel(false);
+        let mut silent = stream::pending::<Piece>();
+        let ended = piece(&mut silent, stopping.clone(), Duration::from_millis(1));
+        let ended = timeout(PATIENCE, ended).await.expect("waited for the end of a silent stream");
+        assert_eq!(ended, None);
+        let mut brings = stream::iter([Ok(Bytes::from_static(b"share")), Err(())]);
+        let next = piece(&mut brings, stopping.clone(), PATIENCE).await;
+        assert_eq!(next.as_deref(), Some(&b"share"[..]));
+        assert_eq!(piece(&mut brings, stopping, PATIENCE).await, None, "it broke off");
+    }
 }
