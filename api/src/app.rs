@@ -104,3 +104,48 @@ pub(crate) type App = Arc<State>;
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Reads that stay take all turns; one more is told so after a while, and served when one ends.
+    #[tokio::test]
+    async fn so_many_reads_at_a_time_and_one_more_waits_so_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::SqliteStore::open(store::Settings::new(dir.path())).unwrap();
+        let reader = Reader::new(Arc::new(store));
+        let (open, gate) = channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let mut held = Vec::new();
+        for _ in 0..limits::STORE_READS_MAX {
+            let (reader, gate) = (reader.clone(), Arc::clone(&gate));
+            let (begun, is_begun) = tokio::sync::oneshot::channel();
+            held.push(tokio::spawn(async move {
+                let read = reader.read(move |_| {
+                    begun.send(()).unwrap();
+                    let _ = gate.lock().unwrap().recv();
+                    Ok(())
+                });
+                read.await
+            }));
+            is_begun.await.unwrap();
+        }
+        let asked = Instant::now();
+        let problem = reader.read(|store| store.webhooks()).await.unwrap_err();
+        assert_eq!(problem.kind, Kind::Busy);
+        assert!(asked.elapsed() >= limits::STORE_READ_WAIT, "{:?}", asked.elapsed());
+        open.send(()).unwrap();
+        while reader.read(|store| store.webhooks()).await.is_err() {
+            assert!(asked.elapsed() < Duration::from_secs(60), "waited for one of them to end");
+        }
+        drop(open);
+        for read in held {
+            read.await.unwrap().unwrap();
+        }
+    }
+}

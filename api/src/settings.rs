@@ -151,7 +151,12 @@ impl Token {
             return Err(TokenError::Exposed { path: path.to_owned(), mode });
         }
         let mut text = String::new();
-        file.take(limits::TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+        file.take(limits::TOKEN_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > limits::TOKEN_FILE_BYTES_MAX {
+            // A part of it would be a token that nobody has.
+            let reason = format!("it has more than {} bytes", limits::TOKEN_FILE_BYTES_MAX);
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
         Self::from_text(text.trim())
             .map_err(|actual| TokenError::Unusable { path: path.to_owned(), actual })
     }
@@ -235,6 +240,21 @@ mod tests {
         assert!(!format!("{token:?}").contains("0123"));
         assert_eq!(Token::from_text("short"), Err(5));
         assert_eq!(Token::from_text("0123456789abcdef 0123"), Err(16));
+    }
+
+    #[test]
+    fn a_token_has_a_least_length_and_its_file_a_largest() {
+        let least = "a".repeat(limits::TOKEN_CHARS_MIN);
+        Token::from_text(&least).unwrap();
+        assert_eq!(Token::from_text(&least[1..]), Err(limits::TOKEN_CHARS_MIN - 1));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut largest = "a".repeat(limits::TOKEN_FILE_BYTES_MAX as usize);
+        std::fs::write(file.path(), &largest).unwrap();
+        assert!(Token::from_file(file.path()).unwrap().matches(largest.as_bytes()));
+        largest.push('a');
+        std::fs::write(file.path(), &largest).unwrap();
+        let error = Token::from_file(file.path()).unwrap_err();
+        assert!(error.to_string().contains("more than 4096 bytes"), "{error}");
     }
 
     #[cfg(unix)]

@@ -166,7 +166,7 @@ mod tests {
         let greedy = ConnectionBudget::new(shared.clone());
         let all = greedy.take(CONNECTION_BYTES_ALLOWED + 1024 * 1024).await;
         assert_eq!(shared.free_bytes(), 0);
-        let beyond = greedy.take(1024).await;
+        let beyond = tokio::time::timeout(PATIENCE, greedy.take(1024)).await.expect("its turn");
         assert_eq!((beyond.is_beyond(), beyond.bytes()), (true, 0), "one at a time");
         let honest = ConnectionBudget::new(shared.clone());
         let declaration = honest.take(CONNECTION_BYTES_ALLOWED).await;

@@ -272,7 +272,8 @@ fn a_busy_peer_displaces_only_its_own_templates() {
     let transactions = Keep { age_ms: u64::MAX, bytes: 100_000 };
     let store = open(dir.path(), Retention { templates, transactions, ..KEEP_ALL });
     for old in 0..50 {
-        let job = job(150, old, few(2_000_000 + u64::from(old)));
+        // A block lower than those that a block may still come of.
+        let job = job(199, old, few(2_000_000 + u64::from(old)));
         commit(&store, Batch::new(NOW_MS).accept_template(template("alice", job)));
     }
     for job in &honest {

@@ -14,6 +14,7 @@ use common::{
     wait_for,
 };
 use rusqlite::Connection;
+use store::limits::{VOLATILE_BATCHES_MAX, VOLATILE_TEMPLATES_MAX};
 use store::{
     Batch, Change, CommitError, EventData, EventKind, RecoverQuery, Settings, SqliteStore, Status,
     Store, StoreRecovered, TemplateFilter, TemplateSource,
@@ -183,6 +184,37 @@ fn a_full_queue_gives_the_batch_back_at_once() {
     }
     waiting.join().unwrap().unwrap();
     assert_gap_free(&all_events(&store));
+}
+
+/// However long the trouble lasts: what is kept is bounded, and what was given up is told.
+#[test]
+fn what_is_kept_in_memory_is_bounded_and_told() {
+    const EXTRA: usize = 50;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let lock = locked(dir.path());
+    for number in 0..(VOLATILE_TEMPLATES_MAX + EXTRA) as u32 {
+        let template = template("alice", job(200, number, txs(0..2)));
+        let batch = Batch::new(NOW_MS).spend_token(number.into(), NOW_MS * 2, "alice".into());
+        assert!(commit(&store, batch.accept_template(template)).volatile);
+    }
+    for number in 0..VOLATILE_BATCHES_MAX as u64 {
+        assert!(commit(&store, Batch::of_event(NOW_MS, numbered(number))).volatile);
+        assert!(store.metrics().volatile_batches <= VOLATILE_BATCHES_MAX);
+    }
+    assert_eq!(store.metrics().volatile_batches, VOLATILE_BATCHES_MAX);
+    drop(lock);
+    wait_for("the store to heal", || store.status() == Status::Healthy);
+    let report = recovered(&store);
+    let all = VOLATILE_TEMPLATES_MAX + EXTRA + VOLATILE_BATCHES_MAX;
+    assert_eq!(report.acknowledged_volatile, all as u64);
+    assert_eq!(report.batches_kept, VOLATILE_BATCHES_MAX as u64);
+    assert_eq!(report.batches_lost, (all - VOLATILE_BATCHES_MAX) as u64);
+    // The oldest lost their place to newer ones, the rest with their batches.
+    assert_eq!(report.templates_lost, (VOLATILE_TEMPLATES_MAX + EXTRA) as u64);
+    let last = all_events(&store).into_iter().rev().find(|event| event.data["detail"].is_string());
+    let last_number = (VOLATILE_BATCHES_MAX - 1).to_string();
+    assert_eq!(last.unwrap().data["detail"], last_number, "the newest are kept");
 }
 
 #[test]

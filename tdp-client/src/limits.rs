@@ -162,7 +162,8 @@ pub const PROVIDER_SILENCE_MS: u64 = 10_000;
 /// milliseconds.
 pub const PROVIDER_SIGN_OF_LIFE_MS: u64 = 10_000;
 
-/// How long the transactions of a template may take in all, milliseconds.
+/// How long the transactions of a template, or a sign of life that drips, may take in all,
+/// milliseconds.
 pub const PROVIDER_DATA_TIMEOUT_MS: u64 = 60_000;
 
 /// How long a provider that is connected may have no template before that is called its state,

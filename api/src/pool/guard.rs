@@ -1,9 +1,12 @@
 //! Who may ask.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::app::{Pool, Way};
 use super::limits;
@@ -18,10 +21,23 @@ pub(crate) async fn guard(State(way): State<Way>, request: Request, next: Next) 
     }
 }
 
-/// Lets as many in at a time as there are turns. A stream gives its turn back when it begins.
-pub(crate) async fn turn(State(pool): State<Pool>, request: Request, next: Next) -> Response {
-    match pool.turns.try_acquire() {
-        Ok(_turn) => next.run(request).await,
+/// The turn of a request; it ends with the last of its holders.
+#[derive(Debug, Clone)]
+pub(crate) struct Turn {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Lets as many in at a time as there are turns. A stream gives its turn back when it begins; what goes
+/// on without its client takes its turn from the request.
+pub(crate) async fn turn(State(pool): State<Pool>, mut request: Request, next: Next) -> Response {
+    match Arc::clone(&pool.turns).try_acquire_owned() {
+        Ok(permit) => {
+            let turn = Turn { _permit: Arc::new(permit) };
+            request.extensions_mut().insert(turn.clone());
+            let response = next.run(request).await;
+            drop(turn);
+            response
+        }
         Err(_) => {
             let detail = format!("{} requests are under way already", limits::REQUESTS_MAX);
             Problem::new(Kind::Busy, detail).into_response()

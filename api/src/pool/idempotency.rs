@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 
 use super::app::Pool;
+use super::guard::Turn;
 use super::limits;
 use super::routes::shares::{NDJSON, media_type};
 use crate::problem::{Kind, Problem};
@@ -173,8 +174,11 @@ async fn keyed(pool: Pool, request: Request, next: Next) -> Result<Response, Pro
         Known::Done(answer) => return Ok(replayed(answer)),
     }
     let mut under_way = UnderWay { pool, key, answer: None };
-    // Goes on when the client does not: it may come back for the answer.
+    // Goes on when the client does not: it may come back for the answer. It is one of those that are
+    // under way for as long.
+    let turn = parts.extensions.get::<Turn>().cloned();
     let answered = tokio::spawn(async move {
+        let _turn = turn;
         let response = next.run(Request::from_parts(parts, Body::from(body))).await;
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, limits::IDEMPOTENCY_BYTES_MAX).await.unwrap_or_default();

@@ -132,8 +132,8 @@ pub(crate) async fn shares_summary(
     if from > until {
         return Err(Problem::parameter("from", format!("{from} is later than until, {until}")));
     }
-    // Each period comes once for each source of templates.
-    let longest = (store::limits::AGGREGATES_MAX / 2) as u64;
+    // Each period comes once for each source of templates, and one more may begin in the rest.
+    let longest = (store::limits::AGGREGATES_MAX / 2 - 1) as u64;
     super::within("periods between from and until", (until - from) / period.ms(), 0..=longest)?;
     let shares = SharesQuery { user: user.clone(), period, from_ms: from, until_ms: until };
     let rows = app.reader.read(move |store| store.shares_summary(&shares)).await?;

@@ -265,6 +265,16 @@ mod tests {
         waited.unwrap_or_else(|_| panic!("waited 30 s for {what}"));
     }
 
+    fn at_height(height: u32) -> store::NodeStatus {
+        store::NodeStatus {
+            kind: None,
+            node: "main".to_owned(),
+            state: "at_tip".to_owned(),
+            height: Some(height),
+            detail: None,
+        }
+    }
+
     /// Has a webhook pass events that it does not want; its live cursor and the stored one are then
     /// what `condition` waits for.
     async fn pass_events(rest_write_pause: Duration, condition: impl Fn(u64, u64) -> bool) {
@@ -276,14 +286,7 @@ mod tests {
         let hook = Webhook { types: "block_found".to_owned(), cursor, ..hook() };
         deliverer.create(hook.clone()).await.unwrap();
         for number in 1..=3 {
-            let event = store::NodeStatus {
-                kind: None,
-                node: "main".to_owned(),
-                state: "at_tip".to_owned(),
-                height: Some(number),
-                detail: None,
-            };
-            store.commit(Batch::of_event(1, event)).await.unwrap();
+            store.commit(Batch::of_event(1, at_height(number))).await.unwrap();
         }
         let stored = || store.webhook("hook").unwrap().unwrap().cursor.id;
         until("the cursor to move", || condition(deliverer.cursor(&hook).id, stored())).await;
@@ -305,6 +308,31 @@ mod tests {
         })
         .await;
         assert!(!stored_early.get());
+    }
+
+    /// Where the stored cursor is once a webhook has passed so many events that were there before.
+    async fn written_after(events: u32, written: u32) {
+        let dir = tempfile::tempdir().unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let hour = Duration::from_secs(3_600);
+        let deliverer = deliverer_writing(dir.path(), stopping, hour);
+        let store = Arc::clone(&deliverer.shared.reader.store);
+        let event = |batch: Batch, number| batch.event(at_height(number));
+        store.commit((1..=events).fold(Batch::new(1), event)).await.unwrap();
+        let cursor = Cursor { epoch: Some(store.epoch()), id: 0 };
+        let hook = Webhook { types: "block_found".to_owned(), cursor, ..hook() };
+        deliverer.create(hook.clone()).await.unwrap();
+        let places =
+            || (deliverer.cursor(&hook).id, store.webhook("hook").unwrap().unwrap().cursor.id);
+        until("the events to pass", || places() == (events.into(), written.into())).await;
+        deliverer.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_cursor_is_written_down_before_too_many_have_passed() {
+        let most = limits::WEBHOOK_SKIPPED_EVENTS_MAX as u32;
+        written_after(most, 0).await;
+        written_after(most + 1, most + 1).await;
     }
 
     fn hook() -> Webhook {

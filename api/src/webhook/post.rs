@@ -216,12 +216,100 @@ pub(crate) fn check_url(text: &str, reach: &Reach) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::time::{Duration, Instant};
+
+    use tokio::time::timeout;
+
     use super::*;
 
     fn reach(allow: &[&str], deny: &[&str]) -> Reach {
         Reach {
             allow: allow.iter().map(|range| range.parse().unwrap()).collect(),
             deny: deny.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>().into(),
+        }
+    }
+
+    fn hook(url: String) -> Webhook {
+        Webhook {
+            id: "hook".to_owned(),
+            url,
+            secret: "0123456789abcdef".to_owned(),
+            types: String::new(),
+            cursor: store::Cursor::START,
+            paused: false,
+            failures: 0,
+            last_error: None,
+            created_at: 1,
+            delivered_at: None,
+        }
+    }
+
+    /// Receivers that hang: so many deliveries are under way, one more waits for its turn, and each
+    /// ends in its time.
+    #[tokio::test]
+    async fn so_many_deliveries_are_under_way_and_each_for_so_long() {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let poster = Poster::new(reach(&["127.0.0.0/8"], &[]));
+        let hook = Arc::new(hook(format!("http://{}/", listener.local_addr().unwrap())));
+        let post = || {
+            let (poster, hook) = (poster.clone(), Arc::clone(&hook));
+            tokio::spawn(async move { poster.post(&hook, b"{}".to_vec()).await })
+        };
+        let next = || timeout(PATIENCE, listener.accept());
+        let since = Instant::now();
+        let under_way: Vec<_> = (0..limits::WEBHOOK_DELIVERIES_MAX).map(|_| post()).collect();
+        let mut taken = Vec::new();
+        for _ in &under_way {
+            taken.push(next().await.expect("waited for a delivery").unwrap());
+        }
+        let one_more = post();
+        let early = timeout(Duration::from_secs(1), listener.accept()).await.is_ok();
+        // On a machine that is slow enough one of them has ended.
+        let all_wait = under_way.iter().all(|delivery| !delivery.is_finished());
+        assert!(!early || !all_wait, "it did not wait for its turn");
+        for delivery in under_way {
+            let error = delivery.await.unwrap().unwrap_err();
+            assert!(error.contains("timeout"), "{error}");
+            assert!(since.elapsed() >= limits::WEBHOOK_TIMEOUT, "{:?}", since.elapsed());
+        }
+        if !early {
+            next().await.expect("waited for the turn of one more").unwrap();
+        }
+        one_more.abort();
+    }
+
+    /// What comes of an answer whose head has so many bytes.
+    async fn answered(head_bytes: usize) -> Result<(), String> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let receiver = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"{}") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            let mut head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: ".to_vec();
+            head.resize(head_bytes - 4, b'x');
+            head.extend(b"\r\n\r\n");
+            // What is too long is not read to its end.
+            let _ = stream.write_all(&head);
+        });
+        let poster = Poster::new(reach(&["127.0.0.0/8"], &[]));
+        let result = poster.post(&hook(url), b"{}".to_vec()).await;
+        receiver.join().unwrap();
+        result
+    }
+
+    #[tokio::test]
+    async fn the_head_of_an_answer_has_a_length() {
+        // The library counts its own way at the edge.
+        assert_eq!(answered(limits::WEBHOOK_ANSWER_BYTES_MAX - 100).await, Ok(()));
+        for bytes in [limits::WEBHOOK_ANSWER_BYTES_MAX + 100, 1 << 22] {
+            answered(bytes).await.unwrap_err();
         }
     }
 

@@ -143,7 +143,7 @@ async fn attempt(shared: &Shared, hook: &mut Webhook, page: &EventPage) {
         }
         Err(error) => {
             hook.failures = hook.failures.saturating_add(1);
-            hook.last_error = Some(error.chars().take(limits::WEBHOOK_ERROR_CHARS_MAX).collect());
+            hook.last_error = Some(kept(&error));
             shared.metrics.delivery(&hook.id, "failed");
             if hook.failures == limits::WEBHOOK_DEAD_FAILURES {
                 tracing::warn!(
@@ -156,6 +156,11 @@ async fn attempt(shared: &Shared, hook: &mut Webhook, page: &EventPage) {
     }
     record(shared, hook).await;
     shared.note(hook);
+}
+
+/// What is kept of an error.
+fn kept(error: &str) -> String {
+    error.chars().take(limits::WEBHOOK_ERROR_CHARS_MAX).collect()
 }
 
 /// Writes down how far it is. When that fails, a delivery comes again after a restart.
@@ -194,6 +199,13 @@ fn pause(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_an_error_so_much_is_kept() {
+        let most = "é".repeat(limits::WEBHOOK_ERROR_CHARS_MAX);
+        assert_eq!(kept(&most), most);
+        assert_eq!(kept(&format!("{most}é")), most);
+    }
 
     #[test]
     fn pauses_double_up_to_a_bound() {

@@ -2,6 +2,7 @@
 //! what a receiver of webhooks gets. Requests are written by hand, so that they can be wrong.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expected")]
 
+mod bounds;
 mod client;
 mod events;
 mod guard;

@@ -135,6 +135,22 @@ async fn a_template_is_compared_with_our_nodes() {
 }
 
 #[tokio::test]
+async fn of_very_many_differences_so_many_are_listed() {
+    let world = World::start().await;
+    let job = samples::job(200, [1]);
+    let path = format!("/v1/templates/{}", job.template_hash());
+    world.commit(samples::accepted("alice", job)).await;
+    let most = api::limits::DIFFERENCE_TXS_MAX;
+    for (count, listed) in [(most, most), (most + 1, most)] {
+        let others: Vec<u64> = (2..2 + count as u64).collect();
+        *world.server.template.lock().unwrap() = Some(Arc::new(own_template(200, &others)));
+        let difference = world.read(&path).await["difference"].take();
+        assert_eq!(difference["only_in_node"].as_array().unwrap().len(), listed);
+        assert_eq!(difference["only_in_node_count"], count);
+    }
+}
+
+#[tokio::test]
 async fn a_transaction_with_another_witness_is_in_both_and_differs() {
     let world = World::start().await;
     let job = samples::job(200, [1, 2]);
@@ -216,7 +232,12 @@ async fn shares_are_summed_up_by_hour_and_day() {
     let bob = world.read(&path).await;
     assert_eq!(bob["user"], "bob");
     assert_eq!(bob["periods"][0]["difficulty"], 2.0);
-    for query in ["period=week", "from=5&until=4", "from=0"] {
+    // As many periods as an answer holds, each for two sources.
+    let longest = store::limits::AGGREGATES_MAX as u64 / 2 * 3_600_000;
+    let answer = world.get(&format!("/v1/shares/summary?from=0&until={}", longest - 1)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let more = format!("from=0&until={longest}");
+    for query in ["period=week", "from=5&until=4", "from=0", &more] {
         assert_eq!(world.get(&format!("/v1/shares/summary?{query}")).await.status, 400, "{query}");
     }
 }

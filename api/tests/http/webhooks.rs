@@ -47,6 +47,7 @@ async fn deliveries_are_signed_and_in_order() {
     assert_eq!(delivery.json()["epoch"], world.store.epoch().to_string());
 
     let mut ids = delivery.ids();
+    assert_eq!(ids.len(), api::limits::WEBHOOK_EVENTS_PER_DELIVERY, "no more at a time");
     ids.extend(receiver.next().await.ids());
     world.events(151..=151).await;
     ids.extend(receiver.next().await.ids());
@@ -257,6 +258,47 @@ async fn a_webhook_goes_on_where_it_was_when_the_server_comes_back() {
     assert!(receiver.has_none());
     world.run().await;
     assert_eq!(receiver.next().await.ids(), [last + 1, last + 2]);
+}
+
+/// As if it had failed `failures` times in a row before it fails once more.
+async fn fail_again(
+    world: &mut World,
+    receiver: &mut Receiver,
+    path: &str,
+    failures: u32,
+) -> Value {
+    world.stop().await;
+    let id = path.rsplit('/').next().unwrap();
+    let hook = store::Webhook { failures, ..world.store.webhook(id).unwrap().unwrap() };
+    world.commit(store::Batch::new(samples::NOW_MS).change(store::Change::PutWebhook(hook))).await;
+    world.run().await;
+    receiver.next().await;
+    world.until("one more failure", path, |hook| hook["failures"] == failures + 1).await
+}
+
+#[tokio::test]
+async fn a_webhook_that_has_failed_for_long_is_dead_and_comes_back() {
+    let mut world = World::start().await;
+    let mut receiver = Receiver::start(status(500)).await;
+    let created = create(&world, json!({"url": receiver.url(), "types": "node_status"})).await;
+    let path = path_of(&created);
+    world.events(1..=1).await;
+    receiver.next().await;
+    world.until("the failure to show", &path, |hook| hook["failures"] != 0).await;
+    let dead = api::limits::WEBHOOK_DEAD_FAILURES;
+    for (failures, state, shown) in [(dead - 2, "failing", "0.0"), (dead - 1, "dead", "1.0")] {
+        let hook = fail_again(&mut world, &mut receiver, &path, failures).await;
+        assert_eq!(hook["state"], state, "{hook}");
+        let id = path.rsplit('/').next().unwrap();
+        let line = format!("jds_webhook_dead{{webhook=\"{id}\"}} {shown}");
+        let metrics = world.get("/metrics").await;
+        assert!(metrics.text().lines().any(|found| found == line), "{line}: {}", metrics.text());
+    }
+    receiver.answer_with(status(200));
+    world.write("PATCH", &path, "{}").await;
+    receiver.next().await;
+    let hook = world.until("it to be well", &path, |hook| hook["state"] == "active").await;
+    assert_eq!(hook["failures"], 0);
 }
 
 #[tokio::test]

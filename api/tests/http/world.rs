@@ -100,7 +100,7 @@ impl Backend for Server {
 }
 
 pub(crate) struct World {
-    _dir: TempDir,
+    dir: TempDir,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) server: Arc<Server>,
     pub(crate) metrics: Metrics,
@@ -126,7 +126,7 @@ impl World {
         settings.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
         api(&mut settings);
         let mut world = Self {
-            _dir: dir,
+            dir,
             store: Arc::new(SqliteStore::open(store_settings).unwrap()),
             server: Arc::default(),
             metrics: Metrics::new(),
@@ -136,6 +136,11 @@ impl World {
         };
         world.run().await;
         world
+    }
+
+    /// Where the store is.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Starts the API, on a port of its own.

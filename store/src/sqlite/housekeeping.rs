@@ -246,3 +246,48 @@ fn move_pages(connection: &Connection) -> rusqlite::Result<bool> {
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::StreamEpoch;
+
+    /// Whether the housekeeper moves what is in a log of about so many megabytes, and whether it has the
+    /// writer stop for the rest.
+    fn about_a_log_of(megabytes: usize) -> (bool, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jds.sqlite");
+        let writer = connect::writer(&path).unwrap();
+        connect::set_up(&writer).unwrap();
+        writer.execute_batch("CREATE TABLE large (bytes)").unwrap();
+        for _ in 0..megabytes {
+            writer.execute("INSERT INTO large VALUES (zeroblob(1048576))", []).unwrap();
+        }
+        let (queue, mut woken) = tokio::sync::mpsc::channel(1);
+        let shared = Arc::new(Shared::new(StreamEpoch(1), 0));
+        let keeper = Housekeeper {
+            readers: Arc::new(Readers::new(path.clone())),
+            path: path.clone(),
+            shared: Arc::clone(&shared),
+            queue,
+            retention: Retention::default(),
+            turn: Mutex::new(()),
+            newest_ms: None,
+        };
+        keeper.checkpoint(&mut None);
+        let asked = matches!(shared.pop_control(), Some(Control::Checkpoint));
+        assert_eq!(woken.try_recv().is_ok(), asked, "the writer is woken up to do it");
+        let moved = std::fs::metadata(&path).unwrap().len();
+        (moved >= (megabytes as u64) << 20, asked)
+    }
+
+    #[test]
+    fn a_log_that_outgrows_its_checkpoints_stops_the_writer() {
+        let (checkpoint, force) =
+            ((WAL_CHECKPOINT_BYTES >> 20) as usize, (WAL_FORCE_BYTES >> 20) as usize);
+        assert_eq!(about_a_log_of(checkpoint - 1), (false, false));
+        assert_eq!(about_a_log_of(checkpoint + 1), (true, false));
+        assert_eq!(about_a_log_of(force - 1), (true, false));
+        assert_eq!(about_a_log_of(force + 1), (true, true));
+    }
+}

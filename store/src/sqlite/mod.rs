@@ -11,6 +11,8 @@ mod facts_json;
 mod fault;
 mod group;
 mod housekeeping;
+#[cfg(test)]
+mod limits_tests;
 mod migrate;
 mod open;
 mod packed;

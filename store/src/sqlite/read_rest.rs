@@ -163,21 +163,21 @@ pub(super) fn aggregates(
     Ok(aggregates)
 }
 
-/// See [`crate::Store::accepted_shares`]. There is no index: at most `max` rows are looked at.
+/// See [`crate::Store::accepted_shares`]. There is no index: all shares that are kept are looked at
+/// until `max` are found, which is for a start.
 pub(super) fn accepted_shares(
     connection: &Connection,
     heights: u32,
     max: usize,
 ) -> Result<Vec<String>, ReadError> {
     let sql = "SELECT share_hash FROM shares
-         WHERE id > (SELECT coalesce(max(id), 0) - ?2 FROM shares)
-             AND accepted = 1 AND miner_template_hash IS NOT NULL
+         WHERE accepted = 1 AND miner_template_hash IS NOT NULL
              AND submitted_at >= (
                  SELECT min(submitted_at) FROM miner_templates
                  WHERE validation_result <> 'rejected' AND height > (
                      SELECT max(height) - ?1 FROM miner_templates
                      WHERE validation_result <> 'rejected'))
-         ORDER BY id DESC";
+         ORDER BY id DESC LIMIT ?2";
     let max = i64::try_from(max).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(params![heights, max], |row| row.get(0))?;

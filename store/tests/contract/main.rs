@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod events;
+mod pages;
 mod state;
 mod templates;
 
@@ -46,10 +47,13 @@ contract! {
     templates::many_similar_templates_come_back,
     state::counts_and_badges_are_given_by_the_store,
     state::aggregates_are_split_by_source,
+    state::accepted_shares_of_the_newest_heights_come_back,
     state::an_announced_block_gets_its_bytes_and_keeps_its_user,
     state::a_found_block_is_followed_to_its_end,
     templates::declarations_are_listed_by_filter,
     state::webhooks_keep_their_cursor,
+    pages::a_page_of_a_list_is_bounded,
+    pages::a_page_of_events_is_bounded_by_count,
     events::commits_can_be_awaited,
     events::a_store_that_has_ended_is_read_and_takes_nothing,
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use store::{
     Batch, BlockFound, BlockState, Change, CommitError, Cursor, EventFilter, EventKind,
-    MinerConnected, NewBlock, PageRequest, Period, Refusal, Role, SharesQuery, Store,
-    SubmissionState, SubmissionStep, TemplateSource, Webhook,
+    MinerConnected, NewBlock, PageRequest, Period, Refusal, RejectedTemplate, Role, SharesQuery,
+    Store, SubmissionState, SubmissionStep, TemplateSource, Webhook,
 };
 use validation::block::FoundBlock;
 
-use crate::common::{NOW_MS, all_events, block, commit, job, share, template, txs};
+use crate::common::{NOW_MS, all_events, block, commit, job, rejected, share, template, txs};
 use crate::{Open, RECOVER};
 
 pub fn counts_and_badges_are_given_by_the_store(open: Open, dir: &Path) {
@@ -119,6 +119,64 @@ pub fn aggregates_are_split_by_source(open: Open, dir: &Path) {
     assert_eq!(query(None, Period::Day), [(0, "miner", 3, 6.0), (0, "pool", 1, 2.0)]);
     assert_eq!(query(Some("bob"), Period::Hour), [(1, "miner", 1, 2.0)]);
     assert_eq!(query(Some("carol"), Period::Day), []);
+}
+
+/// What is remembered of shares over a restart: those that could come again, and nothing in their
+/// place.
+pub fn accepted_shares_of_the_newest_heights_come_back(open: Open, dir: &Path) {
+    let store = open(dir);
+    let hashes = |heights, max| store.accepted_shares(heights, max).unwrap();
+    let mined = |number, after_ms| {
+        let batch = Batch::new(NOW_MS + after_ms);
+        commit(&*store, batch.share(share("alice", number, TemplateSource::Miner)));
+    };
+    let accept = |height, tag, after_ms| {
+        let template = template("alice", job(height, tag, txs(0..2)));
+        commit(&*store, Batch::new(NOW_MS + after_ms).accept_template(template));
+    };
+    mined(0, 0);
+    assert_eq!(hashes(9, 9), [""; 0], "there is no template");
+    accept(200, 1, 100);
+    mined(1, 500);
+    accept(201, 2, 1_000);
+    // As old as the oldest template of its height.
+    mined(2, 1_000);
+    accept(201, 3, 1_500);
+    let refused = store::ShareSubmitted {
+        accepted: false,
+        error_code: Some("stale-share".into()),
+        ..share("alice", 3, TemplateSource::Miner)
+    };
+    commit(&*store, Batch::new(NOW_MS + 1_600).share(refused));
+    let pool = share("alice", 4, TemplateSource::Pool);
+    commit(&*store, Batch::new(NOW_MS + 1_700).share(pool));
+    accept(202, 4, 2_000);
+    mined(5, 2_100);
+    // What was rejected is no height of the chain.
+    let above = RejectedTemplate { height: Some(300), ..rejected(1) };
+    commit(&*store, Batch::new(NOW_MS + 2_500).change(Change::RejectTemplate(above)));
+
+    let of =
+        |numbers: &[u64]| numbers.iter().map(|number| format!("{number:064x}")).collect::<Vec<_>>();
+    assert_eq!(hashes(1, 9), of(&[5]));
+    assert_eq!(hashes(2, 9), of(&[5, 2]));
+    assert_eq!(hashes(3, 9), of(&[5, 2, 1]));
+    assert_eq!(hashes(u32::MAX, 9), of(&[5, 2, 1]), "nothing is older than the first template");
+    assert_eq!(hashes(0, 9), of(&[]));
+    // What is refused and what is the pool's own take nobody's place.
+    assert_eq!(hashes(3, 2), of(&[5, 2]));
+    assert_eq!(hashes(3, 1), of(&[5]));
+    assert_eq!(hashes(3, 0), of(&[]));
+    assert_eq!(hashes(3, usize::MAX), of(&[5, 2, 1]));
+
+    // A template that was withdrawn is of its height all the same.
+    let reason = "bad-blk".to_owned();
+    let template_hash = job(202, 4, txs(0..2)).template_hash();
+    let withdraw = Change::InvalidateTemplate { template_hash, reason };
+    commit(&*store, Batch::new(NOW_MS + 3_000).change(withdraw));
+    assert_eq!(hashes(1, 9), of(&[5]));
+    drop(store);
+    assert_eq!(open(dir).accepted_shares(2, 9).unwrap(), of(&[5, 2]));
 }
 
 pub fn an_announced_block_gets_its_bytes_and_keeps_its_user(open: Open, dir: &Path) {

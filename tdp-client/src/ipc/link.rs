@@ -129,3 +129,51 @@ impl Line {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Instant;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(60);
+
+    /// As many calls wait for the thread of the connection as is said, however long it is busy; one
+    /// more is told so at once, and those that waited end.
+    #[test]
+    fn calls_beyond_the_queue_are_turned_away() {
+        let socket = Path::new("/nonexistent/node.sock").into();
+        let link = Link::start("main".into(), socket).unwrap();
+        let (open, gate) = channel::<()>();
+        let (taken, is_taken) = channel();
+        let busy = link.jobs.try_send(Box::new(move |_| {
+            taken.send(()).unwrap();
+            let _ = gate.recv();
+        }));
+        assert!(busy.is_ok());
+        is_taken.recv_timeout(SOON).unwrap();
+        let call = |line: Line| line.run("checkBlock", SOON, |_| async { Ok(()) });
+        thread::scope(|scope| {
+            let calls: Vec<_> = (0..IPC_CALLS_MAX)
+                .map(|_| {
+                    let line = link.line("test");
+                    scope.spawn(move || call(line))
+                })
+                .collect();
+            let deadline = Instant::now() + SOON;
+            while link.jobs.capacity() > 0 {
+                assert!(Instant::now() < deadline, "waited for the calls to wait");
+                thread::yield_now();
+            }
+            let waiting = IPC_CALLS_MAX;
+            let method = "checkBlock";
+            assert_eq!(call(link.line("test")), Err(Fault::Overloaded { method, waiting }));
+            drop(open);
+            for call in calls {
+                let ended = call.join().unwrap();
+                assert!(matches!(ended, Err(Fault::NoSocket { .. })), "{ended:?}");
+            }
+        });
+    }
+}

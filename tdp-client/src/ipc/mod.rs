@@ -10,7 +10,7 @@ mod client;
 mod connection;
 mod link;
 #[cfg(test)]
-mod older;
+pub(crate) mod older;
 #[cfg(test)]
 mod older30;
 

@@ -94,7 +94,7 @@ fn node(socket: &Path, has_mining: bool) {
 }
 
 /// The same for a node of any version, which gives everybody who connects what `init` makes.
-pub(super) fn serve(socket: &Path, init: impl Fn() -> capnp::capability::Client + Send + 'static) {
+pub(crate) fn serve(socket: &Path, init: impl Fn() -> capnp::capability::Client + Send + 'static) {
     let (socket, ready) = (socket.to_owned(), std::sync::mpsc::channel());
     let (bound, wait) = ready;
     std::thread::spawn(move || {
@@ -117,7 +117,7 @@ pub(super) fn serve(socket: &Path, init: impl Fn() -> capnp::capability::Client 
 }
 
 /// A caller of such a node, without RPC beside it.
-pub(super) fn caller(socket: &Path) -> crate::node::Caller {
+pub(crate) fn caller(socket: &Path) -> crate::node::Caller {
     let settings = IpcSettings {
         name: "old".into(),
         socket: socket.to_owned(),

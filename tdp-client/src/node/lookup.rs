@@ -84,3 +84,6 @@ fn find(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,6 +225,9 @@ impl std::fmt::Debug for Node {
 }
 
 #[cfg(test)]
+mod queue_tests;
+
+#[cfg(test)]
 mod tests {
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
@@ -233,7 +236,7 @@ mod tests {
     use crate::settings::Auth;
 
     /// Takes one whole request and returns its body.
-    fn take_request(stream: &TcpStream) -> Vec<u8> {
+    pub(super) fn take_request(stream: &TcpStream) -> Vec<u8> {
         let mut reader = BufReader::new(stream);
         let mut length = 0;
         loop {

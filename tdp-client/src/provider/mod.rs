@@ -9,6 +9,7 @@
 //!   template claims.
 //! - It judges no block of others and takes none: only a solution of a template that it gave.
 
+mod bounds;
 mod link;
 mod offer;
 mod probe;

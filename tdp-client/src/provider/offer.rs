@@ -312,6 +312,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_providers_clock_is_ahead_so_much_and_no_more() {
+        const NOW_UNIX_S: u32 = 1_700_000_000;
+        let bits = 0x207f_ffff;
+        let of = |header_timestamp| {
+            let target = Target::from_compact(CompactTarget::from_consensus(bits)).to_le_bytes();
+            let prev_hash = [7; 32];
+            let message = SetNewPrevHash {
+                template_id: 1,
+                prev_hash,
+                header_timestamp,
+                n_bits: bits,
+                target,
+            };
+            Parent::of(&message, 300, Network::Regtest, NOW_UNIX_S)
+        };
+        let last = NOW_UNIX_S + PROVIDER_CLOCK_AHEAD_SECS;
+        assert_eq!(of(last).unwrap().tip.time, last);
+        let time = last + 1;
+        assert_eq!(of(time).unwrap_err(), Nonsense::Time { time, now: NOW_UNIX_S });
+    }
+
+    #[test]
     fn heights_are_read_as_scripts_write_them() {
         for number in [1_u32, 2, 16, 17, 127, 128, 255, 256, 32_767, 32_768, 840_000, 8_388_608] {
             let script = Builder::new().push_int(number.into()).into_bytes();

@@ -2,7 +2,6 @@
 //! session, publishes what it tells, and starts anew after every failure.
 #![deny(clippy::indexing_slicing)]
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,24 +14,16 @@ use jds_wire::message::{MessageError, PROTOCOL_VERSION, SetupConnection, constan
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::bounds::{Late, Pauses, Recent, TipRate, Waits};
 use super::link::{Link, LinkError, unix_s};
 use super::session::{Effect, NO_TEMPLATE_ID, Session};
 use super::{Constraints, ProviderSettings, ProviderSolution};
 use crate::error::{Fault, NodeError};
-use crate::limits::{
-    PROVIDER_ANSWER_TIMEOUT_MS, PROVIDER_DATA_TIMEOUT_MS, PROVIDER_FIRST_TEMPLATE_MS,
-    PROVIDER_LASTING_MS, PROVIDER_SIGN_OF_LIFE_MS, PROVIDER_SILENCE_MS, PROVIDER_SOLUTION_KEPT_MS,
-    PROVIDER_SOLUTIONS_QUEUED_MAX, PROVIDER_TIPS_MAX, PROVIDER_TIPS_MS,
-};
-use crate::node::{Backoff, Shared, TxLookup};
+use crate::limits::{PROVIDER_ANSWER_TIMEOUT_MS, PROVIDER_FIRST_TEMPLATE_MS};
+use crate::node::{Shared, TxLookup};
 use crate::noise_io::IoError;
 use crate::source::NodeState;
 
-const SILENCE: Duration = Duration::from_millis(PROVIDER_SILENCE_MS);
-const SIGN_OF_LIFE: Duration = Duration::from_millis(PROVIDER_SIGN_OF_LIFE_MS);
-const DATA_TIMEOUT: Duration = Duration::from_millis(PROVIDER_DATA_TIMEOUT_MS);
-const LASTING: Duration = Duration::from_millis(PROVIDER_LASTING_MS);
-const TIPS_TIME: Duration = Duration::from_millis(PROVIDER_TIPS_MS);
 const FIRST_TEMPLATE: Duration = Duration::from_millis(PROVIDER_FIRST_TEMPLATE_MS);
 
 /// What follows one provider.
@@ -42,9 +33,7 @@ pub(super) struct Follower {
     lookup: TxLookup,
     solutions: mpsc::Receiver<ProviderSolution>,
     constraints: watch::Receiver<Constraints>,
-    /// Solutions of the last minutes, which a new connection is given again: nobody tells whether
-    /// they arrived, and twice the same is one block.
-    recent: VecDeque<(Instant, ProviderSolution)>,
+    recent: Recent,
     generation: u64,
 }
 
@@ -56,37 +45,6 @@ enum End {
     OtherConstraints,
 }
 
-/// How many tips came lately.
-#[derive(Default)]
-struct TipRate(Option<(Instant, usize)>);
-
-impl TipRate {
-    /// Counts one; too many are a fault, before they fill our log and everybody's line.
-    fn count(&mut self) -> Result<(), Fault> {
-        let now = Instant::now();
-        let (since, tips) =
-            self.0.filter(|(since, _)| now - *since < TIPS_TIME).unwrap_or((now, 0));
-        self.0 = Some((since, tips + 1));
-        if tips < PROVIDER_TIPS_MAX {
-            return Ok(());
-        }
-        let reason = format!("more than {PROVIDER_TIPS_MAX} tips in {} s", TIPS_TIME.as_secs());
-        Err(Fault::ProviderProtocol { reason })
-    }
-}
-
-/// What a connection waits for.
-struct Waits {
-    /// When something is due at the latest.
-    due: Instant,
-    /// A sign of life was asked for.
-    sign_asked: bool,
-    /// Since when transactions are awaited.
-    data_since: Option<Instant>,
-    /// Bytes of the next frame that had come when [`Self::due`] was set.
-    held_bytes: usize,
-}
-
 impl Follower {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -95,28 +53,24 @@ impl Follower {
         solutions: mpsc::Receiver<ProviderSolution>,
         constraints: watch::Receiver<Constraints>,
     ) -> Self {
-        let recent = VecDeque::new();
+        let recent = Recent::default();
         Self { shared, settings, lookup, solutions, constraints, recent, generation: 0 }
     }
 
     /// Runs until nobody follows any more.
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::new();
+        let mut pauses = Pauses::new();
         loop {
             let start = Instant::now();
             match self.connection().await {
                 Ok(End::Stop) => return,
                 Ok(End::OtherConstraints) => continue,
                 Err(fault) => {
-                    // One that fails again and again is not to fill the log.
-                    if start.elapsed() >= LASTING {
-                        backoff.reset();
-                    }
                     let error = NodeError::new(&self.shared.node, fault).to_string();
                     self.shared.set_state(NodeState::Connecting { error: Some(error) });
                 }
             }
-            if self.pause(backoff.pause()).await.is_err() {
+            if self.pause(pauses.after(start.elapsed())).await.is_err() {
                 return;
             }
         }
@@ -128,7 +82,9 @@ impl Follower {
         loop {
             tokio::select! {
                 biased;
-                solution = self.solutions.recv() => self.keep(solution.ok_or(())?),
+                solution = self.solutions.recv() => {
+                    self.recent.keep(solution.ok_or(())?, Instant::now());
+                }
                 () = sleep_until(until) => return Ok(()),
             }
         }
@@ -139,15 +95,13 @@ impl Follower {
         let constraints = *self.constraints.borrow_and_update();
         let mut link = connect(&self.settings).await?;
         constrain(&mut link, constraints).await.map_err(fault)?;
-        self.recent
-            .retain(|(at, _)| at.elapsed() < Duration::from_millis(PROVIDER_SOLUTION_KEPT_MS));
-        for (_, solution) in &self.recent {
+        for solution in self.recent.live(Instant::now()) {
             hand_in(&mut link, solution).await.map_err(fault)?;
         }
         let mut session = Session::new(self.shared.network, constraints.sigops);
         let first = sleep(FIRST_TEMPLATE);
         tokio::pin!(first);
-        let (mut waits, mut tips) = (Waits::silence(), TipRate::default());
+        let (mut waits, mut tips) = (Waits::silence(Instant::now()), TipRate::default());
         loop {
             let awaits_data = session.awaits_data();
             tokio::select! {
@@ -155,7 +109,7 @@ impl Follower {
                 solution = self.solutions.recv() => {
                     let Some(solution) = solution else { return Ok(End::Stop) };
                     // Whatever becomes of this connection, the next one is given it again.
-                    self.keep(solution.clone());
+                    self.recent.keep(solution.clone(), Instant::now());
                     hand_in(&mut link, &solution).await.map_err(fault)?;
                     tracing::info!(node = &*self.shared.node, template = solution.template_id,
                         "solution handed in at the template provider");
@@ -170,9 +124,14 @@ impl Follower {
                     for effect in effects {
                         self.carry_out(effect, &mut link, &mut tips).await?;
                     }
-                    waits.on_frame(session.awaits_data());
+                    waits.on_frame(session.request(), Instant::now())?;
                 }
-                () = sleep_until(waits.due) => waits.on_due(&mut link).await?,
+                () = sleep_until(waits.due) => {
+                    match waits.on_due(link.held_bytes(), Instant::now())? {
+                        Late::Wait => {}
+                        Late::Ask => ask_for(NO_TEMPLATE_ID, &mut link).await?,
+                    }
+                }
                 () = &mut first, if !first.is_elapsed() => if !session.has_tip() {
                     let error = NodeError::new(&self.shared.node, Fault::ProviderWithoutTemplate);
                     let error = Some(error.to_string());
@@ -206,17 +165,13 @@ impl Follower {
                     (known.hash, known.next_bits) == (tip.hash, tip.next_bits)
                 });
                 if !same {
-                    tips.count()?;
+                    tips.count(Instant::now())?;
                     // The work of its chain it does not tell.
                     self.shared.set_tip(tip, None);
                 }
                 self.shared.begin_session();
             }
-            Effect::Ask(template_id) => {
-                let request = RequestTransactionData { template_id };
-                let request = TemplateClientMessage::RequestTransactionData(request);
-                link.send(&request).await.map_err(fault)?;
-            }
+            Effect::Ask(template_id) => ask_for(template_id, link).await?,
             Effect::Template(mut template) => {
                 self.generation += 1;
                 template.generation = self.generation;
@@ -232,52 +187,6 @@ impl Follower {
             Effect::Sign => {}
         }
         Ok(())
-    }
-
-    fn keep(&mut self, solution: ProviderSolution) {
-        if self.recent.len() == PROVIDER_SOLUTIONS_QUEUED_MAX {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((Instant::now(), solution));
-    }
-}
-
-impl Waits {
-    fn silence() -> Self {
-        let due = Instant::now() + SILENCE;
-        Self { due, sign_asked: false, data_since: None, held_bytes: 0 }
-    }
-
-    fn on_frame(&mut self, awaits_data: bool) {
-        let since = self.data_since.filter(|_| awaits_data);
-        *self = Self::silence();
-        if awaits_data {
-            self.due = Instant::now() + SIGN_OF_LIFE;
-            self.data_since = Some(since.unwrap_or_else(Instant::now));
-        }
-    }
-
-    /// Nothing whole came in time: asks for a sign of life, or gives up.
-    async fn on_due(&mut self, link: &mut Link) -> Result<(), Fault> {
-        let held_bytes = link.held_bytes();
-        let arrives = held_bytes > std::mem::replace(&mut self.held_bytes, held_bytes);
-        self.due = Instant::now() + SIGN_OF_LIFE;
-        if let Some(since) = self.data_since {
-            return match arrives && since.elapsed() < DATA_TIMEOUT {
-                true => Ok(()),
-                false => Err(Fault::TimedOut { method: "RequestTransactionData" }),
-            };
-        }
-        if self.sign_asked {
-            return match arrives {
-                true => Ok(()),
-                false => Err(Fault::TimedOut { method: "a sign of life" }),
-            };
-        }
-        self.sign_asked = true;
-        let request = RequestTransactionData { template_id: NO_TEMPLATE_ID };
-        let request = TemplateClientMessage::RequestTransactionData(request);
-        link.send(&request).await.map_err(fault)
     }
 }
 
@@ -319,6 +228,13 @@ pub(super) async fn constrain(link: &mut Link, wanted: Constraints) -> Result<()
         max_additional_sigops: wanted.sigops,
     };
     link.send(&TemplateClientMessage::CoinbaseOutputConstraints(constraints)).await
+}
+
+/// Asks for the transactions of a template.
+async fn ask_for(template_id: u64, link: &mut Link) -> Result<(), Fault> {
+    let request = RequestTransactionData { template_id };
+    let request = TemplateClientMessage::RequestTransactionData(request);
+    link.send(&request).await.map_err(fault)
 }
 
 async fn hand_in(link: &mut Link, solution: &ProviderSolution) -> Result<(), LinkError> {

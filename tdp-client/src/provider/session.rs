@@ -50,6 +50,8 @@ pub(super) struct Session {
     parent: Option<Parent>,
     /// Its transactions are on their way.
     asked: Option<Wanted>,
+    /// Requests for transactions so far.
+    requests: u64,
     /// To be asked for next; the newest only.
     next: Option<Wanted>,
     /// Transactions of the last template, so that those which stay are not parsed again.
@@ -64,6 +66,7 @@ impl Session {
             futures: VecDeque::new(),
             parent: None,
             asked: None,
+            requests: 0,
             next: None,
             held: HashMap::new(),
         }
@@ -72,6 +75,11 @@ impl Session {
     /// Transactions are on their way.
     pub(super) fn awaits_data(&self) -> bool {
         self.asked.is_some()
+    }
+
+    /// The number of the request that is open.
+    pub(super) fn request(&self) -> Option<u64> {
+        self.asked.as_ref().map(|_| self.requests)
     }
 
     /// True once there is a block to build on.
@@ -186,6 +194,7 @@ impl Session {
 
     fn ask_next(&mut self) -> Vec<Effect> {
         self.asked = self.next.take();
+        self.requests += u64::from(self.asked.is_some());
         self.asked.iter().map(|wanted| Effect::Ask(wanted.offer.id)).collect()
     }
 

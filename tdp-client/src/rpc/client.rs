@@ -143,7 +143,12 @@ fn authorization(auth: &Auth) -> Result<String, Fault> {
 fn read_cookie(path: &Path) -> Result<String, Fault> {
     let read = || {
         let mut cookie = String::new();
-        File::open(path)?.take(COOKIE_BYTES_MAX).read_to_string(&mut cookie)?;
+        File::open(path)?.take(COOKIE_BYTES_MAX + 1).read_to_string(&mut cookie)?;
+        if cookie.len() as u64 > COOKIE_BYTES_MAX {
+            // Cut off, it would be refused by the node, and nobody would know why.
+            let reason = format!("it is no cookie, with more than {COOKIE_BYTES_MAX} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
         Ok::<_, io::Error>(cookie.trim_end().to_owned())
     };
     read().map_err(|error| match error.kind() {
@@ -218,5 +223,21 @@ mod tests {
         let unreadable = read_cookie(directory.path()).unwrap_err();
         assert!(matches!(unreadable, Fault::CookieUnreadable { .. }));
         assert!(NodeError::new(&"n".into(), unreadable).is_persistent());
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_for_a_cookie_is_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let largest = "a".repeat(COOKIE_BYTES_MAX as usize);
+        std::fs::write(file.path(), &largest).unwrap();
+        assert_eq!(read_cookie(file.path()), Ok(largest.clone()));
+        std::fs::write(file.path(), largest + "a").unwrap();
+        let Err(Fault::CookieUnreadable { reason, .. }) = read_cookie(file.path()) else {
+            panic!("a part of it was taken for the cookie");
+        };
+        assert!(reason.contains("4096 bytes"), "{reason}");
+        // Nor is what never ends read to its end.
+        let endless = read_cookie(Path::new("/dev/zero")).unwrap_err();
+        assert!(matches!(endless, Fault::CookieUnreadable { .. }), "{endless}");
     }
 }

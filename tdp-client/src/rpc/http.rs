@@ -145,8 +145,9 @@ fn is_failed_connect(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::thread;
+    use std::time::Instant;
 
     use bitcoin::Network;
 
@@ -171,11 +172,19 @@ mod tests {
 
     /// What a call makes of these bytes, on a connection that closes after them.
     fn answer(bytes: &[u8]) -> Result<String, Fault> {
+        // An answer that is too long is not read to its end.
+        answered(|stream| drop(stream.write_all(bytes))).0
+    }
+
+    /// What a call makes of what `write` writes, and what `write` has to say of it.
+    fn answered<T: Send>(
+        write: impl FnOnce(&mut TcpStream) -> T + Send,
+    ) -> (Result<String, Fault>, T) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let authority = listener.local_addr().unwrap().to_string();
-        let transport = transport(&authority, Duration::from_secs(5));
+        let transport = transport(&authority, Duration::from_secs(60));
         thread::scope(|scope| {
-            scope.spawn(|| {
+            let server = scope.spawn(|| {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut request = Vec::new();
                 while !request.ends_with(b"}") {
@@ -183,10 +192,9 @@ mod tests {
                     stream.read_exact(&mut byte).unwrap();
                     request.push(byte[0]);
                 }
-                // An answer that is too long is not read to its end.
-                let _ = stream.write_all(bytes);
+                write(&mut stream)
             });
-            call(transport)
+            (call(transport), server.join().unwrap())
         })
     }
 
@@ -240,6 +248,61 @@ mod tests {
             let fault = answer(bytes).unwrap_err();
             assert!(matches!(fault, Fault::Malformed { .. }), "{fault:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_read_up_to_its_bound() {
+        let with_spaces = |length: u64| {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            let mut bytes = [head.as_bytes(), br#"{"result":"abc","error":null,"id":1}"#].concat();
+            bytes.resize(head.len() + length as usize, b' ');
+            answer(&bytes)
+        };
+        assert_eq!(with_spaces(HTTP_BODY_BYTES_MAX - 1), Ok("abc".into()));
+        let fault = with_spaces(HTTP_BODY_BYTES_MAX + 1).unwrap_err();
+        assert!(matches!(fault, Fault::Malformed { .. }), "{fault:?}");
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_left() {
+        const PIECE: usize = 1 << 20;
+        let (result, written) = answered(|stream| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let (piece, mut written) = (vec![b' '; PIECE], 0);
+            while written < 4 * HTTP_BODY_BYTES_MAX && stream.write_all(&piece).is_ok() {
+                written += PIECE as u64;
+            }
+            written
+        });
+        let fault = result.unwrap_err();
+        assert!(matches!(fault, Fault::Malformed { .. }), "{fault:?}");
+        // All up to the bound was read, and no more than what was on its way then was written.
+        let most = HTTP_BODY_BYTES_MAX - PIECE as u64..2 * HTTP_BODY_BYTES_MAX;
+        assert!(most.contains(&written), "{written} bytes were taken");
+    }
+
+    /// A full port drops what asks for a connection: there is no answer at all.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_port_that_answers_nothing_is_unreachable_after_its_time() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let listener = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            socket.listen(1).unwrap()
+        });
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(one) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
+            waiting.push(one);
+            assert!(waiting.len() < 100, "waited for the port to be full");
+        }
+        let asked = Instant::now();
+        let fault = call(transport(&address.to_string(), Duration::from_secs(120))).unwrap_err();
+        assert!(matches!(fault, Fault::Unreachable { .. }), "{fault:?}");
+        let took = asked.elapsed();
+        let limit = Duration::from_millis(CONNECT_TIMEOUT_MS);
+        assert!((limit..limit * 12).contains(&took), "given up after {took:?}");
     }
 
     /// Whatever part of the answer came.

@@ -113,7 +113,7 @@ async fn no_more_of_a_frame_is_held_than_there_is_room_for() {
     let shared = ByteBudget::new(KIB * KIB);
     let greedy = ConnectionBudget::new(shared.clone());
     let all = greedy.take(CONNECTION_BYTES_ALLOWED + KIB * KIB).await;
-    let beyond = greedy.take(KIB).await;
+    let beyond = timeout(PATIENCE, greedy.take(KIB)).await.expect("its turn");
     let payload_bytes = 700 * KIB;
     let (mut incoming, sending) = Peer::new(&shared, payload_bytes).await.sends_all();
     until_it_waits(&mut incoming).await;
@@ -136,7 +136,7 @@ async fn a_frame_does_not_wait_for_room_for_ever() {
     let shared = ByteBudget::new(KIB * KIB);
     let greedy = ConnectionBudget::new(shared.clone());
     let _all = greedy.take(CONNECTION_BYTES_ALLOWED + KIB * KIB).await;
-    let _beyond = greedy.take(KIB).await;
+    let _beyond = timeout(PATIENCE, greedy.take(KIB)).await.expect("its turn");
     let (mut incoming, sending) = Peer::new(&shared, 700 * KIB).await.sends_all();
     until_it_waits(&mut incoming).await;
     let arriving = incoming.frame.as_mut().unwrap();

@@ -2,189 +2,26 @@
 //! a real node is in the end-to-end tests.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what it expected")]
 
-use std::sync::Arc;
-use std::time::Duration;
+mod bounds;
+mod port;
 
-use bitcoin::absolute::LockTime;
+use std::sync::Arc;
+
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
-use bitcoin::script::Builder;
-use bitcoin::transaction::Version;
-use bitcoin::{
-    CompactTarget, Network, OutPoint, ScriptBuf, Sequence, Target, Transaction, TxIn, TxOut, Txid,
-    Witness,
-};
 use jds_wire::message::template::{
     NewTemplate, RequestTransactionDataError, RequestTransactionDataSuccess, SetNewPrevHash,
     TemplateClientMessage, TemplateServerMessage as Say,
 };
-use jds_wire::message::{SetupConnectionError, SetupConnectionSuccess, constants as c};
-use jds_wire::{Admit, AuthorityKeys, Event, Frame};
-use tdp_client::noise_io::{FrameReader, FrameWriter, accept_handshake};
-use tdp_client::{NodeState, Provider, ProviderSettings, ProviderSolution, TxLookup};
-use tokio::net::TcpListener;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use jds_wire::message::{SetupConnectionError, constants as c};
+use tdp_client::ProviderSolution;
+use tdp_client::limits::{PROVIDER_FUTURES_MAX, PROVIDER_MERKLE_PATH_MAX, PROVIDER_OUTPUTS_MAX};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const HEIGHT: u32 = 300;
-const EASY: u32 = 0x207f_ffff;
-
-/// One connection, the provider's end.
-struct End {
-    reader: FrameReader<OwnedReadHalf>,
-    writer: FrameWriter<OwnedWriteHalf>,
-}
-
-impl End {
-    async fn say(&mut self, message: Say<'_>) {
-        // The other side may have had enough.
-        let _ = self.writer.send(&message.encode().unwrap()).await;
-    }
-
-    async fn raw(&mut self, extension_type: u16, msg_type: u8, payload: &[u8]) {
-        self.writer.queue_raw(extension_type, false, msg_type, payload).unwrap();
-        let _ = self.writer.flush().await;
-    }
-
-    async fn heard(&mut self) -> Option<Frame> {
-        loop {
-            match self.reader.next(|_| Admit::Buffer).await.ok()? {
-                Event::Frame(frame) => return Some(frame),
-                _ => continue,
-            }
-        }
-    }
-
-    /// Until the client is gone.
-    async fn ended(&mut self) {
-        while self.heard().await.is_some() {}
-    }
-
-    /// Set-up and constraints.
-    async fn begin(&mut self) {
-        let frame = self.heard().await.unwrap();
-        let TemplateClientMessage::SetupConnection(setup) =
-            TemplateClientMessage::from_frame(&frame).unwrap()
-        else {
-            panic!("{frame:?}");
-        };
-        assert_eq!(setup.protocol, c::SV2_TEMPLATE_DISTRIBUTION_PROTOCOL_DISCRIMINANT);
-        self.say(Say::SetupConnectionSuccess(SetupConnectionSuccess { used_version: 2, flags: 0 }))
-            .await;
-        let frame = self.heard().await.unwrap();
-        let message = TemplateClientMessage::from_frame(&frame).unwrap();
-        assert!(matches!(message, TemplateClientMessage::CoinbaseOutputConstraints(_)));
-    }
-
-    /// An empty template for now.
-    async fn give(&mut self, id: u64, height: u32) {
-        self.say(Say::NewTemplate(template(id, true, &prefix(height), &[]))).await;
-        self.say(Say::SetNewPrevHash(prev_hash(id))).await;
-    }
-}
-
-/// A provider's port; connections are taken by the test.
-struct Port {
-    listener: TcpListener,
-    keys: AuthorityKeys,
-}
-
-impl Port {
-    async fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { listener, keys: AuthorityKeys::generate(&mut rand::thread_rng()) }
-    }
-
-    fn followed(&self) -> Provider {
-        let settings = ProviderSettings {
-            name: "tp".to_owned(),
-            address: self.listener.local_addr().unwrap().to_string(),
-            public_key: Some(self.keys.public()),
-            network: Network::Regtest,
-        };
-        let unknown: TxLookup = Arc::new(|_| None);
-        Provider::spawn(settings, unknown).unwrap()
-    }
-
-    async fn next(&self) -> End {
-        let come = timeout(PATIENCE, self.listener.accept()).await;
-        let (mut stream, _) = come.unwrap_or_else(|_| panic!("waited for a connection")).unwrap();
-        let validity = Duration::from_secs(3_600);
-        let transport =
-            accept_handshake(&mut stream, &self.keys, validity, now_unix_s).await.unwrap();
-        let (read, write) = stream.into_split();
-        End {
-            reader: FrameReader::new(read, transport.decoder),
-            writer: FrameWriter::new(write, transport.encoder),
-        }
-    }
-}
-
-fn now_unix_s() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    now.unwrap().as_secs()
-}
-
-fn prefix(height: u32) -> Vec<u8> {
-    Builder::new().push_int(height.into()).into_bytes()
-}
-
-fn template<'a>(
-    template_id: u64,
-    future_template: bool,
-    coinbase_prefix: &'a [u8],
-    merkle_path: &'a [[u8; 32]],
-) -> NewTemplate<'a> {
-    NewTemplate {
-        template_id,
-        future_template,
-        version: 0x2000_0000,
-        coinbase_tx_version: 2,
-        coinbase_prefix,
-        coinbase_tx_input_sequence: u32::MAX,
-        coinbase_tx_value_remaining_sat: 50_000,
-        coinbase_tx_outputs_count: 0,
-        coinbase_tx_outputs: &[],
-        coinbase_tx_locktime: 0,
-        merkle_path,
-    }
-}
-
-fn prev_hash(template_id: u64) -> SetNewPrevHash {
-    SetNewPrevHash {
-        template_id,
-        prev_hash: [7; 32],
-        header_timestamp: now_unix_s() as u32,
-        n_bits: EASY,
-        target: Target::from_compact(CompactTarget::from_consensus(EASY)).to_le_bytes(),
-    }
-}
-
-fn transaction(number: u8) -> Transaction {
-    let previous_output = OutPoint { txid: Txid::from_byte_array([number; 32]), vout: 0 };
-    let (script_sig, sequence) = (ScriptBuf::new(), Sequence::MAX);
-    let witness = Witness::new();
-    Transaction {
-        version: Version::TWO,
-        lock_time: LockTime::ZERO,
-        input: vec![TxIn { previous_output, script_sig, sequence, witness }],
-        output: vec![TxOut { value: bitcoin::Amount::ZERO, script_pubkey: ScriptBuf::new() }],
-    }
-}
-
-async fn ready(provider: &Provider) {
-    let mut state = provider.followed().state();
-    let reached = timeout(PATIENCE, state.wait_for(NodeState::is_ready)).await.is_ok();
-    assert!(reached, "waited for the provider to be ready: {:?}", state.borrow());
-}
-
-async fn failed(provider: &Provider, part: &str) {
-    let mut state = provider.followed().state();
-    let is_it = |state: &NodeState| matches!(state, NodeState::Connecting { error: Some(error) } if error.contains(part));
-    let reached = timeout(PATIENCE, state.wait_for(is_it)).await.is_ok();
-    assert!(reached, "waited for {part:?}: {:?}", state.borrow());
-}
+use crate::port::{
+    EASY, HEIGHT, PATIENCE, Port, failed, now_unix_s, prefix, prev_hash, ready, template,
+    transaction,
+};
 
 #[tokio::test]
 async fn tips_transactions_and_solutions() {
@@ -284,6 +121,13 @@ fn frame(message: Say<'_>) -> (u16, u8, Vec<u8>) {
     (encoded.extension_type, encoded.msg_type, encoded.payload)
 }
 
+/// Count and bytes of outputs without value and script.
+const TOO_MANY_OUTPUTS: (u32, &[u8]) =
+    (PROVIDER_OUTPUTS_MAX as u32 + 1, &[0; 9 * (PROVIDER_OUTPUTS_MAX + 1)]);
+
+const TOO_MANY_HASHES: [[u8; 32]; PROVIDER_MERKLE_PATH_MAX + 1] =
+    [[0; 32]; PROVIDER_MERKLE_PATH_MAX + 1];
+
 fn misdeeds() -> Vec<Misdeed> {
     let (height, core) = (prefix(HEIGHT), 0);
     let future = |id| frame(Say::NewTemplate(template(id, true, &height, &[])));
@@ -323,9 +167,23 @@ fn misdeeds() -> Vec<Misdeed> {
         ("claims more", bad_template(|bad| bad.coinbase_tx_value_remaining_sat = u64::MAX)),
         ("outputs", bad_template(|bad| bad.coinbase_tx_outputs = &[0; 5])),
         ("outputs", bad_template(|bad| bad.coinbase_tx_outputs_count = u32::MAX)),
-        ("merkle path", bad_template(|bad| bad.merkle_path = &[[0; 32]; 16])),
+        (
+            "outputs",
+            bad_template(|bad| {
+                (bad.coinbase_tx_outputs_count, bad.coinbase_tx_outputs) = TOO_MANY_OUTPUTS;
+            }),
+        ),
+        ("merkle path", bad_template(|bad| bad.merkle_path = &TOO_MANY_HASHES)),
         ("no future template", vec![frame(Say::SetNewPrevHash(prev_hash(1)))]),
         ("no future template", bad_prev_hash(|bad| bad.template_id = 2)),
+        // Of those that wait the oldest went.
+        (
+            "no future template",
+            (1..=PROVIDER_FUTURES_MAX as u64 + 1)
+                .map(future)
+                .chain([frame(Say::SetNewPrevHash(prev_hash(1)))])
+                .collect(),
+        ),
         ("target differ", bad_prev_hash(|bad| bad.target = [9; 32])),
         ("target differ", bad_prev_hash(|bad| (bad.n_bits, bad.target) = (0, [0; 32]))),
         ("ahead of our clock", bad_prev_hash(|bad| bad.header_timestamp = u32::MAX)),
