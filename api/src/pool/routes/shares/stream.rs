@@ -68,7 +68,7 @@ impl Lines {
             return None;
         }
         loop {
-            let lines = match self.take() {
+            let lines = match take(&mut self.pending, self.ended) {
                 Ok(lines) => lines,
                 Err(why) => {
                     self.over = true;
@@ -101,34 +101,6 @@ impl Lines {
                 None => return,
             }
         }
-    }
-
-    /// Whole lines out of what has come, at most [`limits::STREAM_BATCH_SHARES_MAX`].
-    fn take(&mut self) -> Result<Vec<Line>, String> {
-        let mut lines = Vec::new();
-        let mut from = 0;
-        while lines.len() < limits::STREAM_BATCH_SHARES_MAX {
-            let rest = self.pending.get(from..).unwrap_or_default();
-            let length = match rest.iter().position(|byte| *byte == b'\n') {
-                Some(length) => length,
-                None if self.ended && !rest.is_empty() => rest.len(),
-                None => break,
-            };
-            let line = rest.get(..length).unwrap_or_default();
-            if line.len() <= limits::LINE_BYTES_MAX && !line.trim_ascii().is_empty() {
-                lines.push(share(line));
-            } else if line.len() > limits::LINE_BYTES_MAX {
-                break;
-            }
-            from += length + 1;
-        }
-        self.pending.drain(..from.min(self.pending.len()));
-        let first = self.pending.iter().position(|byte| *byte == b'\n');
-        if lines.is_empty() && first.unwrap_or(self.pending.len()) > limits::LINE_BYTES_MAX {
-            let max = limits::LINE_BYTES_MAX;
-            return Err(format!("a line of more than {max} bytes ends the stream"));
-        }
-        Ok(lines)
     }
 
     /// The results, in the order of the lines.
@@ -172,6 +144,34 @@ async fn piece<E>(
     piece.and_then(Result::ok)
 }
 
+/// Whole lines out of what has come, at most [`limits::STREAM_BATCH_SHARES_MAX`].
+fn take(pending: &mut Vec<u8>, ended: bool) -> Result<Vec<Line>, String> {
+    let mut lines = Vec::new();
+    let mut from = 0;
+    while lines.len() < limits::STREAM_BATCH_SHARES_MAX {
+        let rest = pending.get(from..).unwrap_or_default();
+        let length = match rest.iter().position(|byte| *byte == b'\n') {
+            Some(length) => length,
+            None if ended && !rest.is_empty() => rest.len(),
+            None => break,
+        };
+        let line = rest.get(..length).unwrap_or_default();
+        if line.len() <= limits::LINE_BYTES_MAX && !line.trim_ascii().is_empty() {
+            lines.push(share(line));
+        } else if line.len() > limits::LINE_BYTES_MAX {
+            break;
+        }
+        from += length + 1;
+    }
+    pending.drain(..from.min(pending.len()));
+    let first = pending.iter().position(|byte| *byte == b'\n');
+    if lines.is_empty() && first.unwrap_or(pending.len()) > limits::LINE_BYTES_MAX {
+        let max = limits::LINE_BYTES_MAX;
+        return Err(format!("a line of more than {max} bytes ends the stream"));
+    }
+    Ok(lines)
+}
+
 fn share(line: &[u8]) -> Line {
     let Object(share) =
         serde_json::from_slice::<Object<ShareIn<'_>>>(line).map_err(|error| error.to_string())?;
@@ -193,6 +193,31 @@ mod tests {
     use super::*;
 
     type Piece = Result<Bytes, ()>;
+
+    #[test]
+    fn so_many_lines_are_judged_together_and_the_rest_after_them() {
+        let most = limits::STREAM_BATCH_SHARES_MAX;
+        let mut pending = b"{}\n".repeat(2 * most + 1);
+        for expected in [most, most, 1, 0] {
+            assert_eq!(take(&mut pending, false).unwrap().len(), expected);
+        }
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_line_has_a_length() {
+        let most = limits::LINE_BYTES_MAX;
+        let line = |bytes: usize| [vec![b'x'; bytes], b"\n".to_vec()].concat();
+        // What comes before one that is too long is answered first.
+        let mut pending = [line(most), line(most + 1), line(1)].concat();
+        assert_eq!(take(&mut pending, false).unwrap().len(), 1);
+        take(&mut pending, false).unwrap_err();
+        // Nor is one without an end collected.
+        let mut pending = vec![b'x'; most];
+        assert_eq!(take(&mut pending, false).unwrap().len(), 0);
+        assert_eq!(take(&mut pending, true).unwrap().len(), 1);
+        take(&mut vec![b'x'; most + 1], false).unwrap_err();
+    }
 
     #[tokio::test]
     async fn a_stream_that_brings_nothing_ends() {
