@@ -139,7 +139,9 @@ class Reader:
     def apply(self, event, cursor):
         """Takes one event: its award and the cursor together, or neither."""
         data = event["data"]
-        user, badge = data.get("user"), earned(event["event"], data, self.options.threshold)
+        # Older events of declarations have the worker behind the user and a dot.
+        user = (data.get("user") or "").partition(".")[0]
+        badge = earned(event["event"], data, self.options.threshold)
         row = self.db.execute("SELECT gaps FROM users WHERE user = ?", (user,)).fetchone()
         if user and (row[0] if row else 0) < self.gaps:
             self.look_up(user)

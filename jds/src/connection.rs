@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::peer_key;
-use jds_wire::message::constants::MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN;
+use jds_wire::message::constants::{
+    MESSAGE_TYPE_ALLOCATE_MINING_JOB_TOKEN, MESSAGE_TYPE_PUSH_SOLUTION,
+};
 use jds_wire::{ClientMessage, Event, Frame, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -20,7 +22,8 @@ use crate::budget::Permit;
 use crate::clock;
 use crate::jobs::Declarer;
 use crate::limits::{AFTER_ANSWER_PAUSE, FRAME_TIMEOUT, REPLIES_QUEUED_PER_CONNECTION_MAX};
-use crate::peer::{self, Ended, Incoming, Outbox, Unread};
+use crate::peer::draining::nothing_comes;
+use crate::peer::{self, Draining, Ended, Incoming, Outbox, Unread};
 use crate::presence::Presence;
 use crate::server::Shared;
 use crate::session::{Action, Declared, DeclaredResult, Input, Now, Record, Session};
@@ -56,7 +59,8 @@ pub(crate) async fn serve<S>(
             peer,
             work: JoinSet::new(),
             work_for: HashMap::new(),
-            draining: false,
+            draining: None,
+            has_read_all: false,
             solutions: SolutionTurns::default(),
             gate: Gate::new(Arc::clone(&shared.user_check)),
             shared,
@@ -82,7 +86,9 @@ struct Connection<S> {
     /// The declarations that they are for.
     work_for: HashMap<task::Id, u32>,
     /// The server shuts down.
-    draining: bool,
+    draining: Option<Draining>,
+    /// And nothing more comes.
+    has_read_all: bool,
     solutions: SolutionTurns,
     /// Holds back who asks for a token until it is known whether that user may.
     gate: Gate<(Frame, Permit)>,
@@ -97,6 +103,7 @@ enum Wake {
     Flushed(Result<(), Ended>),
     Tick,
     Shutdown,
+    Silence,
     Drained,
 }
 
@@ -137,8 +144,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let receiving = !self.reader.is_idle();
                     self.session.handle(Input::Tick { receiving }, now);
                 }
-                // What was taken in is answered, nothing more is read.
-                Wake::Shutdown => self.draining = true,
+                // What was taken in is answered; of what was sent by now only solutions count.
+                Wake::Shutdown => self.draining = Some(Draining::begin(Instant::now())),
+                Wake::Silence => self.has_read_all = true,
                 Wake::Drained => return Ended::Shutdown,
             }
         }
@@ -146,6 +154,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// To the session, once it is known that its user may ask for that.
     fn on_frame(&mut self, frame: Frame, permit: Permit, now: Now) {
+        if let Some(draining) = &mut self.draining {
+            draining.received(frame.payload.len());
+            if frame.header.msg_type != MESSAGE_TYPE_PUSH_SOLUTION {
+                return;
+            }
+        }
         let identity = if self.gate.is_open() { None } else { asks_for(&frame) };
         let Some(identity) = identity else {
             return self.session.handle(Input::Frame(&frame, permit), now);
@@ -163,14 +177,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let state = self.session.connection_state();
         let deadline = self.session.poll_timeout();
         let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
-        if self.draining && self.work.is_empty() {
+        let is_draining = self.draining.is_some();
+        let has_read_all = self.has_read_all
+            || self.draining.as_ref().is_some_and(|draining| draining.is_over(Instant::now()));
+        if has_read_all && self.work.is_empty() {
             return Wake::Drained;
         }
-        let reads = !self.draining && !self.gate.is_full();
+        let reads = !has_read_all && (is_draining || !self.gate.is_full());
+        let deadline = match &self.draining {
+            Some(draining) if reads => deadline.min(draining.until()),
+            _ => deadline,
+        };
         // In order of what must not starve: a peer that never stops sending gets its answers.
         tokio::select! {
             biased;
-            _ = shutdown.wait_for(|down| *down), if !self.draining => Wake::Shutdown,
+            _ = shutdown.wait_for(|down| *down), if !is_draining => Wake::Shutdown,
             flushed = self.outbox.flush(), if !self.outbox.is_idle() => Wake::Flushed(flushed),
             Some(done) = self.work.join_next_with_id(), if !self.work.is_empty() => match done {
                 Ok((task, outcome)) => self.validated(task, outcome),
@@ -186,6 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             frame = self.reader.next(|header| limits::admit(state, header)), if reads => {
                 Wake::Frame(frame)
             }
+            () = nothing_comes(), if is_draining && reads => Wake::Silence,
             () = sleep_until(deadline.into()) => Wake::Tick,
         }
     }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
 use validation::block::BlockBody;
 use validation::declared::TemplateHash;
+use validation::identity::{Identity, user_of_bytes};
 use validation::job::AcceptedJob;
 use validation::tx::Tx;
 
@@ -25,20 +26,52 @@ use made_up::MadeUp;
 use ready::ReadyBodies;
 use registry::{Registry, Weigh};
 
-/// The user of a job declaration connection: the identifier as sent, and its tag in tokens.
+/// The user of a job declaration connection, and the worker that it named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Printable form of `user_identifier`; bytes outside of printable UTF-8 are escaped.
+    /// The user in the identity, printable; bytes outside of printable UTF-8 are escaped.
     pub name: String,
-    /// What tokens carry.
+    /// The worker in it, printable; empty when there is none.
+    pub worker: String,
+    /// What tokens and receipts carry: of the user.
     pub tag: UserTag,
+    /// What they carried before users and workers were told apart: of the whole identity.
+    pub whole: UserTag,
 }
 
 impl User {
     /// From the bytes of `AllocateMiningJobToken.user_identifier`.
     pub fn new(identifier: &[u8]) -> Self {
-        let name = String::from_utf8_lossy(identifier).escape_debug().to_string();
-        Self { name, tag: UserTag::of(identifier) }
+        let Identity { user, worker } = Identity::of_bytes(identifier);
+        Self {
+            name: user.to_string(),
+            worker: worker.to_string(),
+            tag: UserTag::of(user_of_bytes(identifier)),
+            whole: UserTag::of(identifier),
+        }
+    }
+
+    /// From the store.
+    pub fn restored(name: String, worker: String, tag: UserTag) -> Self {
+        Self { name, worker, tag, whole: tag }
+    }
+
+    /// Whether a token with that tag is this user's: of the user, or an earlier one of the very same
+    /// identity.
+    pub fn is(&self, tag: UserTag) -> bool {
+        [self.tag, self.whole].contains(&tag)
+    }
+
+    /// Both tags, or the one where they are the same.
+    pub fn tags(&self) -> impl Iterator<Item = &UserTag> {
+        let whole = Some(&self.whole).filter(|whole| **whole != self.tag);
+        std::iter::once(&self.tag).chain(whole)
+    }
+
+    /// User and worker together, printable.
+    pub fn identity(&self) -> String {
+        let Self { name, worker, .. } = self;
+        if worker.is_empty() { name.clone() } else { format!("{name}.{worker}") }
     }
 }
 

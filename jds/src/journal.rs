@@ -6,6 +6,7 @@
 
 mod blocks;
 mod case;
+mod firsts;
 mod inputs;
 mod shares;
 
@@ -14,8 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use store::{
-    Batch, Change, Commit, CommitError, EventData, FloodGate, Full, Refusal, RejectedInputs,
-    RejectedTemplate, Store, TemplateInvalidated, TemplateProposed, TemplateRejected,
+    Batch, Change, Commit, CommitError, EventData, FloodGate, Full, JobNegotiated, Refusal,
+    RejectedInputs, RejectedTemplate, Store, TemplateInvalidated, TemplateProposed,
+    TemplateRejected,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -25,6 +27,7 @@ use validation::replay::VerdictInputs;
 
 pub use blocks::{Kept, Row};
 pub use case::{Case, Named, Timing};
+use firsts::Firsts;
 use inputs::InputsGate;
 
 use crate::clock;
@@ -41,6 +44,7 @@ pub struct Journal {
     store: Option<Arc<dyn Store>>,
     flood: Mutex<FloodGate>,
     inputs: Mutex<InputsGate>,
+    negotiators: Mutex<Firsts>,
     /// Batches that nobody waits for, while the store's queue has no room: in order, each with its
     /// place.
     overflow: mpsc::UnboundedSender<(Batch, OwnedSemaphorePermit)>,
@@ -70,6 +74,7 @@ impl Journal {
             store,
             flood: Mutex::new(FloodGate::new(FLOOD_EVENTS_PER_INTERVAL, interval_ms)),
             inputs: Mutex::default(),
+            negotiators: Mutex::default(),
             overflow,
             places: Arc::new(Semaphore::new(EVENTS_OVERFLOW_MAX)),
         })
@@ -93,6 +98,7 @@ impl Journal {
         let named = Named { template_hash: accepted.template_hash(), height: accepted.height() };
         let template = store::AcceptedTemplate {
             user: name(&case.user),
+            worker: case.user.worker.as_str().into(),
             user_tag: store::UserTag(case.user.tag.to_bytes()),
             job: Arc::clone(job) as Arc<dyn store::HoldsJob>,
             validation_ms: timing.verdict_ms(),
@@ -126,7 +132,7 @@ impl Journal {
                 let inputs = inputs.clone();
                 let row =
                     RejectedTemplate { inputs, ..rejected_row(case, named, rejection, timing) };
-                let event = rejected_event(&case.user.name, named, rejection, timing);
+                let event = rejected_event(Some(&*case.user), named, rejection, timing);
                 batch = batch.change(Change::RejectTemplate(row)).event(event);
             }
             batch
@@ -154,7 +160,6 @@ impl Journal {
 
     /// Records a refusal that came before the rules were asked, and spent no token.
     pub fn refused(&self, peer: &str, user: Option<&User>, rejection: &Rejection) {
-        let user = user.map_or("", |user| user.name.as_str());
         self.of_peer(peer, rejected_event(user, None, rejection, Timing::default()));
     }
 
@@ -181,6 +186,20 @@ impl Journal {
         let data = data.into();
         if self.admits(peer, data.kind()) {
             self.hand_over(peer, Batch::of_event(now_ms(), data));
+        }
+    }
+
+    /// Records that a miner's job was set: the first of a user and day in any case, for who negotiates
+    /// jobs is known by it; others as [`Self::of_peer`].
+    pub fn negotiated(&self, peer: &str, event: JobNegotiated) {
+        let now_ms = now_ms();
+        let mut negotiators = self.negotiators.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = negotiators.is_first(&event.user, now_ms);
+        drop(negotiators);
+        if first {
+            self.hand_over(peer, Batch::of_event(now_ms, event));
+        } else {
+            self.of_peer(peer, event);
         }
     }
 
@@ -303,6 +322,7 @@ fn spend(batch: Batch, token_sequence: u64, user: &User) -> Batch {
 fn proposed(case: &Case, named: Named, timing: Timing) -> TemplateProposed {
     TemplateProposed {
         user: case.user.name.clone(),
+        worker: worker(&case.user),
         template_hash: named.template_hash.to_string(),
         tx_count: case.tx_count,
         wtxids_unknown: timing.missing as u32,
@@ -319,6 +339,7 @@ fn rejected_row(
 ) -> RejectedTemplate {
     RejectedTemplate {
         user: name(&case.user),
+        worker: case.user.worker.as_str().into(),
         user_tag: store::UserTag(case.user.tag.to_bytes()),
         template_hash: named.map(|named| named.template_hash),
         tx_count: case.tx_count,
@@ -335,13 +356,14 @@ fn rejected_row(
 }
 
 fn rejected_event(
-    user: &str,
+    user: Option<&User>,
     named: Option<Named>,
     rejection: &Rejection,
     timing: Timing,
 ) -> TemplateRejected {
     TemplateRejected {
-        user: user.to_owned(),
+        user: user.map(|user| user.name.clone()).unwrap_or_default(),
+        worker: user.and_then(worker),
         template_hash: named.map(|named| named.template_hash.to_string()),
         error_code: rejection.code.as_str().to_owned(),
         reason: rejection.reason.as_str().to_owned(),
@@ -355,6 +377,10 @@ fn rejected_event(
 
 fn name(user: &User) -> Arc<str> {
     user.name.as_str().into()
+}
+
+fn worker(user: &User) -> Option<String> {
+    Some(user.worker.clone()).filter(|worker| !worker.is_empty())
 }
 
 fn now_ms() -> u64 {

@@ -112,6 +112,10 @@ pub const SPENT_TOKENS_MAX: usize = 1_000_000;
 /// holds its message, 75 kB at most; beyond that they are told to be stale.
 pub const CUSTOM_JOBS_WAITING_MAX: usize = 1_024;
 
+/// The same of one connection. When all places are taken, the connection with most of them loses one to
+/// another.
+pub const CUSTOM_JOBS_WAITING_PER_CONNECTION_MAX: usize = CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX;
+
 /// Tokens that custom jobs came with, remembered with their mining connections; beyond that the
 /// oldest are forgotten.
 pub const BOUND_TOKENS_MAX: usize = 100_000;
@@ -287,6 +291,16 @@ pub const CUSTOM_JOBS_CHECKED_PER_CONNECTION_MAX: usize = 8;
 /// Blocks of one connection's shares that are being assembled; more than that stops the reading.
 pub const FOUND_SHARES_PENDING_PER_CONNECTION_MAX: usize = 16;
 
+/// At the end of the server a peer is read on until nothing came for so long: what it had sent by then may
+/// be a block.
+pub const SHUTDOWN_READ_QUIET: Duration = Duration::from_millis(100);
+
+/// And no longer than this, whatever comes.
+pub const SHUTDOWN_READ_LIMIT: Duration = Duration::from_millis(2_000);
+
+/// And no more than so many bytes: some thousand shares.
+pub const SHUTDOWN_READ_BYTES_MAX: usize = 1024 * 1024;
+
 /// Time for connections to end by themselves at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(5_000);
 
@@ -296,6 +310,10 @@ pub const FLOOD_EVENTS_PER_INTERVAL: u32 = 600;
 
 /// See [`FLOOD_EVENTS_PER_INTERVAL`].
 pub const FLOOD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Users whose first negotiated job of a day is told whatever the flood; of further ones it is counted as
+/// any other.
+pub const NEGOTIATORS_PER_DAY_MAX: usize = 100_000;
 
 /// Inputs of rejected declarations of one peer that are kept in each [`INPUTS_INTERVAL`], bytes: some
 /// blocks with all of their transactions.

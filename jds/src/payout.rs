@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bitcoin::consensus::Encodable;
 use bitcoin::{Address, Amount, Network, ScriptBuf, TxOut, VarInt};
+use validation::identity::user_of;
 use validation::rules::{Payout, Rules};
 
 /// The operator's terms, the same for all users in pool mode, per user in solo mode.
@@ -82,9 +83,8 @@ impl PayoutTerms {
             |reason: String| TermsError::NotAnAddress { identifier: printable(), reason };
         let text =
             std::str::from_utf8(identifier).map_err(|error| not_an_address(error.to_string()))?;
-        let address = text.split('.').next().unwrap_or(text);
         let address =
-            Address::from_str(address).map_err(|error| not_an_address(error.to_string()))?;
+            Address::from_str(user_of(text)).map_err(|error| not_an_address(error.to_string()))?;
         address.require_network(self.network).map(|address| address.script_pubkey()).map_err(|_| {
             TermsError::OtherNetwork { identifier: printable(), network: self.network }
         })

@@ -92,10 +92,12 @@ pub(crate) fn restore(recovered: Recovered, spent: &SpentTokens, jobs: &Jobs, ca
     // Each job stands for a connection of its own, so that no bound of one connection lets go of
     // what several had declared; the bounds of all jobs together hold. The numbers are at the end
     // that living connections never reach, rising with the age of the job as theirs do.
-    let mut users: HashMap<UserTag, Arc<User>> = HashMap::new();
+    let mut users: HashMap<(UserTag, String), Arc<User>> = HashMap::new();
     for (template, number) in templates.into_iter().zip(u64::MAX - accepted as u64..) {
         let tag = UserTag::from_bytes(template.user_tag.0);
-        let user = users.entry(tag).or_insert_with(|| Arc::new(User { name: template.user, tag }));
+        let user = users
+            .entry((tag, template.worker.clone()))
+            .or_insert_with(|| Arc::new(User::restored(template.user, template.worker, tag)));
         let declarer = Declarer::new(number, GONE_PEER);
         let job = jobs.create(Arc::clone(user), &declarer, template.job);
         if let Some(reason) = template.withdrawn {

@@ -22,6 +22,7 @@ pub(crate) fn log(record: Record) {
 
 fn log_declared(declared: Declared) {
     let Declared { request_id, user, received, result } = declared;
+    let worker = user.as_ref().map_or("", |user| user.worker.as_str());
     let user = user.as_ref().map_or("-", |user| user.name.as_str());
     let ms = received.elapsed().as_secs_f64() * 1e3;
     match result {
@@ -29,6 +30,7 @@ fn log_declared(declared: Declared) {
             let accepted = &job.accepted;
             info!(
                 user,
+                worker,
                 request_id,
                 template = %accepted.template_hash(),
                 height = accepted.height(),
@@ -43,7 +45,7 @@ fn log_declared(declared: Declared) {
         }
         DeclaredResult::Rejected(rejection) => {
             let (code, details) = (rejection.code.as_str(), rejection.details());
-            warn!(user, request_id, code, details, ms, "declaration rejected");
+            warn!(user, worker, request_id, code, details, ms, "declaration rejected");
         }
     }
 }

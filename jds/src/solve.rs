@@ -420,8 +420,8 @@ impl Search<'_> {
 /// Jobs of the connection first, newest first, then other jobs of its users.
 fn candidates(shared: &Shared, request: &Solve) -> Vec<Arc<Job>> {
     let mut jobs = request.jobs.clone();
-    for user in &request.users {
-        for job in shared.jobs.of_user(&user.tag) {
+    for tag in request.users.iter().flat_map(|user| user.tags()) {
+        for job in shared.jobs.of_user(tag) {
             if jobs.len() >= SOLUTION_JOBS_MAX {
                 break;
             }

@@ -33,14 +33,14 @@ const ALLOCATED_BYTES: usize = 2 + 8 + 16 + 8 + MAC_BYTES;
 const JOB_BYTES: usize = ALLOCATED_BYTES + 32;
 const USER_TAG_BYTES: usize = 16;
 
-/// What a user identifier becomes inside a token: the first half of its tagged SHA-256.
+/// What a user becomes inside a token: the first half of its tagged SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserTag([u8; USER_TAG_BYTES]);
 
 impl UserTag {
-    /// Tag of the identifier as the peer sent it (any bytes).
-    pub fn of(user_identifier: &[u8]) -> Self {
-        Self(UserHash::of(user_identifier).0)
+    /// Tag of these bytes: of a user, as [`User`](crate::jobs::User) takes it out of an identity.
+    pub fn of(user: &[u8]) -> Self {
+        Self(UserHash::of(user).0)
     }
 
     /// As it is stored.

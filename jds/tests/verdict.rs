@@ -59,6 +59,7 @@ fn rejected(rejection: &Rejection, inputs: RejectedInputs) -> (RejectedTemplate,
     let index = rejection.index.map(u64::from);
     let row = RejectedTemplate {
         user: "bob".into(),
+        worker: "".into(),
         user_tag: UserTag([2; 16]),
         template_hash: None,
         tx_count: 4,
@@ -74,6 +75,7 @@ fn rejected(rejection: &Rejection, inputs: RejectedInputs) -> (RejectedTemplate,
     };
     let event = TemplateRejected {
         user: "bob".to_owned(),
+        worker: None,
         template_hash: None,
         error_code: code,
         reason,
@@ -92,6 +94,7 @@ fn batch(wire: &Wire, number: u64) -> Batch {
     match verdict {
         Ok(job) => batch.accept_template(AcceptedTemplate {
             user: "alice".into(),
+            worker: "".into(),
             user_tag: UserTag([1; 16]),
             job: Arc::new(job),
             validation_ms: 1.5,

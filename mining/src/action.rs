@@ -47,8 +47,6 @@ pub struct CustomJobRequest {
     pub channel_ok: bool,
     /// Length of the channel's full extranonce, bytes.
     pub extranonce_len: usize,
-    /// The channel's extranonce prefix.
-    pub extranonce_prefix: Vec<u8>,
     /// The message.
     pub job: SetCustomMiningJobOwned,
 }

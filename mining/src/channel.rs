@@ -17,18 +17,16 @@ use mining_sv2::{
 use crate::Now;
 use crate::acknowledge::{Acknowledgement, Batch};
 use crate::deps::Settings;
+use crate::held::JobBytes;
 use crate::identity::Identity;
 use crate::job::Job;
-use crate::limits::{
-    CUSTOM_JOBS_PER_CHANNEL_MAX, EXTRANONCE_BYTES_MAX, EXTRANONCE_PREFIX_BYTES,
-    JOB_BYTES_PER_CHANNEL_MAX, POOL_JOBS_PER_CHANNEL_MAX, STALE_JOB_KEPT, VARDIFF_INTERVAL,
-};
+use crate::limits::{EXTRANONCE_BYTES_MAX, EXTRANONCE_PREFIX_BYTES, VARDIFF_INTERVAL};
 use crate::record::{FoundShare, ShareRecord};
 use crate::seen::Seen;
 use crate::share::{Accepted, Judge, Refused, Slot, Submission};
+use crate::slots::Slots;
 use crate::target::target_of;
 use crate::vardiff::Vardiff;
-use crate::work::JobSource;
 
 /// What a channel is opened with.
 #[derive(Debug, Clone)]
@@ -59,12 +57,21 @@ pub struct OpenError(pub &'static str);
 
 /// A job does not fit the channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a job with room for {actual} bytes of extranonce on a channel with {expected}")]
-pub struct JobError {
-    /// The channel's.
-    pub expected: usize,
-    /// The job's.
-    pub actual: usize,
+pub enum JobError {
+    /// It is made for extranonces of another length.
+    #[error("a job with room for {actual} bytes of extranonce on a channel with {expected}")]
+    Extranonce {
+        /// The channel's.
+        expected: usize,
+        /// The job's.
+        actual: usize,
+    },
+    /// Too much is held already for one that is so large.
+    #[error("no room for a job of {bytes} bytes: all channels hold too many")]
+    NoRoom {
+        /// Of memory.
+        bytes: usize,
+    },
 }
 
 /// What came of a share, in the order in which it is to be dealt with.
@@ -104,10 +111,7 @@ pub struct Channel {
     shares_per_minute: f64,
     vardiff: Vardiff,
     next_look: Instant,
-    /// Newest last, with rising numbers; stale ones are first.
-    slots: VecDeque<Slot>,
-    /// Bytes of all of them.
-    job_bytes: usize,
+    jobs: Slots,
     judge: Judge,
     batch: Batch,
 }
@@ -140,8 +144,7 @@ impl Channel {
             shares_per_minute,
             vardiff,
             next_look: now.instant + VARDIFF_INTERVAL,
-            slots: VecDeque::new(),
-            job_bytes: 0,
+            jobs: Slots::new(&JobBytes::default()),
             judge: Judge {
                 rolled_bytes,
                 target,
@@ -159,6 +162,13 @@ impl Channel {
     pub fn rounding(mut self, rounding: fn(Target) -> Target) -> Self {
         self.rounding = rounding;
         self.retarget();
+        self
+    }
+
+    /// Has the miner's own jobs count with those of other channels. Before the first.
+    #[must_use]
+    pub fn counted_in(mut self, all: &JobBytes) -> Self {
+        self.jobs = Slots::new(all);
         self
     }
 
@@ -199,36 +209,31 @@ impl Channel {
 
     /// The newest job, if it counts.
     pub fn job(&self) -> Option<&Arc<Job>> {
-        self.slots.back().filter(|slot| slot.stale.is_none()).map(|slot| &slot.job)
+        self.jobs.current()
     }
 
     /// A job by its number, stale or not.
     pub fn job_of(&self, id: u32) -> Option<&Arc<Job>> {
-        find(&self.slots, id).map(|slot| &slot.job)
+        self.jobs.find(id).map(|slot| &slot.job)
     }
 
-    /// Takes a job on, at the current target; its number is above those of all before. Older ones on the same tip still count; those on
-    /// another tip are stale from now on.
+    /// Takes a job on, at the current target; its number is above those of all before. Older ones on
+    /// the same tip still count; those on another tip are stale from now on.
     ///
     /// Gives the merkle root of a standard channel.
     ///
     /// # Errors
-    /// [`JobError`]: it is made for extranonces of another length.
+    /// [`JobError`]; nothing has changed then.
     pub fn set_job(&mut self, job: Arc<Job>, now: Now) -> Result<Option<[u8; 32]>, JobError> {
         let (expected, actual) = (self.extranonce_len(), job.coinbase().extranonce_len());
         if expected != actual {
-            return Err(JobError { expected, actual });
+            return Err(JobError::Extranonce { expected, actual });
         }
+        let bytes = self.jobs.room_for(&job).map_err(|bytes| JobError::NoRoom { bytes })?;
         self.on_tip(job.tip().hash, now);
         let merkle_root =
             (self.judge.rolled_bytes == 0).then(|| job.merkle_root([&self.extranonce_prefix, &[]]));
-        let bytes = size_of::<Slot>()
-            + match self.slots.back() {
-                Some(last) if last.job.shares_with(&job) => size_of::<Job>(),
-                _ => job.bytes(),
-            };
-        self.job_bytes += bytes;
-        self.slots.push_back(Slot {
+        self.jobs.push(Slot {
             job,
             target: self.judge.target,
             difficulty: self.judge.difficulty,
@@ -237,41 +242,12 @@ impl Channel {
             stale: None,
             bytes,
         });
-        self.trim();
         Ok(merkle_root)
     }
 
     /// There is a new tip: jobs on any other are stale.
     pub fn on_tip(&mut self, tip: BlockHash, now: Now) {
-        for slot in self.slots.iter_mut().rev().take_while(|slot| slot.stale.is_none()) {
-            if slot.job.tip().hash != tip {
-                slot.stale = Some(now.instant);
-            }
-        }
-        let old = |slot: &Slot| {
-            slot.stale
-                .is_some_and(|since| now.instant.saturating_duration_since(since) >= STALE_JOB_KEPT)
-        };
-        while self.slots.front().is_some_and(old) {
-            self.drop_oldest();
-        }
-    }
-
-    /// Oldest jobs go first, stale ones before all others, and the newest never.
-    fn trim(&mut self) {
-        let jobs_max = match self.slots.back().map(|slot| slot.job.source()) {
-            Some(JobSource::Miner(_)) => CUSTOM_JOBS_PER_CHANNEL_MAX,
-            _ => POOL_JOBS_PER_CHANNEL_MAX,
-        };
-        while self.slots.len() > 1
-            && (self.slots.len() > jobs_max || self.job_bytes > JOB_BYTES_PER_CHANNEL_MAX)
-        {
-            self.drop_oldest();
-        }
-    }
-
-    fn drop_oldest(&mut self) {
-        self.job_bytes -= self.slots.pop_front().map_or(0, |slot| slot.bytes);
+        self.jobs.on_tip(tip, now.instant);
     }
 
     /// Judges a share: the same way whoever chose the transactions, and whichever protocol it came
@@ -287,7 +263,7 @@ impl Channel {
             share_hash: None,
             source: None,
         });
-        let Some(slot) = find(&self.slots, share.job_id) else {
+        let Some(slot) = self.jobs.find(share.job_id) else {
             let code = ERROR_CODE_SUBMIT_SHARES_INVALID_JOB_ID;
             record.error_code = Some(code);
             return Outcome { found: None, record, reply: Reply::Refused(code) };
@@ -354,6 +330,8 @@ impl Channel {
             return None;
         }
         self.next_look = now.instant + VARDIFF_INTERVAL;
+        // Others may need the room by now.
+        self.jobs.trim();
         if self.vardiff.look(self.shares_per_minute, now.instant) { self.retarget() } else { None }
     }
 
@@ -382,16 +360,9 @@ impl Channel {
     /// was accepted on them can not come again; a block on one may.
     pub fn set_extranonce_prefix(&mut self, prefix: [u8; EXTRANONCE_PREFIX_BYTES], now: Now) {
         self.extranonce_prefix = padded(prefix, self.padding_bytes);
-        for slot in &mut self.slots {
-            slot.stale.get_or_insert(now.instant);
-        }
+        self.jobs.make_stale(now.instant);
         self.judge.seen.clear();
     }
-}
-
-fn find(slots: &VecDeque<Slot>, job_id: u32) -> Option<&Slot> {
-    let index = slots.binary_search_by_key(&job_id, |slot| slot.job.id()).ok()?;
-    slots.get(index)
 }
 
 fn padded(prefix: [u8; EXTRANONCE_PREFIX_BYTES], padding_bytes: usize) -> Arc<[u8]> {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bitcoin::Network;
 use validation::rules::Rules;
 
+use crate::held::JobBytes;
 use crate::limits::EXTRANONCE_PREFIX_BYTES;
 
 /// Says by which rules the coinbase of a user identity is made, or why there are none: then it is
@@ -23,6 +24,8 @@ pub struct Deps {
     pub extranonces: Extranonces,
     /// Who is paid.
     pub terms: Terms,
+    /// What the miners' own jobs take.
+    pub custom_job_bytes: JobBytes,
 }
 
 impl fmt::Debug for Deps {
@@ -31,6 +34,7 @@ impl fmt::Debug for Deps {
             .field("network", &self.network)
             .field("settings", &self.settings)
             .field("extranonces", &self.extranonces)
+            .field("custom_job_bytes", &self.custom_job_bytes)
             .finish_non_exhaustive()
     }
 }
@@ -51,8 +55,6 @@ pub struct Settings {
     pub pool_tag: String,
     /// Channels that one connection may open.
     pub channels_per_connection_max: usize,
-    /// Miners may roll the bits of BIP 323. Otherwise a client that needs to is refused.
-    pub version_rolling: bool,
     /// Miners may choose their transactions. Otherwise a client that wants to is refused.
     pub custom_jobs: bool,
 }
@@ -66,7 +68,6 @@ impl Default for Settings {
             sv1_start_hashrate: 1e12,
             pool_tag: String::new(),
             channels_per_connection_max: 1_024,
-            version_rolling: true,
             custom_jobs: true,
         }
     }

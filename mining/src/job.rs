@@ -50,24 +50,23 @@ impl Job {
     ) -> Result<Self, CoinbaseError> {
         let outputs = split(&rules.payout, work.template.coinbase_tx_value_remaining);
         let coinbase = pool_coinbase(&work.template, &outputs, &settings.pool_tag, extranonce_len)?;
-        Ok(Self::of_work(id, work, Arc::new(coinbase), min_ntime, settings.version_rolling))
+        Ok(Self::of_work(id, work, Arc::new(coinbase), min_ntime))
     }
 
     /// A job of the pool's. `coinbase` is made of that work; `min_ntime`: Unix seconds, at least the
-    /// work's; `version_rolling`: the bits of BIP 323 are the miner's.
+    /// work's. The bits of BIP 323 are the miner's: see [`Self::with_version_mask`].
     pub fn of_work(
         id: u32,
         work: Arc<PoolWork>,
         coinbase: Arc<CoinbaseParts>,
         min_ntime: u32,
-        version_rolling: bool,
     ) -> Self {
         let merkle_path =
             work.template.merkle_path.as_slice().iter().map(|hash| hash.to_array()).collect();
         Self {
             id,
             version: work.template.version,
-            version_mask: mask(version_rolling),
+            version_mask: VERSION_ROLLING_MASK,
             min_ntime,
             bits: work.tip.next_bits.at(min_ntime),
             tip: work.tip,
@@ -82,17 +81,13 @@ impl Job {
     ///
     /// # Errors
     /// [`CoinbaseError::Malformed`]: the halves are no coinbase.
-    pub fn of_custom(
-        id: u32,
-        custom: Arc<CustomJob>,
-        version_rolling: bool,
-    ) -> Result<Self, CoinbaseError> {
+    pub fn of_custom(id: u32, custom: Arc<CustomJob>) -> Result<Self, CoinbaseError> {
         let coinbase = CoinbaseParts::parse(&custom.coinbase_prefix, &custom.coinbase_suffix)
             .map_err(CoinbaseError::Malformed)?;
         Ok(Self {
             id,
             version: custom.version,
-            version_mask: mask(version_rolling),
+            version_mask: VERSION_ROLLING_MASK,
             min_ntime: custom.min_ntime,
             bits: custom.tip.next_bits.at(custom.min_ntime),
             tip: custom.tip,
@@ -235,10 +230,6 @@ impl Job {
         let bits = self.tip.next_bits.at(ntime);
         (bits, Target::from_compact(bits))
     }
-}
-
-fn mask(version_rolling: bool) -> u32 {
-    if version_rolling { VERSION_ROLLING_MASK } else { 0 }
 }
 
 struct Midstate(sha256::HashEngine);

@@ -10,7 +10,7 @@ pub mod action;
 pub mod channel;
 pub mod coinbase;
 pub mod deps;
-pub mod identity;
+pub mod held;
 pub mod input;
 pub mod job;
 pub mod limits;
@@ -18,6 +18,7 @@ pub mod outside;
 pub mod record;
 mod seen;
 pub mod share;
+mod slots;
 pub mod sv1;
 pub mod sv2;
 pub mod target;
@@ -26,9 +27,11 @@ pub mod work;
 
 pub use action::{Action, CustomJobRequest};
 pub use deps::{Deps, Extranonces, Settings, Terms};
+pub use held::JobBytes;
 pub use input::{CustomJobVerdict, Input, Now};
 pub use record::{
     ChannelClosed, ChannelKind, ChannelOpened, ChannelTarget, FoundShare, NegotiatedJob,
     ShareRecord,
 };
+pub use validation::identity;
 pub use work::{CustomJob, Declared, JobSource, PoolWork, Source};

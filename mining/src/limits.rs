@@ -18,8 +18,10 @@ pub const EXTRANONCE_BYTES_MAX: usize = 32;
 /// channel.
 pub const EXTRANONCE_PREFIX_BYTES: usize = 8;
 
-/// Bytes that an extended channel rolls, unless it asks for more. The reference client needs 10.
-pub const EXTRANONCE_ROLLED_BYTES: usize = 16;
+/// Bytes that an extended channel rolls at least; it gets what it asks for beyond that, and no more,
+/// for each of its shares carries all of them. Who divides them among others asks for that: the
+/// reference client for 10. Four last a device that rolls nothing else for 10^19 hashes.
+pub const EXTRANONCE_ROLLED_BYTES_MIN: usize = 4;
 
 /// Bytes that an extended channel may ask for.
 pub const EXTRANONCE_ROLLED_BYTES_MAX: usize = EXTRANONCE_BYTES_MAX - EXTRANONCE_PREFIX_BYTES;
@@ -38,6 +40,14 @@ pub const CUSTOM_JOBS_PER_CHANNEL_MAX: usize = 4_096;
 
 /// Bytes that the jobs of a channel may hold. A job that is set again takes less than one of them.
 pub const JOB_BYTES_PER_CHANNEL_MAX: usize = 4 << 20;
+
+/// Bytes that the jobs which miners chose may hold on all channels together, beside
+/// [`CUSTOM_JOB_BYTES_ALLOWED`] of each; from three quarters on those channels that hold more than an equal
+/// part give up their oldest.
+pub const CUSTOM_JOB_BYTES_TOTAL_MAX: usize = 256 << 20;
+
+/// Bytes of such jobs that a channel may hold whatever others do: some jobs of a usual coinbase.
+pub const CUSTOM_JOB_BYTES_ALLOWED: usize = 16 << 10;
 
 /// Channels of a connection that chooses its work. The reference client has one.
 pub const CUSTOM_CHANNELS_PER_CONNECTION_MAX: usize = 8;
@@ -67,9 +77,6 @@ pub const ACKNOWLEDGE_AFTER: Duration = Duration::from_secs(60);
 
 /// A job is given anew after this long: others count its age from `min_ntime`.
 pub const JOB_AGE_MAX: Duration = Duration::from_secs(50 * 60);
-
-/// Custom jobs of one connection that wait for their check.
-pub const CUSTOM_JOBS_PENDING_MAX: usize = 64;
 
 /// Time between two looks at a channel's rate of shares.
 pub const VARDIFF_INTERVAL: Duration = Duration::from_secs(15);

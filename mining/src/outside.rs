@@ -260,7 +260,7 @@ mod tests {
             claimable_sat: 0,
             declared: None,
         };
-        Arc::new(Job::of_custom(1, Arc::new(custom), true).unwrap())
+        Arc::new(Job::of_custom(1, Arc::new(custom)).unwrap())
     }
 
     fn code(desk: &mut Desk, job: &Arc<Job>, nonce: u32) -> Option<&'static str> {

@@ -30,8 +30,10 @@ impl HoldsJob for AcceptedJob {
 /// An accepted template, to be kept with all of its transactions.
 #[derive(Clone)]
 pub struct AcceptedTemplate {
-    /// User identity, printable.
+    /// User, printable.
     pub user: Arc<str>,
+    /// The worker that declared it, printable; empty when none was named.
+    pub worker: Arc<str>,
     /// What stands for the user in tokens.
     pub user_tag: UserTag,
     /// The job.
@@ -54,6 +56,7 @@ impl AcceptedTemplate {
         let job = self.job.accepted_job();
         TemplateAccepted {
             user: self.user.to_string(),
+            worker: Some(self.worker.to_string()).filter(|worker| !worker.is_empty()),
             template_hash: job.template_hash().to_string(),
             tx_count: job.tx_count() as u32,
             total_fees_sat: job.fees().known_sat,
@@ -79,8 +82,10 @@ impl fmt::Debug for AcceptedTemplate {
 /// A template that broke a rule.
 #[derive(Debug, Clone)]
 pub struct RejectedTemplate {
-    /// User identity, printable.
+    /// User, printable.
     pub user: Arc<str>,
+    /// The worker that declared it, printable; empty when none was named.
+    pub worker: Arc<str>,
     /// What stands for the user in tokens.
     pub user_tag: UserTag,
     /// Names the template, when it came so far.
@@ -125,7 +130,7 @@ pub enum RejectedInputs {
 pub struct NewBlock {
     /// The block.
     pub block: Arc<FoundBlock>,
-    /// User identity, printable.
+    /// User, printable.
     pub user: Arc<str>,
     /// Its height.
     pub height: u32,
@@ -198,7 +203,7 @@ pub enum Change {
         sequence: u64,
         /// When it would have expired, Unix milliseconds.
         expires_at_ms: u64,
-        /// User identity, printable.
+        /// User, printable.
         user: Arc<str>,
     },
     /// A template was accepted. Raises the user's count.

@@ -66,8 +66,10 @@ pub struct TemplateSummary {
     pub id: u64,
     /// Names the template, 64 hex digits; absent when a rejected one came not so far.
     pub template_hash: Option<String>,
-    /// User identity.
+    /// User.
     pub user: String,
+    /// The worker that declared it; empty when none was named.
+    pub worker: String,
     /// Unix milliseconds.
     pub submitted_at: u64,
     /// The verdict.
@@ -162,7 +164,7 @@ pub enum TemplateRef {
 pub struct SpentToken {
     /// Unique number of the token.
     pub sequence: u64,
-    /// User identity.
+    /// User.
     pub user: String,
     /// When it was used, Unix milliseconds.
     pub spent_at: u64,
@@ -179,7 +181,7 @@ pub struct BlockSummary {
     pub block_hash: String,
     /// Its height.
     pub height: u32,
-    /// User identity.
+    /// User.
     pub user: String,
     /// Unix milliseconds.
     pub found_at: u64,
@@ -255,7 +257,7 @@ pub struct Aggregate {
 /// What is known of a user for as long as totals of the user are kept, with the progress towards badges.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MinerSummary {
-    /// User identity.
+    /// User.
     pub user: String,
     /// Unix milliseconds.
     pub first_seen: u64,
@@ -343,8 +345,10 @@ pub struct Recovered {
 pub struct RecoveredTemplate {
     /// Number of the declaration.
     pub id: u64,
-    /// User identity.
+    /// User.
     pub user: String,
+    /// The worker that declared it; empty when none was named.
+    pub worker: String,
     /// What stands for the user in tokens.
     pub user_tag: UserTag,
     /// Unix milliseconds.

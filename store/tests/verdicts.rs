@@ -46,6 +46,7 @@ fn accepted(user: &str, job: AcceptedJob, inputs: &VerdictInputs) -> Batch {
 fn rejected(user: u8, rejection: &Rejection, inputs: RejectedInputs) -> Batch {
     Batch::new(NOW_MS).change(Change::RejectTemplate(RejectedTemplate {
         user: format!("user {user}").into(),
+        worker: "".into(),
         user_tag: UserTag([user; 16]),
         error_code: rejection.code.as_str().to_owned(),
         reason: rejection.reason.as_str().to_owned(),

@@ -16,6 +16,7 @@ pub mod coinbase;
 pub mod custom_job;
 pub mod declared;
 mod height;
+pub mod identity;
 pub mod job;
 pub mod keyed;
 pub mod merkle;

@@ -20,6 +20,7 @@ pub use key::{
 pub use refused::{PROOF_BYTES, ProofFacts, RejectionProof, split_details};
 
 use crate::declared::{Declared, TemplateHash};
+use crate::identity::user_of_bytes;
 use crate::job::AcceptedJob;
 use crate::merkle::WitnessRoot;
 
@@ -39,7 +40,7 @@ const TAG: &str = "sv2-jd/receipt/1";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ServerId(pub [u8; 8]);
 
-/// A user as a receipt names it: the first half of a tagged hash of the identifier.
+/// A user as a receipt names it: the first half of a tagged hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserHash(pub [u8; 16]);
 
@@ -47,11 +48,18 @@ pub struct UserHash(pub [u8; 16]);
 const USER_TAG: &str = "jds/user";
 
 impl UserHash {
-    /// Of the bytes of `AllocateMiningJobToken.user_identifier`.
-    pub fn of(user_identifier: &[u8]) -> Self {
-        let digest = tagged_hash(USER_TAG, &[user_identifier]);
+    /// Of the user in `AllocateMiningJobToken.user_identifier`, see [`crate::identity`]. In receipts of
+    /// before users and workers were told apart it is of all of that.
+    pub fn of(user: &[u8]) -> Self {
+        let digest = tagged_hash(USER_TAG, &[user]);
         // The digest is longer than the name, so it is always there.
         Self(digest.first_chunk().copied().unwrap_or_default())
+    }
+
+    /// Whether a receipt about this one is about an identity: about its user, or, an earlier receipt,
+    /// about the very same identity.
+    pub fn is_of(&self, identity: &[u8]) -> bool {
+        [user_of_bytes(identity), identity].into_iter().any(|name| Self::of(name) == *self)
     }
 }
 

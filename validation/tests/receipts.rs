@@ -287,3 +287,16 @@ proptest! {
         prop_assert_eq!(refused, length != RECEIPT_BYTES);
     }
 }
+
+/// A receipt is about a user, whatever worker declared; an earlier one about an identity.
+#[test]
+fn a_user_hash_is_of_all_identities_of_its_user() {
+    let user = UserHash::of(b"alice");
+    assert!(
+        [&b"alice"[..], b"alice.rig1", b"alice.rig.2", b"alice."].iter().all(|id| user.is_of(id))
+    );
+    assert!(![&b"alice2"[..], b"", b".alice", b"bob.alice"].iter().any(|id| user.is_of(id)));
+    let earlier = UserHash::of(b"alice.rig1");
+    assert!(earlier.is_of(b"alice.rig1"));
+    assert!(![&b"alice"[..], b"alice.rig2"].iter().any(|id| earlier.is_of(id)));
+}

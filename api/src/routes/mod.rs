@@ -17,6 +17,7 @@ use std::ops::RangeInclusive;
 use serde::Deserialize;
 use store::PageRequest;
 use utoipa::IntoParams;
+use validation::identity::user_of;
 
 use crate::limits;
 use crate::problem::Problem;
@@ -58,10 +59,10 @@ pub(crate) fn page_request(
     Ok(PageRequest { after, limit })
 }
 
-/// A user identity, checked.
-pub(crate) fn user(user: String) -> Result<String, Problem> {
-    within("length of user, bytes", user.len(), 1..=limits::USER_BYTES_MAX)?;
-    Ok(user)
+/// The user of an identity, checked.
+pub(crate) fn user(identity: String) -> Result<String, Problem> {
+    within("length of user, bytes", identity.len(), 1..=limits::USER_BYTES_MAX)?;
+    Ok(user_of(&identity).to_owned())
 }
 
 /// A moment, Unix milliseconds, checked.

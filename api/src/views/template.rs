@@ -16,8 +16,10 @@ pub(crate) struct TemplateView {
     pub(crate) declaration_id: u64,
     /// Names the template, 64 hex digits; null when a rejected one came not so far.
     pub(crate) template_hash: Option<String>,
-    /// User identity.
+    /// User: what the identity has before its first dot.
     pub(crate) user: String,
+    /// The worker that declared it; empty when none was named.
+    pub(crate) worker: String,
     /// When it was declared, Unix milliseconds.
     pub(crate) submitted_at: u64,
     /// The verdict.
@@ -55,6 +57,7 @@ impl From<TemplateSummary> for TemplateView {
             declaration_id: row.id,
             template_hash: row.template_hash,
             user: row.user,
+            worker: row.worker,
             submitted_at: row.submitted_at,
             result: row.result,
             error_code: row.error_code,
@@ -81,8 +84,10 @@ pub(crate) struct DeclarationView {
     pub(crate) id: u64,
     /// Names the template, 64 hex digits; null when a rejected one came not so far.
     pub(crate) template_hash: Option<String>,
-    /// User identity.
+    /// User: what the identity has before its first dot.
     pub(crate) user: String,
+    /// The worker that declared it; empty when none was named.
+    pub(crate) worker: String,
     /// When it came, Unix milliseconds.
     pub(crate) submitted_at: u64,
     /// The verdict.
@@ -117,6 +122,7 @@ impl From<TemplateSummary> for DeclarationView {
             id: row.id,
             template_hash: row.template_hash,
             user: row.user,
+            worker: row.worker,
             submitted_at: row.submitted_at,
             result: row.result,
             error_code: row.error_code,

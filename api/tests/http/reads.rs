@@ -201,6 +201,8 @@ async fn miners_see_how_far_their_badges_are() {
     world.commit(samples::share("bc1q/rig")).await;
     let miner = world.read("/v1/miners/bc1q%2Frig").await;
     assert_eq!(miner["user"], "bc1q/rig");
+    // Any identity of the user will do.
+    assert_eq!(world.read("/v1/miners/bc1q%2Frig.farm").await, miner);
     let badge = |name: &str| {
         let badges = miner["badges"].as_array().unwrap();
         badges.iter().find(|badge| badge["badge"] == name).unwrap().clone()

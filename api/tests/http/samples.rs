@@ -110,6 +110,7 @@ pub(crate) fn job(height: u32, txs: impl IntoIterator<Item = u64>) -> AcceptedJo
 pub(crate) fn template(user: &str, job: AcceptedJob) -> AcceptedTemplate {
     AcceptedTemplate {
         user: user.into(),
+        worker: "".into(),
         user_tag: UserTag([1; 16]),
         job: Arc::new(job),
         validation_ms: 1.5,
@@ -138,6 +139,7 @@ pub(crate) fn rejected(user: &str) -> Batch {
 pub(crate) fn rejected_as(user: &str, template_hash: Option<TemplateHash>) -> Batch {
     Batch::new(NOW_MS).change(Change::RejectTemplate(RejectedTemplate {
         user: user.into(),
+        worker: "".into(),
         user_tag: UserTag([1; 16]),
         template_hash,
         tx_count: 3,

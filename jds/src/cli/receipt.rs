@@ -49,7 +49,7 @@ pub(super) struct Verify {
     /// The template, as GET /v1/templates/HASH describes it: is the receipt about this one?
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
-    /// The user identity: is it about this one?
+    /// The user identity: is it about this user?
     #[arg(long, value_name = "USER")]
     user: Option<String>,
 }
@@ -187,7 +187,7 @@ impl Verify {
 
     fn check_user(&self, found: UserHash) -> anyhow::Result<()> {
         match &self.user {
-            Some(user) if UserHash::of(user.as_bytes()) != found => {
+            Some(user) if !found.is_of(user.as_bytes()) => {
                 bail!("it is not about the user {user:?}")
             }
             _ => Ok(()),

@@ -23,7 +23,8 @@ use super::room::Held;
 use super::{Mining, now};
 use crate::counts::{Gauge, Part};
 use crate::limits::{FRAME_TIMEOUT, MINING_UNREAD_BYTES_MAX, WRITE_TIMEOUT};
-use crate::peer::{self, Ended, Incoming, Outbox, Unread};
+use crate::peer::draining::nothing_comes;
+use crate::peer::{self, Draining, Ended, Incoming, Outbox, Unread};
 use crate::server::Shared;
 use crate::solve::{FoundTurns, Solvers};
 use crate::user_check::Gate;
@@ -96,6 +97,8 @@ struct Connection<R, W, S> {
     found: FoundTurns,
     /// Holds back who wants to mine until it is known whether that user may.
     gate: Gate<Received>,
+    /// The server ends.
+    draining: Option<Draining>,
     shared: Arc<Shared>,
 }
 
@@ -110,6 +113,7 @@ enum Wake {
     Flushed,
     Tick,
     Shutdown,
+    Drained,
 }
 
 impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
@@ -139,6 +143,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
             custom_jobs: Arc::clone(&mining.custom_jobs),
             found: FoundTurns::default(),
             gate: Gate::new(Arc::clone(&shared.user_check)),
+            draining: None,
             shared,
         }
     }
@@ -184,7 +189,9 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                     }
                 }
                 Wake::Tick => self.session.handle(Input::Tick, now()),
-                Wake::Shutdown => {
+                // What the miner has sent by now is judged first.
+                Wake::Shutdown => self.draining = Some(Draining::begin(Instant::now())),
+                Wake::Drained => {
                     self.session.handle(Input::Shutdown, now());
                     return self.act().await.err().unwrap_or(Ended::Shutdown);
                 }
@@ -194,6 +201,9 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
 
     /// To the session, once it is known that its user may mine here.
     fn on_received(&mut self, received: Received) {
+        if let Some(draining) = &mut self.draining {
+            draining.received(received.bytes());
+        }
         let identity = if self.gate.is_open() { None } else { received.asks_for() };
         let Some(identity) = identity else { return self.hand_in(&received, true) };
         if let Some(passed) = self.gate.pass(&identity, received) {
@@ -224,9 +234,15 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         let reads = self.holds().leave_room() && !self.gate.is_full();
         // One that reads slowly skips work that is not the newest any more.
         let idle = self.writer.is_idle();
+        let is_draining = self.draining.is_some();
+        let deadline = match &self.draining {
+            Some(draining) if draining.is_over(Instant::now()) => return Ok(Wake::Drained),
+            Some(draining) => deadline.min(draining.until()),
+            None => deadline,
+        };
         tokio::select! {
             biased;
-            _ = shutdown.wait_for(|down| *down) => Ok(Wake::Shutdown),
+            _ = shutdown.wait_for(|down| *down), if !is_draining => Ok(Wake::Shutdown),
             changed = self.tips.changed() => {
                 changed.map_err(|_| Ended::Shutdown).map(|()| Wake::Tip)
             }
@@ -247,6 +263,7 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                 Ok(Wake::Passed(passed.map(|passed| (passed.held, passed.allowed))))
             }
             received = self.reader.next(is_set_up), if reads => received.map(Wake::Received),
+            () = nothing_comes(), if is_draining && reads => Ok(Wake::Drained),
             () = sleep_until(deadline.into()) => Ok(Wake::Tick),
         }
     }

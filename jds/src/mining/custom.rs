@@ -9,6 +9,7 @@
 
 mod bound;
 mod outside;
+mod places;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use mining_sv2::{
     ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP as STALE_CHAIN_TIP, SetCustomMiningJobOwned,
 };
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 use validation::CoinbaseParts;
 use validation::custom_job::{
@@ -37,13 +38,13 @@ use validation::tip::ChainTip;
 use crate::clock;
 use crate::jobs::{Job, User};
 use crate::journal::Journal;
-use crate::limits::CUSTOM_JOBS_WAITING_MAX;
 use crate::nodes::Nodes;
 use crate::session::SessionDeps;
 use crate::token::{Genuine, GenuineJob, UserTag};
 use crate::validator::{Validator, on_cpu};
 use bound::{Binding, Bindings, Name};
 pub(crate) use outside::{Ahead, Outside, OutsideRefusal};
+use places::Places;
 use source::DeclaredSource;
 
 /// Checks the custom jobs of all mining connections.
@@ -57,8 +58,8 @@ pub struct CustomJobs {
     tip_grace: Duration,
     network: Network,
     bindings: Bindings,
-    /// Places for jobs that wait for our node.
-    waiting: Semaphore,
+    /// Jobs that wait for our node.
+    waiting: Places,
 }
 
 /// Why a custom job is refused.
@@ -116,7 +117,7 @@ impl CustomJobs {
             tip_grace: validator.tip_grace,
             network,
             bindings: Bindings::default(),
-            waiting: Semaphore::new(CUSTOM_JOBS_WAITING_MAX),
+            waiting: Places::default(),
         }
     }
 
@@ -194,7 +195,7 @@ impl CustomJobs {
             return Err(Refusal::new(STALE_CHAIN_TIP, "the declared job is not kept any more"));
         };
         let prev_hash = prev_hash_of(&request.job);
-        let tip = self.tip(prev_hash, Some(job.accepted.height())).await?;
+        let tip = self.tip(connection, prev_hash, Some(job.accepted.height())).await?;
         if let Some(reason) = job.withdrawn() {
             let detail = format!("the declared job was withdrawn: {reason}");
             return Err(Refusal::new(INVALID_TOKEN, detail));
@@ -227,7 +228,7 @@ impl CustomJobs {
         let rules = terms.map_err(|error| Refusal::new(INVALID_TOKEN, error))?.rules;
         self.use_up(connection, token, &User::new(identity)).await?;
         let prev_hash = prev_hash_of(&request.job);
-        let tip = self.tip(prev_hash, None).await?;
+        let tip = self.tip(connection, prev_hash, None).await?;
         let network = self.network;
         let check = move || {
             let path = merkle_path(&request.job);
@@ -265,7 +266,12 @@ impl CustomJobs {
 
     /// The tip that a job builds on. One that we do not know may be ahead of our node, and waits for
     /// it; one that we know and that is not the tip is old. `height`: of the job, where it is known.
-    async fn tip(&self, prev_hash: BlockHash, height: Option<u32>) -> Result<ChainTip, Refusal> {
+    async fn tip(
+        &self,
+        connection: u64,
+        prev_hash: BlockHash,
+        height: Option<u32>,
+    ) -> Result<ChainTip, Refusal> {
         let deadline = Instant::now() + self.tip_grace;
         let mut tips = self.nodes.watch_tip();
         let mut place = None;
@@ -283,13 +289,20 @@ impl CustomJobs {
                 }
             }
             // Where too many wait, one that came too early is told so at once.
+            let too_early = || stale(prev_hash, tip.as_ref());
             if place.is_none() {
-                place =
-                    Some(self.waiting.try_acquire().map_err(|_| stale(prev_hash, tip.as_ref()))?);
+                place = Some(self.waiting.take(connection).ok_or_else(too_early)?);
             }
-            match tokio::time::timeout_at(deadline, tips.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(stale(prev_hash, tip.as_ref())),
+            let lost = async {
+                match &place {
+                    Some(place) => place.lost().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = tips.changed() => changed.map_err(|_| too_early())?,
+                () = lost => return Err(too_early()),
+                () = sleep_until(deadline) => return Err(too_early()),
             }
         }
     }
@@ -306,11 +319,10 @@ impl CustomJobs {
     }
 }
 
-/// Whether a channel of this identity is the token's user: the identifier that the token was asked
-/// for with, or a worker of it. The reference client names the same on both connections.
+/// Whether a channel of this identity is the token's user, under whatever worker; an earlier token was
+/// for a whole identity.
 fn is_user(token: UserTag, identity: &str) -> bool {
-    let account = identity.split('.').next().unwrap_or(identity);
-    [identity, account].into_iter().any(|name| UserTag::of(name.as_bytes()) == token)
+    User::new(identity.as_bytes()).is(token)
 }
 
 fn elsewhere() -> Refusal {

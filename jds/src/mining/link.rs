@@ -58,6 +58,15 @@ pub(super) enum Received {
 }
 
 impl Received {
+    /// How much it is.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.payload.len(),
+            Self::Line(line) => line.len(),
+            Self::Nothing => 0,
+        }
+    }
+
     /// Who wants to mine with it, as the client sent it; none where nobody does.
     pub(super) fn asks_for(&self) -> Option<String> {
         match self {

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use config::Checked;
 use mining::deps::Extranonces;
-use mining::{Deps, Now, Settings};
+use mining::{Deps, JobBytes, Now, Settings};
 use tokio::task::JoinSet;
 
 use crate::clock;
@@ -84,11 +84,11 @@ fn deps(config: &Checked, settings: &config::Mining) -> Deps {
             sv1_start_hashrate: settings.sv1_start_hashrate as f32,
             pool_tag: settings.pool_tag.clone(),
             channels_per_connection_max: settings.max_channels_per_connection,
-            version_rolling: true,
             custom_jobs: config.job_declaration.full_template
                 || config.job_declaration.coinbase_only,
         },
         extranonces: Extranonces::new(rand::random()),
+        custom_job_bytes: JobBytes::default(),
         terms: Box::new(move |identity| {
             let terms = payout.for_user(identity.as_bytes()).map_err(|error| error.to_string())?;
             Ok(terms.rules)

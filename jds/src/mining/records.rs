@@ -122,7 +122,7 @@ impl Records {
 
     /// A custom job was set.
     pub(super) fn negotiated(&self, negotiated: &NegotiatedJob) {
-        self.shared.journal.of_peer(&self.peer, event_of(negotiated));
+        self.shared.journal.negotiated(&self.peer, event_of(negotiated));
     }
 
     /// A channel was opened. With a user's first, the user is there.

@@ -1,6 +1,7 @@
 //! What every encrypted connection of ours has in common: the handshake, frames that arrive within
 //! the byte budget and in time, messages that leave in time, and the reasons for its end.
 
+pub(crate) mod draining;
 mod incoming;
 mod outbox;
 pub(crate) mod turns;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tracing::debug;
 
+pub(crate) use draining::Draining;
 pub(crate) use incoming::Incoming;
 pub(crate) use outbox::{Outbox, Unread};
 

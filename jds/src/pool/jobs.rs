@@ -211,7 +211,7 @@ mod tests {
             claimable_sat: 0,
             declared,
         };
-        Arc::new(Job::of_custom(1, Arc::new(custom), true).unwrap())
+        Arc::new(Job::of_custom(1, Arc::new(custom)).unwrap())
     }
 
     fn name(number: usize) -> JobName {

@@ -81,7 +81,7 @@ impl Work {
             job: Arc::new(custom),
         });
         if let Some(negotiated) = negotiated {
-            self.shared.journal.of_peer(POOL_PEER, records::event_of(&negotiated));
+            self.shared.journal.negotiated(POOL_PEER, records::event_of(&negotiated));
         }
         Ok(Arc::new(data(&job)))
     }
@@ -168,7 +168,7 @@ impl Work {
             }
             None => Named::CoinbaseOnly(self.process, number),
         };
-        let job = Job::of_custom(number, Arc::new(job), true);
+        let job = Job::of_custom(number, Arc::new(job));
         let job = job.map_err(|error| refused(INVALID_COINBASE_TX, error.to_string()))?;
         let job = PoolJob::new(named.encode(), Identity::of(&user), Arc::new(job));
         Ok(self.jobs.keep(job))
@@ -183,7 +183,6 @@ fn request(token: &[u8], user: String, fields: JobFields) -> Result<CustomJobReq
         user_identity: user,
         channel_ok: true,
         extranonce_len: fields.extranonce_bytes,
-        extranonce_prefix: Vec::new(),
         job: SetCustomMiningJobOwned {
             channel_id: POOL_CHANNEL,
             request_id: 0,

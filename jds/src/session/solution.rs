@@ -31,7 +31,7 @@ impl Session {
             solution,
             jobs: self.deps.jobs.candidates(
                 &self.declarer,
-                self.users.all().map(|user| &user.tag),
+                self.users.all().flat_map(|user| user.tags()),
                 SOLUTION_JOBS_MAX,
             ),
             users: self.users.all().cloned().collect(),

@@ -20,7 +20,7 @@ use crate::limits::{
     CONNECTION_BYTES_ALLOWED, DECLARATIONS_PENDING_PER_CONNECTION_MAX, SOLUTION_KEPT,
     SOLUTIONS_KEPT_PER_CONNECTION_MAX, TOKENS_PER_USER_MAX,
 };
-use crate::token::TokenError;
+use crate::token::{TokenError, UserTag};
 use crate::validator::{Declaration, Outcome, draft};
 
 /// What the validator gives a job.
@@ -408,6 +408,27 @@ fn a_token_used_on_another_connection_of_the_user_is_spent() {
     second.allocate("alice");
     assert!(matches!(second.declare(1, &token)[..], [Action::Validate(_)]));
     assert_eq!(token_error(&first.declare(1, &token)), details(TokenError::Spent));
+}
+
+/// A user has one name, whatever worker it is for.
+#[test]
+fn a_token_is_of_the_user_and_an_earlier_one_of_the_very_identity() {
+    let shared = deps(true, true);
+    let mut one = Peer::new(Arc::clone(&shared));
+    one.set_up(setup());
+    let token = one.allocate("alice.rig1");
+    // Given out when tokens were for whole identities.
+    let earlier = |name: &[u8]| shared.mint.allocate(UserTag::of(name), one.now.unix_us).1;
+    let [of_one, of_other] = [&b"alice.rig1"[..], b"alice.rig2"].map(earlier);
+    let mut other = Peer::new(Arc::clone(&shared));
+    other.set_up(setup());
+    other.allocate("alice.rig2");
+    let declared = other.declare(1, &token);
+    let [Action::Validate(declaration)] = &declared[..] else { panic!("{declared:?}") };
+    assert_eq!((&*declaration.user.name, &*declaration.user.worker), ("alice", "rig2"));
+    assert_eq!(token_error(&other.declare(2, &of_one)), details(TokenError::Foreign));
+    assert!(matches!(other.declare(3, &of_other)[..], [Action::Validate(_)]));
+    assert!(matches!(one.declare(1, &of_one)[..], [Action::Validate(_)]));
 }
 
 #[test]

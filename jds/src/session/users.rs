@@ -8,7 +8,7 @@ use crate::jobs::User;
 use crate::limits::{TOKENS_PER_USER_MAX, USERS_PER_CONNECTION_MAX};
 use crate::payout::{PayoutTerms, Terms, TermsError};
 use crate::spent::HeldTokens;
-use crate::token::{Genuine, TokenError, UserTag};
+use crate::token::{Genuine, TokenError};
 
 /// One user and what was stated to them.
 #[derive(Debug)]
@@ -40,14 +40,16 @@ impl Users {
         unused: &Gauge,
         held: &Arc<HeldTokens>,
     ) -> Result<(&mut Holder, bool), TermsError> {
-        let tag = UserTag::of(identifier);
-        let found = self.holders.iter().position(|holder| holder.user.tag == tag);
+        let user = User::new(identifier);
+        let found = self.holders.iter().position(|holder| holder.user.tag == user.tag);
         let known = found.and_then(|index| self.holders.remove(index));
         let first = known.is_none();
         let holder = match known {
-            Some(holder) => holder,
+            Some(holder) if *holder.user == user => holder,
+            // Another worker of the user.
+            Some(holder) => holder.of(user),
             None => Holder {
-                user: Arc::new(User::new(identifier)),
+                user: Arc::new(user),
                 terms: payout.for_user(identifier)?,
                 unused: VecDeque::new(),
                 held: Arc::clone(held),
@@ -67,7 +69,7 @@ impl Users {
     /// [`TokenError::Foreign`] for a user who never asked for a token on this connection,
     /// [`TokenError::Recycled`] for a token that had to make room.
     pub(super) fn owner(&mut self, token: Genuine) -> Result<&mut Holder, TokenError> {
-        let holder = self.holders.iter_mut().find(|holder| holder.user.tag == token.user);
+        let holder = self.holders.iter_mut().find(|holder| holder.user.is(token.user));
         let holder = holder.ok_or(TokenError::Foreign)?;
         if token.sequence <= holder.recycled_to {
             return Err(TokenError::Recycled);
@@ -81,6 +83,11 @@ impl Users {
 }
 
 impl Holder {
+    fn of(mut self, user: User) -> Self {
+        self.user = Arc::new(user);
+        self
+    }
+
     /// Notes a token given out. At the cap the oldest unused one makes room: the protocol has no
     /// way to refuse an allocation, and silence makes a client leave.
     pub(super) fn gave(&mut self, sequence: u64) {

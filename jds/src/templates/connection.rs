@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jds_wire::Event;
 use jds_wire::limits::admit_for_templates;
+use jds_wire::message::constants::MESSAGE_TYPE_SUBMIT_SOLUTION;
 use store::{MinerConnected, MinerDisconnected, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::watch;
@@ -20,7 +21,8 @@ use super::session::{Action, Input, TemplateSession};
 use super::{Built, Room, RoomGuard, Templates, View};
 use crate::clock;
 use crate::limits::{FRAME_BYTES_PER_SECOND_MIN, FRAME_TIMEOUT, WRITE_TIMEOUT};
-use crate::peer::{self, Ended, Incoming};
+use crate::peer::draining::nothing_comes;
+use crate::peer::{self, Draining, Ended, Incoming};
 use crate::server::Shared;
 use crate::session::{CloseReason, Violation};
 use crate::solve::{SolutionTurns, Solvers};
@@ -53,6 +55,7 @@ pub(crate) async fn serve<S>(
             solutions: SolutionTurns::default(),
             presence: None,
             news: News::default(),
+            draining: None,
             templates,
             shared,
             remote,
@@ -83,6 +86,8 @@ struct Connection<S> {
     /// The event of its end, once its beginning was told.
     presence: Option<MinerDisconnected>,
     news: News,
+    /// The server ends.
+    draining: Option<Draining>,
     templates: Arc<Templates>,
     shared: Arc<Shared>,
     remote: SocketAddr,
@@ -95,6 +100,7 @@ enum Wake {
     View,
     Flushed,
     Tick,
+    Shutdown,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -115,7 +121,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Wake::Frame(Event::Frame(frame)) => {
                     let (msg_type, bytes) = (frame.header.msg_type, frame.payload.len());
                     debug!(msg_type, bytes, "received");
-                    self.session.handle(Input::Frame(&frame), now);
+                    // At the end of the server only solutions count.
+                    if let Some(draining) = &mut self.draining {
+                        draining.received(bytes);
+                    }
+                    if self.draining.is_none() || msg_type == MESSAGE_TYPE_SUBMIT_SOLUTION {
+                        self.session.handle(Input::Frame(&frame), now);
+                    }
                 }
                 // Read past, or not a whole frame yet.
                 Wake::Frame(_) | Wake::Flushed => {}
@@ -132,6 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                 }
                 Wake::Tick => self.session.handle(Input::Tick, now),
+                Wake::Shutdown => self.draining = Some(Draining::begin(now)),
             }
         }
     }
@@ -141,9 +154,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let deadline = self.session.poll_timeout();
         let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
         let wants_view = self.room.is_some() && self.building.is_none();
+        let is_draining = self.draining.is_some();
+        let deadline = match &self.draining {
+            Some(draining) if draining.is_over(Instant::now()) => return Err(Ended::Shutdown),
+            Some(draining) => deadline.min(draining.until()),
+            None => deadline,
+        };
         tokio::select! {
             biased;
-            _ = shutdown.wait_for(|down| *down) => Err(Ended::Shutdown),
+            _ = shutdown.wait_for(|down| *down), if !is_draining => Ok(Wake::Shutdown),
             flushed = timeout_at(self.write_deadline, self.writer.flush()),
                 if !self.writer.is_idle() =>
             {
@@ -160,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 // What a frame may hold is let go with it: nothing of it stays but a solution.
                 frame.map(|(event, _permit)| Wake::Frame(event))
             }
+            () = nothing_comes(), if is_draining => Err(Ended::Shutdown),
             () = sleep_until(deadline.into()) => Ok(Wake::Tick),
         }
     }

@@ -24,14 +24,14 @@ pub(super) struct Configuration {
     pub(super) result: Value,
 }
 
-/// Reads a request. `version_rolling`: this server lets miners change nVersion.
+/// Reads a request.
 ///
 /// A miner that asks for more bits than there are gets those that there are: BIP 310 leaves it to the
 /// miner whether that is enough.
 ///
 /// # Errors
 /// A refusal: the extensions are no array of names.
-pub(super) fn configure(params: &[Value], version_rolling: bool) -> Result<Configuration, Refusal> {
+pub(super) fn configure(params: &[Value]) -> Result<Configuration, Refusal> {
     let Some(extensions) = params.first().and_then(Value::as_array) else {
         return Err(Refusal::other("mining.configure takes an array of extensions"));
     };
@@ -49,7 +49,7 @@ pub(super) fn configure(params: &[Value], version_rolling: bool) -> Result<Confi
             return Err(Refusal::other("the name of an extension is no string"));
         };
         let answer = match name {
-            "version-rolling" => match mask(values, version_rolling) {
+            "version-rolling" => match mask(values) {
                 Ok(mask) => {
                     granted.version_mask = Some(mask);
                     result.insert(format!("{name}.mask"), format!("{mask:08x}").into());
@@ -79,12 +79,12 @@ pub(super) fn configure(params: &[Value], version_rolling: bool) -> Result<Confi
     Ok(granted)
 }
 
-fn mask(values: &Map<String, Value>, version_rolling: bool) -> Result<u32, &'static str> {
+fn mask(values: &Map<String, Value>) -> Result<u32, &'static str> {
     let asked = match values.get("version-rolling.mask") {
         None | Some(Value::Null) => MASK_DEFAULT,
         Some(value) => u32_field(value).ok_or("version-rolling.mask is no mask of 32 bits")?,
     };
-    Ok(if version_rolling { asked & VERSION_ROLLING_MASK } else { 0 })
+    Ok(asked & VERSION_ROLLING_MASK)
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     fn asked(params: Value) -> Configuration {
-        configure(params.as_array().unwrap(), true).unwrap()
+        configure(params.as_array().unwrap()).unwrap()
     }
 
     /// Requests as real firmware sends them.
@@ -160,15 +160,8 @@ mod tests {
         assert_eq!((granted.minimum_difficulty, granted.version_mask), (None, None));
         assert!(granted.result["minimum-difficulty"].is_string());
         assert!(granted.result["version-rolling"].is_string());
-        assert!(configure(&[], true).is_err());
-        assert!(configure(&[json!([1])], true).is_err());
-    }
-
-    #[test]
-    fn a_server_without_version_rolling_says_so() {
-        let granted = configure(&[json!(["version-rolling"])], false).unwrap();
-        assert_eq!(granted.version_mask, Some(0));
-        assert_eq!(granted.result["version-rolling"], false);
+        assert!(configure(&[]).is_err());
+        assert!(configure(&[json!([1])]).is_err());
     }
 
     /// The answer as the client of the crate `sv1_api` reads it.

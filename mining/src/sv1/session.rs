@@ -268,7 +268,7 @@ impl Session {
     }
 
     fn configure(&mut self, params: &[Value], now: Now) -> Result<Value, Refusal> {
-        let granted = configure(params, self.deps.settings.version_rolling)?;
+        let granted = configure(params)?;
         self.takes_extranonce |= granted.extranonce;
         if let Some(minimum) = granted.minimum_difficulty {
             self.max_target = not_easier_than(minimum);

@@ -13,11 +13,10 @@ use mining_sv2::{
 use tracing::debug;
 
 use super::send::When;
-use super::violation::Violation;
 use super::{Kind, Member, Session};
+use crate::channel::JobError;
 use crate::input::CustomJobVerdict;
 use crate::job::Job;
-use crate::limits::CUSTOM_JOBS_PENDING_MAX;
 use crate::record::NegotiatedJob;
 use crate::work::{CustomJob, JobSource};
 use crate::{Action, CustomJobRequest, Now};
@@ -29,15 +28,11 @@ impl Member {
 }
 
 impl Session {
-    pub(super) fn on_custom_job(&mut self, job: SetCustomMiningJobOwned) -> Result<(), Violation> {
+    pub(super) fn on_custom_job(&mut self, job: SetCustomMiningJobOwned) {
         let (channel_id, request_id) = (job.channel_id, job.request_id);
         if !self.flags().work_selection {
             let code = ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED;
-            self.refuse_custom_job(channel_id, request_id, code);
-            return Ok(());
-        }
-        if self.checking.len() >= CUSTOM_JOBS_PENDING_MAX {
-            return Err(Violation::CustomJobsPending);
+            return self.refuse_custom_job(channel_id, request_id, code);
         }
         self.checking.push((channel_id, request_id));
         let mut members = self.members_of(channel_id);
@@ -49,20 +44,17 @@ impl Session {
                 user_identity: member.user_identity.clone(),
                 channel_ok: true,
                 extranonce_len: member.channel.extranonce_len(),
-                extranonce_prefix: member.channel.extranonce_prefix().to_vec(),
                 job,
             },
             None => CustomJobRequest {
                 user_identity: String::new(),
                 channel_ok: false,
                 extranonce_len: 0,
-                extranonce_prefix: Vec::new(),
                 job,
             },
         };
         drop(members);
         self.actions.push_back(Action::CheckCustomJob(Box::new(request)));
-        Ok(())
     }
 
     /// The extended channels that a custom job is for: the one of that number, or those of the group.
@@ -120,8 +112,14 @@ impl Session {
         for member in self.members.values_mut() {
             if member.takes_custom_jobs_of(channel_id) {
                 member.channel.set_job(Arc::clone(&job), now).map_err(|error| {
-                    debug!(channel_id, %error, "custom job for another channel");
-                    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
+                    debug!(channel_id, %error, "custom job not set");
+                    match error {
+                        JobError::Extranonce { .. } => {
+                            ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
+                        }
+                        // The one after which the reference client stays.
+                        JobError::NoRoom { .. } => ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP,
+                    }
                 })?;
             }
         }
@@ -144,8 +142,7 @@ impl Session {
         {
             return Ok(job.again(job_id));
         }
-        let version_rolling = self.deps.settings.version_rolling;
-        Job::of_custom(job_id, Arc::clone(custom), version_rolling).map_err(|error| {
+        Job::of_custom(job_id, Arc::clone(custom)).map_err(|error| {
             debug!(channel_id, %error, "custom job without a coinbase");
             ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
         })

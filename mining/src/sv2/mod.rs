@@ -45,7 +45,8 @@ pub struct Session {
     members: BTreeMap<u32, Member>,
     groups: Vec<Group>,
     current: Current,
-    /// Custom jobs that are being checked: channel and request.
+    /// Custom jobs that are being checked: channel and request. As many as whoever drives the session
+    /// lets be checked at once, and then gives it no more frames.
     checking: Vec<(u32, u32)>,
     last_channel_id: u32,
     last_job_id: u32,
@@ -212,7 +213,7 @@ impl Session {
             MiningClientMessage::CloseChannel(close) => self.on_close(&close, now),
             MiningClientMessage::SubmitSharesStandard(share) => self.on_standard_share(&share, now),
             MiningClientMessage::SubmitSharesExtended(share) => self.on_extended_share(share, now),
-            MiningClientMessage::SetCustomMiningJob(job) => return self.on_custom_job(job),
+            MiningClientMessage::SetCustomMiningJob(job) => self.on_custom_job(job),
         }
         Ok(())
     }

@@ -27,13 +27,10 @@ use crate::channel::{Channel, Open, OpenError};
 use crate::identity::Identity;
 use crate::job::Job;
 use crate::limits::{
-    CUSTOM_CHANNELS_PER_CONNECTION_MAX, EXTRANONCE_ROLLED_BYTES, EXTRANONCE_ROLLED_BYTES_MAX,
+    CUSTOM_CHANNELS_PER_CONNECTION_MAX, EXTRANONCE_ROLLED_BYTES_MAX, EXTRANONCE_ROLLED_BYTES_MIN,
 };
 use crate::record::{ChannelKind, ChannelOpened};
 use crate::{Action, Now};
-
-/// Why the server closes a channel on its own.
-const REASON_SHARES_EXHAUSTED: &str = "too-many-shares-on-one-tip";
 
 /// Channels that one job is for: they pay the same, and their extranonces are of one length.
 #[derive(Debug)]
@@ -116,8 +113,7 @@ impl Session {
             user_identity: &open.user_identity,
             nominal_hashrate: open.nominal_hash_rate,
             max_target: &open.max_target,
-            // Of one length where that is possible: then they are one group.
-            rolled_bytes: asked.max(EXTRANONCE_ROLLED_BYTES),
+            rolled_bytes: asked.max(EXTRANONCE_ROLLED_BYTES_MIN),
         };
         self.open(open.request_id, &request, now);
     }
@@ -149,7 +145,8 @@ impl Session {
             unknown
         })?;
         let padding_bytes = match request.kind {
-            Kind::Standard => EXTRANONCE_ROLLED_BYTES,
+            // As long as those of extended channels that ask for little: then they are one group.
+            Kind::Standard => EXTRANONCE_ROLLED_BYTES_MIN,
             Kind::Extended => 0,
         };
         let channel_id = self.last_channel_id.wrapping_add(1);
@@ -163,7 +160,7 @@ impl Session {
             rolled_bytes: request.rolled_bytes,
             settings: &self.deps.settings,
         };
-        let channel = Channel::open(open, now)?;
+        let channel = Channel::open(open, now)?.counted_in(&self.deps.custom_job_bytes);
         self.last_channel_id = channel_id;
         let group = self.group_for(&rules, channel.extranonce_len());
         let user_identity = user_identity.to_owned();
@@ -235,8 +232,9 @@ impl Session {
         self.send(&message);
     }
 
-    /// No more shares of a channel can be told apart. It gets another part of the search space; one
-    /// that mines custom jobs, which are made for the part that it has, is closed.
+    /// No more shares of a channel can be told apart: it gets another part of the search space, which
+    /// all jobs after the message are for, the client's own as well (SV2 5.3.10). Shares on those of
+    /// before count no more, and blocks on them do.
     pub(super) fn renew(&mut self, channel_id: u32, now: Now) {
         let Some(member) = self.members.get_mut(&channel_id) else { return };
         let acknowledgement = member.channel.acknowledge(true, now);
@@ -245,16 +243,14 @@ impl Session {
         if let Some(acknowledgement) = acknowledgement {
             self.acknowledge(channel_id, acknowledgement);
         }
-        match prefix {
-            Ok(extranonce_prefix) if !self.flags().work_selection => {
-                let message = SetExtranoncePrefixOwned { channel_id, extranonce_prefix };
-                self.send(&MiningServerMessage::SetExtranoncePrefix(message));
-                self.send_own_job(channel_id, now);
-            }
-            _ => {
-                self.send_close_channel(channel_id, REASON_SHARES_EXHAUSTED);
-                self.remove(channel_id, now);
-            }
+        let Ok(extranonce_prefix) = prefix else {
+            error!("an extranonce prefix is too long for its message");
+            return;
+        };
+        let message = SetExtranoncePrefixOwned { channel_id, extranonce_prefix };
+        self.send(&MiningServerMessage::SetExtranoncePrefix(message));
+        if !self.flags().work_selection {
+            self.send_own_job(channel_id, now);
         }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use binary_sv2::{Str0255Owned, Sv2OptionOwned, U256Owned};
 use bitcoin::hashes::Hash;
 use jds_wire::message::mining::{
-    CloseChannelOwned, MiningServerMessage, NewExtendedMiningJobOwned, NewMiningJobOwned,
-    OpenMiningChannelErrorOwned, SetCustomMiningJobErrorOwned, SetNewPrevHashOwned, SetTargetOwned,
-    SubmitSharesErrorOwned, SubmitSharesSuccessOwned, UpdateChannelErrorOwned,
+    MiningServerMessage, NewExtendedMiningJobOwned, NewMiningJobOwned, OpenMiningChannelErrorOwned,
+    SetCustomMiningJobErrorOwned, SetNewPrevHashOwned, SetTargetOwned, SubmitSharesErrorOwned,
+    SubmitSharesSuccessOwned, UpdateChannelErrorOwned,
 };
 use tracing::error;
 
@@ -72,13 +72,6 @@ impl Session {
             request_id,
             error_code,
         }));
-    }
-
-    pub(super) fn send_close_channel(&mut self, channel_id: u32, reason: &'static str) {
-        let Some(reason_code) = text(reason) else { return };
-        let message = CloseChannelOwned { channel_id, reason_code };
-        // Behind the acknowledgements of the channel.
-        self.send_when(When::Durable, &MiningServerMessage::CloseChannel(message));
     }
 
     pub(super) fn acknowledge(&mut self, channel_id: u32, acknowledgement: Acknowledgement) {

@@ -52,7 +52,7 @@ impl Session {
         self.next_tick = until;
         self.send(&MiningServerMessage::SetupConnectionSuccess(message::SetupConnectionSuccess {
             used_version: message::PROTOCOL_VERSION,
-            flags: answer_flags(flags, &self.deps.settings),
+            flags: answer_flags(flags),
         }));
         let printable = |bytes| String::from_utf8_lossy(bytes).escape_debug().to_string();
         info!(
@@ -94,25 +94,15 @@ impl Session {
 /// Flags that can not be served: unknown ones, what the operator turned off, and custom jobs
 /// together with header-only mining, since those are extended jobs.
 fn unsupported_flags(asked: u32, settings: &Settings) -> u32 {
-    let mut supported = flags::REQUIRES_STANDARD_JOBS;
+    let mut supported = flags::REQUIRES_STANDARD_JOBS | flags::REQUIRES_VERSION_ROLLING;
     if settings.custom_jobs {
         supported |= flags::REQUIRES_WORK_SELECTION;
-    }
-    if settings.version_rolling {
-        supported |= flags::REQUIRES_VERSION_ROLLING;
     }
     let both = flags::REQUIRES_STANDARD_JOBS | flags::REQUIRES_WORK_SELECTION;
     let contradiction = if asked & both == both { both } else { 0 };
     (asked & !supported) | contradiction
 }
 
-fn answer_flags(asked: Flags, settings: &Settings) -> u32 {
-    let mut answer = 0;
-    if !settings.version_rolling {
-        answer |= flags::REQUIRES_FIXED_VERSION;
-    }
-    if asked.work_selection {
-        answer |= flags::REQUIRES_EXTENDED_CHANNELS;
-    }
-    answer
+fn answer_flags(asked: Flags) -> u32 {
+    if asked.work_selection { flags::REQUIRES_EXTENDED_CHANNELS } else { 0 }
 }

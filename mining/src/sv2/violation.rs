@@ -2,7 +2,7 @@
 
 use jds_wire::MessageError;
 
-use crate::limits::{CUSTOM_JOBS_PENDING_MAX, FIRST_CHANNEL_TIMEOUT, SETUP_TIMEOUT};
+use crate::limits::{FIRST_CHANNEL_TIMEOUT, SETUP_TIMEOUT};
 
 /// A fact about a client. All of these end the connection; what has an answer in the protocol gets
 /// that instead.
@@ -20,6 +20,4 @@ pub(super) enum Violation {
     SetupRefused(&'static str),
     #[error("{0}")]
     Malformed(#[from] MessageError),
-    #[error("{CUSTOM_JOBS_PENDING_MAX} custom jobs wait for their check")]
-    CustomJobsPending,
 }

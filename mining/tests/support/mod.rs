@@ -22,7 +22,7 @@ use jds_wire::message::{self, EncodedMessage, SetupConnection};
 use jds_wire::{Frame, FrameHeader};
 use mining::sv2::Session;
 use mining::work::Source;
-use mining::{Action, Deps, Extranonces, Input, Now, PoolWork, Settings};
+use mining::{Action, Deps, Extranonces, Input, JobBytes, Now, PoolWork, Settings};
 use template_distribution_sv2::NewTemplateOwned;
 use validation::rules::{Payout, Rules};
 use validation::tip::{ChainTip, NextBits};
@@ -138,6 +138,7 @@ pub fn deps(settings: Settings) -> Arc<Deps> {
         settings,
         extranonces: Extranonces::new([1, 2, 3, 4]),
         terms: Box::new(terms),
+        custom_job_bytes: JobBytes::default(),
     })
 }
 

@@ -75,7 +75,7 @@ fn rebuild(raw: &[u8]) {
     work.template.version = version & !mask;
     work.template.merkle_path =
         beside.into_iter().map(Into::into).collect::<Vec<_>>().try_into().unwrap();
-    let job = Job::of_work(7, Arc::new(work), Arc::new(parts), block.header.time - 30, true);
+    let job = Job::of_work(7, Arc::new(work), Arc::new(parts), block.header.time - 30);
 
     let params = notify_params(&job, true);
     let told = notify(&params);

@@ -101,23 +101,23 @@ fn who_chooses_the_work_has_fewer_channels() {
 }
 
 #[test]
-fn extranonces_are_long_enough_and_of_one_channel_only() {
+fn extranonces_are_as_long_as_was_asked_for_and_of_one_channel_only() {
     let mut rig = Rig::set_up(settings(), 0);
     let mut prefixes = Vec::new();
     for (request_id, asked, rolled) in
-        [(1, 0, 16), (2, 10, 16), (3, 16, 16), (4, 17, 17), (5, 24, 24)]
+        [(1, 0, 4), (2, 4, 4), (3, 5, 5), (4, 10, 10), (5, 16, 16), (6, 17, 17), (7, 24, 24)]
     {
         let miner = Miner::opened(&rig.send(&open_extended(request_id, "alice", asked)));
         assert_eq!(miner.rolled_bytes, rolled);
         assert!(miner.prefix.len() + miner.rolled_bytes <= 32);
         prefixes.push(miner.prefix[..8].to_vec());
     }
-    let standard = Miner::opened(&rig.send(&open_standard(6, "alice")));
-    assert_eq!(standard.prefix.len(), 24);
+    let standard = Miner::opened(&rig.send(&open_standard(8, "alice")));
+    assert_eq!(standard.prefix.len(), 12);
     prefixes.push(standard.prefix[..8].to_vec());
     // One that was closed is not given out again either.
     rig.send(&close(standard.channel_id));
-    prefixes.push(Miner::opened(&rig.send(&open_standard(7, "alice"))).prefix[..8].to_vec());
+    prefixes.push(Miner::opened(&rig.send(&open_standard(9, "alice"))).prefix[..8].to_vec());
     let count = prefixes.len();
     prefixes.sort();
     prefixes.dedup();

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash;
 use jds_wire::message::mining::{MiningClientMessage, MiningServerMessage as M};
-use mining::limits::{CUSTOM_JOBS_PENDING_MAX, CUSTOM_JOBS_PER_CHANNEL_MAX};
-use mining::{Action, CustomJob, CustomJobVerdict, Input, JobSource};
+use mining::limits::{CUSTOM_JOB_BYTES_ALLOWED, CUSTOM_JOBS_PER_CHANNEL_MAX, VARDIFF_INTERVAL};
+use mining::{Action, CustomJob, CustomJobVerdict, Input, JobBytes, JobSource};
 use mining_sv2::SetCustomMiningJobOwned;
 use validation::tip::ChainTip;
 
 use crate::support::{
-    EASY, HARD, Miner, MinerJob, MinerWork, Rig, START_S, WORK_SELECTION, custom_halves,
-    open_extended, settings, share_code, tip, work,
+    EASY, HARD, Miner, MinerJob, MinerWork, Rig, START_S, WORK_SELECTION, custom_halves, deps,
+    open_extended, settings, setup, share_code, tip, work,
 };
 
 const PATH: [u8; 32] = [0x33; 32];
+/// Bytes of the full extranonce of a client that asks for ten.
+pub(crate) const FULL: usize = 8 + 10;
 
 pub(crate) fn set(channel_id: u32, request_id: u32, on: &ChainTip) -> MiningClientMessage<'static> {
     MiningClientMessage::SetCustomMiningJob(SetCustomMiningJobOwned {
@@ -58,7 +60,7 @@ pub(crate) fn accepted(channel_id: u32, request_id: u32, job: CustomJob) -> Inpu
 }
 
 /// The miner works on its own job, of which it knows all but the number.
-fn works_on(miner: &mut Miner, on: &ChainTip, job_id: u32) {
+pub(crate) fn works_on(miner: &mut Miner, on: &ChainTip, job_id: u32) {
     let (prefix, suffix) = custom_halves(on, miner.prefix.len() + miner.rolled_bytes, 0x77);
     let stripped = validation::CoinbaseParts::parse(&prefix, &suffix).unwrap();
     miner.job = Some(MinerJob {
@@ -74,13 +76,13 @@ fn works_on(miner: &mut Miner, on: &ChainTip, job_id: u32) {
     miner.prev_hash = Some((on.hash.to_byte_array(), on.next_bits.regular.to_consensus()));
 }
 
-fn connected() -> (Rig, Miner) {
+pub(crate) fn connected() -> (Rig, Miner) {
     let mut rig = Rig::set_up(settings(), WORK_SELECTION);
     let miner = Miner::opened(&rig.send(&open_extended(1, "alice.jdc", 10)));
     (rig, miner)
 }
 
-fn success(answer: &[M]) -> (u32, u32, u32) {
+pub(crate) fn success(answer: &[M]) -> (u32, u32, u32) {
     let [M::SetCustomMiningJobSuccess(success)] = answer else { panic!("{answer:?}") };
     (success.channel_id, success.request_id, success.job_id)
 }
@@ -100,9 +102,9 @@ fn a_job_is_checked_set_mined_and_a_block_of_it_is_as_declared() {
         panic!("{:?}", rig.actions)
     };
     assert_eq!((&*request.user_identity, request.channel_ok), ("alice.jdc", true));
-    assert_eq!((request.extranonce_len, &request.extranonce_prefix), (24, &miner.prefix));
+    assert_eq!(request.extranonce_len, FULL);
     assert_eq!(request.job.token.as_bytes(), b"token");
-    rig.session.handle(accepted(miner.channel_id, 77, custom(&on, 24)), rig.now);
+    rig.session.handle(accepted(miner.channel_id, 77, custom(&on, FULL)), rig.now);
     let answer = rig.drain();
     assert!(matches!(&answer[..], [(_, true)]), "not before it is durable: {answer:?}");
     let (channel_id, request_id, job_id) = success(&[answer[0].0.clone()]);
@@ -136,12 +138,12 @@ fn refusals_are_passed_on_and_ids_echoed() {
     let channel_id = miner.channel_id;
     let answer = rig.input(Input::CustomJob { request_id: 6, channel_id, verdict: verdict() });
     assert_eq!(refusal(&answer), (channel_id, 6, "invalid-merkle-path".into()));
-    success(&rig.input(accepted(channel_id, 5, custom(&on, 24))));
+    success(&rig.input(accepted(channel_id, 5, custom(&on, FULL))));
     // Answers to questions that nobody asked.
     assert!(
         rig.input(Input::CustomJob { request_id: 6, channel_id, verdict: verdict() }).is_empty()
     );
-    assert!(rig.input(accepted(9, 5, custom(&on, 24))).is_empty());
+    assert!(rig.input(accepted(9, 5, custom(&on, FULL))).is_empty());
     assert_eq!(rig.close_reason(), None);
 }
 
@@ -152,7 +154,7 @@ fn the_token_is_looked_at_before_the_channel() {
     let Some(Action::CheckCustomJob(request)) = rig.actions.last() else { panic!() };
     assert!(!request.channel_ok);
     // Accepted all the same: there is no channel to set it on.
-    let answer = rig.input(accepted(99, 5, custom(&tip(1, HARD), 24)));
+    let answer = rig.input(accepted(99, 5, custom(&tip(1, HARD), FULL)));
     assert_eq!(refusal(&answer), (99, 5, "invalid-channel-id".into()));
 }
 
@@ -162,12 +164,12 @@ fn a_tip_that_moves_meanwhile_is_told_as_that() {
     let (old, new) = (tip(1, HARD), tip(2, HARD));
     rig.input(Input::Tip(old));
     rig.send(&set(miner.channel_id, 5, &old));
-    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, 24))));
+    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, FULL))));
     works_on(&mut miner, &old, job_id);
     rig.send(&set(miner.channel_id, 6, &old));
     // The pool's work tells of the tip as well.
     assert!(rig.input(Input::Work(work(1, new))).is_empty());
-    let answer = rig.input(accepted(miner.channel_id, 6, custom(&old, 24)));
+    let answer = rig.input(accepted(miner.channel_id, 6, custom(&old, FULL)));
     assert_eq!(refusal(&answer), (miner.channel_id, 6, "stale-chain-tip".into()));
     // And the job of before is stale at once.
     let share = miner.mine();
@@ -180,9 +182,9 @@ fn a_tip_that_a_job_is_the_first_to_tell_of_is_the_tip() {
     let (old, new) = (tip(1, HARD), tip(2, HARD));
     rig.input(Input::Tip(old));
     rig.send(&set(miner.channel_id, 5, &old));
-    let (.., old_job) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, 24))));
+    let (.., old_job) = success(&rig.input(accepted(miner.channel_id, 5, custom(&old, FULL))));
     rig.send(&set(miner.channel_id, 6, &new));
-    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 6, custom(&new, 24))));
+    let (.., job_id) = success(&rig.input(accepted(miner.channel_id, 6, custom(&new, FULL))));
     // It comes by its own way, too.
     assert!(rig.input(Input::Tip(new)).is_empty());
     works_on(&mut miner, &new, job_id);
@@ -203,7 +205,7 @@ fn several_jobs_on_a_tip_count_beside_each_other() {
     {
         let request_id = request_id as u32;
         rig.send(&set(miner.channel_id, request_id, &on));
-        let job = CustomJob { min_ntime, ..custom(&on, 24) };
+        let job = CustomJob { min_ntime, ..custom(&on, FULL) };
         let (.., job_id) = success(&rig.input(accepted(miner.channel_id, request_id, job)));
         works_on(&mut miner, &on, job_id);
         jobs.push(job_id);
@@ -229,7 +231,7 @@ fn as_many_jobs_as_there_are_miners_and_not_for_ever() {
     for request_id in 0..=CUSTOM_JOBS_PER_CHANNEL_MAX as u32 {
         rig.send(&set(miner.channel_id, request_id, &on));
         rig.actions.clear();
-        let job = custom(&on, 24);
+        let job = custom(&on, FULL);
         let (.., job_id) = success(&rig.input(accepted(miner.channel_id, request_id, job)));
         if request_id == 0 {
             first = job_id;
@@ -242,22 +244,26 @@ fn as_many_jobs_as_there_are_miners_and_not_for_ever() {
     }
 }
 
+/// A job with outputs of 60 kB, another with each number.
+fn long(on: &ChainTip, number: u32) -> CustomJob {
+    let (prefix, suffix) = custom_halves(on, FULL, 0x77);
+    let outputs = [&suffix[..4], &[2], &suffix[5..48], &[0; 8], &[0xfd, 0x60, 0xea], &[0; 60_000]];
+    CustomJob {
+        min_ntime: START_S - number,
+        coinbase_prefix: prefix.into(),
+        coinbase_suffix: [&outputs.concat()[..], &suffix[48..]].concat().into(),
+        ..custom(on, FULL)
+    }
+}
+
 #[test]
 fn jobs_with_long_coinbases_are_fewer() {
     let (mut rig, mut miner) = connected();
     let on = tip(1, HARD);
-    let (prefix, suffix) = custom_halves(&on, 24, 0x77);
-    // Outputs of 60 kB.
-    let long = [&suffix[..4], &[2], &suffix[5..48], &[0; 8], &[0xfd, 0x60, 0xea], &[0; 60_000]];
-    let long: Arc<[u8]> = [&long.concat()[..], &suffix[48..]].concat().into();
     for request_id in 0..200 {
         rig.send(&set(miner.channel_id, request_id, &on));
         rig.actions.clear();
-        let min_ntime = START_S - request_id;
-        let coinbase_suffix = Arc::clone(&long);
-        let coinbase_prefix = prefix.clone().into();
-        let job = CustomJob { min_ntime, coinbase_prefix, coinbase_suffix, ..custom(&on, 24) };
-        success(&rig.input(accepted(miner.channel_id, request_id, job)));
+        success(&rig.input(accepted(miner.channel_id, request_id, long(&on, request_id))));
     }
     works_on(&mut miner, &on, 1);
     let share = miner.mine();
@@ -269,6 +275,64 @@ fn jobs_with_long_coinbases_are_fewer() {
     assert_ne!(share_code(&answer).as_deref(), Some("invalid-job-id"));
 }
 
+/// Who holds much gives it up for the others, and who holds little keeps what it has.
+#[test]
+fn jobs_of_all_connections_together_are_bounded_and_an_honest_one_is_served() {
+    const MAX: usize = 2 << 20;
+    const GREEDY: u32 = 8;
+    let mut shared = Arc::into_inner(deps(settings())).expect("nobody else has it");
+    shared.custom_job_bytes = JobBytes::with_max(MAX);
+    let shared = Arc::new(shared);
+    let connect = || {
+        let mut rig = Rig::new(Arc::clone(&shared));
+        rig.send(&setup(WORK_SELECTION));
+        let miner = Miner::opened(&rig.send(&open_extended(1, "alice.jdc", 10)));
+        (rig, miner)
+    };
+    let on = tip(1, HARD);
+    let set_job = |rig: &mut Rig, miner: &Miner, request_id: u32, job: CustomJob| {
+        rig.send(&set(miner.channel_id, request_id, &on));
+        rig.actions.clear();
+        rig.input(accepted(miner.channel_id, request_id, job))
+    };
+    let is_good = |rig: &mut Rig, miner: &mut Miner, job_id| {
+        works_on(miner, &on, job_id);
+        let share = miner.mine();
+        share_code(&rig.send(&miner.message(share))).is_none()
+    };
+    let (mut honest, mut miner) = connect();
+    let (.., first) = success(&set_job(&mut honest, &miner, 1, custom(&on, FULL)));
+    let mut greedy: Vec<_> = (0..GREEDY).map(|_| connect()).collect();
+    for round in 0..20 {
+        for (rig, eve) in &mut greedy {
+            success(&set_job(rig, eve, round, long(&on, round)));
+            assert!(shared.custom_job_bytes.bytes() <= MAX);
+        }
+    }
+    // Those who hold much look at themselves.
+    for (rig, _) in &mut greedy {
+        rig.later(VARDIFF_INTERVAL);
+        rig.input(Input::Tick);
+    }
+    let (mut other, wide) = connect();
+    success(&set_job(&mut other, &wide, 1, long(&on, 0)));
+    // With a large job of each there is no room for another one, and still for a usual one.
+    let refused = (0..).find_map(|_| {
+        let (mut rig, eve) = connect();
+        let answer = set_job(&mut rig, &eve, 1, long(&on, 0));
+        greedy.push((rig, eve));
+        (!matches!(answer[..], [M::SetCustomMiningJobSuccess(_)])).then(|| refusal(&answer).2)
+    });
+    assert_eq!(refused.as_deref(), Some("stale-chain-tip"));
+    let (.., last) = success(&set_job(&mut honest, &miner, 2, custom(&on, FULL)));
+    assert!(shared.custom_job_bytes.bytes() <= MAX + CUSTOM_JOB_BYTES_ALLOWED);
+    for job_id in [first, last] {
+        assert!(is_good(&mut honest, &mut miner, job_id), "job {job_id}");
+    }
+    drop((greedy, other, honest));
+    assert_eq!(shared.custom_job_bytes.bytes(), 0, "held by nobody");
+}
+
 #[test]
 fn a_job_for_a_group_is_set_on_its_channels() {
     let (mut rig, mut one) = connected();
@@ -278,7 +342,7 @@ fn a_job_for_a_group_is_set_on_its_channels() {
     rig.send(&set(one.group_id, 5, &on));
     let Some(Action::CheckCustomJob(request)) = rig.actions.last() else { panic!() };
     assert!(request.channel_ok);
-    let (channel_id, _, job_id) = success(&rig.input(accepted(one.group_id, 5, custom(&on, 24))));
+    let (channel_id, _, job_id) = success(&rig.input(accepted(one.group_id, 5, custom(&on, FULL))));
     assert_eq!(channel_id, one.group_id);
     for miner in [&mut one, &mut two] {
         works_on(miner, &on, job_id);
@@ -293,8 +357,8 @@ fn what_does_not_fit_the_channel_is_refused_not_set() {
     let on = tip(1, HARD);
     for job in [
         custom(&on, 20),
-        CustomJob { coinbase_prefix: Arc::new([]), ..custom(&on, 24) },
-        CustomJob { coinbase_suffix: Arc::new([1, 2, 3]), ..custom(&on, 24) },
+        CustomJob { coinbase_prefix: Arc::new([]), ..custom(&on, FULL) },
+        CustomJob { coinbase_suffix: Arc::new([1, 2, 3]), ..custom(&on, FULL) },
     ] {
         rig.send(&set(miner.channel_id, 5, &on));
         let answer = rig.input(accepted(miner.channel_id, 5, job));
@@ -304,17 +368,9 @@ fn what_does_not_fit_the_channel_is_refused_not_set() {
 }
 
 #[test]
-fn who_did_not_say_so_sets_no_jobs_and_too_many_at_once_end_it() {
+fn who_did_not_say_so_sets_no_jobs() {
     let mut rig = Rig::set_up(settings(), 0);
     let miner = Miner::opened(&rig.send(&open_extended(1, "alice", 10)));
     let answer = rig.send(&set(miner.channel_id, 5, &tip(1, HARD)));
     assert_eq!(refusal(&answer), (miner.channel_id, 5, "jd-not-supported".into()));
-
-    let (mut rig, miner) = connected();
-    for request_id in 0..CUSTOM_JOBS_PENDING_MAX as u32 {
-        assert!(rig.send(&set(miner.channel_id, request_id, &tip(1, HARD))).is_empty());
-    }
-    assert_eq!(rig.close_reason(), None);
-    rig.send(&set(miner.channel_id, 1_000, &tip(1, HARD)));
-    assert_eq!(rig.close_reason(), Some("64 custom jobs wait for their check"));
 }

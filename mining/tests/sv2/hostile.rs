@@ -52,7 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
                 extension_type: extension_type & 0x7fff, msg_type, payload }),
         1 => (0_u32..9).prop_map(Step::Setup),
         48 => (rate(), target(), name()).prop_map(|(r, t, n)| Step::OpenStandard(r, t, n)),
-        48 => (rate(), target(), name(), prop_oneof![0_u16..32, any::<u16>()])
+        48 => (rate(), target(), name(), prop_oneof![20 => Just(16_u16), 1 => 0_u16..32, 1 => any::<u16>()])
             .prop_map(|(r, t, n, size)| Step::OpenExtended(r, t, n, size)),
         24 => (small(), rate(), target()).prop_map(|(c, r, t)| Step::Update(c, r, t)),
         1 => small().prop_map(Step::Close),

@@ -15,6 +15,8 @@ mod jobs;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
+mod renewed;
+#[cfg(test)]
 mod setup;
 #[cfg(test)]
 mod shares;

@@ -118,7 +118,7 @@ fn pair(bits: u32) -> Pair {
     let mut ours = Channel::open(open, now).expect("a channel");
     assert_eq!(&ours.target(), theirs.get_target());
     let coinbase = pool_coinbase(&work.template, &outputs, "test", 24).expect("a coinbase");
-    let job = Job::of_work(job_id, Arc::new(work), Arc::new(coinbase), START_S, true);
+    let job = Job::of_work(job_id, Arc::new(work), Arc::new(coinbase), START_S);
     ours.set_job(Arc::new(job), now).expect("a job that fits");
     Pair { ours, theirs, now }
 }

@@ -33,16 +33,12 @@ fn answer(settings: Settings, flags: u32) -> Result<u32, (String, u32)> {
 
 #[test]
 fn flags_that_can_be_served() {
-    const FIXED_VERSION: u32 = 1;
     const EXTENDED_CHANNELS: u32 = 2;
     assert_eq!(answer(settings(), 0), Ok(0));
     assert_eq!(answer(settings(), STANDARD_JOBS), Ok(0));
     assert_eq!(answer(settings(), STANDARD_JOBS | VERSION_ROLLING), Ok(0));
     // What the reference client asks for.
     assert_eq!(answer(settings(), WORK_SELECTION | VERSION_ROLLING), Ok(EXTENDED_CHANNELS));
-    let fixed = Settings { version_rolling: false, ..settings() };
-    assert_eq!(answer(fixed.clone(), 0), Ok(FIXED_VERSION));
-    assert_eq!(answer(fixed, WORK_SELECTION), Ok(FIXED_VERSION | EXTENDED_CHANNELS));
 }
 
 #[test]
@@ -51,8 +47,6 @@ fn flags_that_can_not() {
     let both = STANDARD_JOBS | WORK_SELECTION;
     assert_eq!(answer(settings(), both | VERSION_ROLLING), refused(both));
     assert_eq!(answer(settings(), VERSION_ROLLING | 0b1010_0000), refused(0b1010_0000));
-    let fixed = Settings { version_rolling: false, ..settings() };
-    assert_eq!(answer(fixed, VERSION_ROLLING | STANDARD_JOBS), refused(VERSION_ROLLING));
     let own = Settings { custom_jobs: false, ..settings() };
     assert_eq!(answer(own, WORK_SELECTION | VERSION_ROLLING), refused(WORK_SELECTION));
 }

@@ -54,7 +54,6 @@ fn the_merkle_root_and_the_hash_of_block_170() {
             claimable_sat: 0,
             declared: None,
         }),
-        true,
     )
     .expect("a job");
     let root = TxMerkleNode::from_byte_array(job.merkle_root([&[2], &[]]));

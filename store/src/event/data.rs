@@ -36,7 +36,7 @@ macro_rules! payloads {
 payloads! {
     /// A miner connected and set up its connection.
     MinerConnected {
-        /// User identity, as far as it is known.
+        /// User, as far as it is known.
         user: Option<String>,
         /// Identifies the connection within this run of the server.
         connection_id: u64,
@@ -54,7 +54,7 @@ payloads! {
 
     /// A connection ended.
     MinerDisconnected {
-        /// User identity, as far as it is known.
+        /// User, as far as it is known.
         user: Option<String>,
         /// Identifies the connection within this run of the server.
         connection_id: u64,
@@ -72,7 +72,7 @@ payloads! {
 
     /// A token was given out.
     TokenAllocated {
-        /// User identity.
+        /// User: what the identity (`USER` or `USER.WORKER`) has before its first dot.
         user: String,
         /// Names the token; not the token itself, which is a secret.
         token_id: String,
@@ -82,8 +82,11 @@ payloads! {
 
     /// A template was declared; the verdict follows.
     TemplateProposed {
-        /// User identity.
+        /// User: what the identity (`USER` or `USER.WORKER`) has before its first dot.
         user: String,
+        /// The worker that declared it: what the identity has after the first dot. Absent where it has nothing there, and before users and workers were told apart.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worker: Option<String>,
         /// Names the template, 64 hex digits.
         template_hash: String,
         /// Transactions in the block, the coinbase included.
@@ -98,8 +101,11 @@ payloads! {
 
     /// A template kept every rule.
     TemplateAccepted {
-        /// User identity.
+        /// User: what the identity (`USER` or `USER.WORKER`) has before its first dot.
         user: String,
+        /// The worker that declared it: what the identity has after the first dot. Absent where it has nothing there, and before users and workers were told apart.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worker: Option<String>,
         /// Names the template, 64 hex digits.
         template_hash: String,
         /// Transactions in the block, the coinbase included.
@@ -122,8 +128,11 @@ payloads! {
 
     /// A template broke a rule.
     TemplateRejected {
-        /// User identity.
+        /// User: what the identity (`USER` or `USER.WORKER`) has before its first dot.
         user: String,
+        /// The worker that declared it: what the identity has after the first dot. Absent where it has nothing there, and before users and workers were told apart.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worker: Option<String>,
         /// Names the template, 64 hex digits, when it came so far.
         template_hash: Option<String>,
         /// Code that the client was told.
@@ -146,7 +155,7 @@ payloads! {
 
     /// An accepted template was withdrawn, because a node found it invalid.
     TemplateInvalidated {
-        /// User identity.
+        /// User: what the identity (`USER` or `USER.WORKER`) has before its first dot.
         user: String,
         /// Names the template, 64 hex digits.
         template_hash: String,
@@ -158,7 +167,7 @@ payloads! {
 
     /// A custom job was set on a mining channel.
     JobNegotiated {
-        /// User identity.
+        /// User: what the identity (`USER` or `USER.WORKER`) has before its first dot.
         user: String,
         /// Names the template, 64 hex digits; absent in coinbase-only mode.
         template_hash: Option<String>,
@@ -178,7 +187,7 @@ payloads! {
 
     /// A share came.
     ShareSubmitted {
-        /// User identity.
+        /// User: what the identity (`USER` or `USER.WORKER`) has before its first dot.
         user: String,
         /// Worker within the user.
         worker: String,
@@ -218,7 +227,7 @@ payloads! {
 
     /// A share makes a block.
     BlockFound {
-        /// User identity.
+        /// User: what the identity (`USER` or `USER.WORKER`) has before its first dot.
         user: String,
         /// Hash of the block, 64 hex digits as usually printed.
         block_hash: String,

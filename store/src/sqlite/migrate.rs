@@ -10,6 +10,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0002_chain.sql"),
     include_str!("../../migrations/0003_verdicts.sql"),
     include_str!("../../migrations/0004_accounting.sql"),
+    include_str!("../../migrations/0005_users.sql"),
 ];
 
 /// Version of the stores that this program makes: how many migrations there are.

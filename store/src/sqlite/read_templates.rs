@@ -75,6 +75,7 @@ pub(super) fn summary(row: &Row<'_>) -> Result<TemplateSummary, ReadError> {
         id: row.get("id")?,
         template_hash: row.get("template_hash")?,
         user: row.get("user_id")?,
+        worker: row.get("worker")?,
         submitted_at: row.get("submitted_at")?,
         result: parsed(row, "validation_result")?,
         tx_count: row.get("tx_count")?,

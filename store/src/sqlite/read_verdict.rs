@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bitcoin::Wtxid;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use validation::identity::user_of;
 use validation::replay::{SecondLook, VerdictInputs, WtxidList};
 use validation::tip::{ChainTip, MinDifficulty, NextBits};
 use validation::tx::{NodeFacts, Tx};
@@ -331,6 +332,8 @@ fn of_event(snapshot: &Connection, id: u64) -> Result<Result<u64, Box<VerdictLoo
         }
         other => return Ok(Err(Box::new(VerdictLookup::OtherEvent(other)))),
     };
+    // Earlier events have user and worker as one, which rows tell apart.
+    let user = user_of(&user);
     let row: Option<u64> = snapshot
         .prepare_cached(
             "SELECT id FROM miner_templates INDEXED BY miner_templates_user

@@ -102,6 +102,7 @@ fn template(
     Ok(RecoveredTemplate {
         id: row.get("id")?,
         user: row.get("user_id")?,
+        worker: row.get("worker")?,
         user_tag: UserTag(row.get("user_tag")?),
         submitted_at: row.get("submitted_at")?,
         job,

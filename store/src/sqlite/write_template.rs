@@ -42,10 +42,11 @@ pub(super) fn accept(
                  height, total_fees_sat, fees_verified, block_weight, sigop_cost_min,
                  pool_payout_sat, miner_payout_sat, claimable_sat, reward_sat, volatile, version,
                  prev_hash, tip_time, tip_median_time, tip_bits, tip_min_after, tip_min_bits,
-                 extranonce_bytes, tx_list_id, coinbase_prefix, coinbase_suffix, rules, unvouched)
+                 extranonce_bytes, tx_list_id, coinbase_prefix, coinbase_suffix, rules, unvouched,
+                 worker)
              VALUES (?1, ?2, ?3, ?4, 'accepted', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
                  ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30,
-                 ?31, ?32)",
+                 ?31, ?32, ?33)",
         )?
         .execute(params![
             template_hash,
@@ -80,6 +81,7 @@ pub(super) fn accept(
             coinbase.suffix(),
             rules,
             unvouched,
+            &*template.worker,
         ])?;
     let variable_bytes =
         coinbase.prefix().len() + coinbase.suffix().len() + rules.len() + unvouched.len();
@@ -99,8 +101,8 @@ pub(super) fn reject(
         .prepare_cached(
             "INSERT INTO miner_templates (template_hash, user_id, user_tag, submitted_at,
                  validation_result, validation_ms, request_bytes, tx_count, height, error_code,
-                 reason, offender_index, expected, actual, inputs)
-             VALUES (?1, ?2, ?3, ?4, 'rejected', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                 reason, offender_index, expected, actual, inputs, worker)
+             VALUES (?1, ?2, ?3, ?4, 'rejected', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             template.template_hash.map(|hash| hash.to_string()),
@@ -117,6 +119,7 @@ pub(super) fn reject(
             template.expected,
             template.actual,
             fate,
+            &*template.worker,
         ])?;
     state.sizes.added(Table::Rejected, 0);
     if let (RejectedInputs::Kept(inputs), "kept") = (&template.inputs, fate) {

@@ -128,6 +128,7 @@ pub fn template(user: &str, job: AcceptedJob) -> AcceptedTemplate {
     tag[..user.len().min(16)].copy_from_slice(&user.as_bytes()[..user.len().min(16)]);
     AcceptedTemplate {
         user: user.into(),
+        worker: "".into(),
         user_tag: UserTag(tag),
         job: Arc::new(job),
         validation_ms: 1.5,
@@ -257,6 +258,7 @@ pub fn assert_same_job(left: &AcceptedJob, right: &AcceptedJob) {
 pub fn rejected(number: u64) -> RejectedTemplate {
     RejectedTemplate {
         user: "mallory".into(),
+        worker: "".into(),
         user_tag: UserTag([1; 16]),
         template_hash: None,
         tx_count: 4,

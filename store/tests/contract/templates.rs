@@ -113,6 +113,7 @@ pub fn declarations_are_listed_by_filter(open: Open, dir: &Path) {
         let batch = if number % 4 == 3 {
             batch.change(Change::RejectTemplate(RejectedTemplate {
                 user: user.into(),
+                worker: "".into(),
                 user_tag: UserTag([1; 16]),
                 template_hash: None,
                 tx_count: 4,

@@ -23,7 +23,10 @@ use std::path::{Path, PathBuf};
 
 use common::{KEEP_ALL, NOW_MS, all_events, assert_counted, assert_gap_free, commit, numbered};
 use rusqlite::Connection;
-use store::{Batch, Cursor, EventFilter, OpenError, Settings, SqliteStore, Store};
+use store::{
+    Batch, Cursor, EventFilter, OpenError, PageRequest, Settings, SqliteStore, Store,
+    TemplateFilter,
+};
 
 /// Set to write the fixture of the present version, when it is not there.
 const MAKE: &str = "MAKE_FIXTURE";
@@ -178,4 +181,56 @@ fn a_database_of_a_newer_version_is_refused_and_stays_as_it_is() {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }
     assert!(fs::read(&path).unwrap() == before, "the file changed");
+}
+
+/// Declarations were recorded by the whole identity once, shares by its user.
+#[test]
+fn what_a_user_did_under_any_identity_comes_together() {
+    let before_users = 4;
+    let dir = installed(before_users);
+    let database = Connection::open(dir.path().join("jds.sqlite")).unwrap();
+    let rename = |table: &str, which: &str, name: &str| {
+        let sql = format!("UPDATE {table} SET user_id = '{name}' WHERE {which}");
+        assert!(database.execute(&sql, []).unwrap() > 0, "{sql}");
+    };
+    rename("miner_templates", "user_id = 'alice' AND height = 201", "alice.farm");
+    rename("miner_templates", "user_id = 'bob'", "alice.farm.2");
+    rename("users", "user_id = 'bob'", "alice.farm.2");
+    rename("aggregates", "user_id = 'bob'", "alice.farm.2");
+    rename("blocks", "height = (SELECT min(height) FROM blocks)", "alice.farm");
+    let sum = |column: &str| -> u64 {
+        let sql = format!("SELECT sum({column}) FROM users WHERE user_id LIKE 'alice%'");
+        database.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    let totals = ["templates_accepted_total", "shares_accepted_miner", "blocks_found"];
+    let expected = totals.map(sum);
+    let of_all = "SELECT total(difficulty) FROM aggregates WHERE scope = 1 AND period = 'day'";
+    let difficulty = |database: &Connection| -> f64 {
+        database.query_row(of_all, [], |row| row.get(0)).unwrap()
+    };
+    let difficulty_before = difficulty(&database);
+    drop(database);
+
+    let store = open(dir.path());
+    let alice = store.miner("alice").unwrap().unwrap();
+    assert_eq!(
+        [alice.templates_accepted_total, alice.shares_accepted_miner, alice.blocks_found],
+        expected
+    );
+    assert!(store.miner("alice.farm.2").unwrap().is_none());
+    let filter = TemplateFilter { user: Some("alice".to_owned()), ..TemplateFilter::default() };
+    let page = PageRequest { after: None, limit: 100 };
+    let mut workers: Vec<_> = store.templates(&filter, page).unwrap().items;
+    workers.sort_by_key(|template| template.id);
+    let workers: Vec<_> = workers.iter().map(|template| &*template.worker).collect();
+    assert!(workers.contains(&"farm") && workers.contains(&"farm.2") && workers.contains(&""));
+    assert_counted(dir.path(), &store.sizes().unwrap());
+    store.close();
+    let database = Connection::open(dir.path().join("jds.sqlite")).unwrap();
+    assert_eq!(difficulty(&database), difficulty_before);
+    for table in ["miner_templates", "users", "aggregates", "blocks", "tokens"] {
+        let sql = format!("SELECT count(*) FROM {table} WHERE instr(user_id, '.') > 0");
+        let dotted: u64 = database.query_row(&sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(dotted, 0, "{table}");
+    }
 }

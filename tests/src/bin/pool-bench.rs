@@ -240,7 +240,7 @@ fn job_of(job: &Value, tip: ChainTip) -> Arc<Job> {
         claimable_sat: 0,
         declared: None,
     };
-    Arc::new(Job::of_custom(1, Arc::new(custom), true).expect("a job"))
+    Arc::new(Job::of_custom(1, Arc::new(custom)).expect("a job"))
 }
 
 /// A share as it is judged.

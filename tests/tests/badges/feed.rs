@@ -131,6 +131,7 @@ impl Feed {
         let job = Arc::clone(&self.job);
         batch.accept_template(AcceptedTemplate {
             user: user.into(),
+            worker: "".into(),
             user_tag: UserTag([1; 16]),
             job,
             validation_ms: 1.5,

@@ -194,6 +194,7 @@ async fn sv2_c_07_every_verdict_under_load_is_told_with_the_time_that_it_took() 
         let mut waited_ms = waited_ms;
         waited_ms.sort_by(f64::total_cmp);
         assert_eq!(told.len(), waited_ms.len(), "{user}: {told:?}");
+        println!("{user}: verdicts in ms {:?}", told.iter().map(|told| told.1).collect::<Vec<_>>());
         for ((_, validation_ms), waited_ms) in told.iter().zip(waited_ms) {
             assert!((f64::MIN_POSITIVE..=waited_ms).contains(validation_ms), "{told:?}");
         }
@@ -216,6 +217,11 @@ async fn sv2_c_08_shares_on_a_declared_job_are_told_with_all_that_is_known() {
     assert_eq!(negotiated.user, "alice");
     assert_eq!((negotiated.tx_count, negotiated.total_fees_sat), (Some(4), Some(work.fees_sat)));
     let template_hash = negotiated.template_hash.expect("the declared template");
+    // The same user declares and mines.
+    let declared = wait_event(&world, EventKind::TemplateAccepted, |_| true);
+    let EventData::TemplateAccepted(declared) = declared else { panic!("{declared:?}") };
+    assert_eq!((&*declared.user, declared.worker.as_deref()), ("alice", Some("farm")));
+    assert_eq!(declared.template_hash, template_hash);
 
     // On regtest a share is a block, but for one in millions.
     let late = jdc.channel.mine_block().expect("a share");

@@ -16,6 +16,7 @@ use store::{EventData, EventKind};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::custom::{Jdc, TIP_GRACE, work_with_transactions};
 use crate::{HASHRATE, client, events, extended};
 
 /// Bytes of a window: little is under way that the server does not see as unread.
@@ -197,4 +198,39 @@ async fn a_flood_of_refused_shares_is_counted_and_no_accepted_one_is_lost() {
     assert_eq!(rows + counted, u64::from(FLOOD), "{rows} written, {counted} counted");
     let rows_max = u128::from(FLOOD_EVENTS_PER_INTERVAL) * intervals;
     assert!(u128::from(rows) <= rows_max, "{rows} rows in {intervals} intervals");
+}
+
+/// Who negotiates jobs is known by the first one of each user: no flood of another takes its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_job_of_a_user_is_told_whatever_others_of_its_address_set() {
+    let began = Instant::now();
+    let world = Setup::new().job_declaration(TIP_GRACE).mining("").start().await;
+    let work = work_with_transactions(&world).await;
+    let set = async |user: &str, times: u32| {
+        let mut jdc = Jdc::connect_as(&world, user).await;
+        let template = jdc.template(&work);
+        let token = jdc.declare(&template).await;
+        let job = jdc.job(&token, &template, &work);
+        for _ in 0..times {
+            jdc.set(&job, &template).await;
+        }
+    };
+    set("eve", FLOOD).await;
+    set("alice.farm", 1).await;
+    // All that was handed over is written.
+    let world = world.restart(|| {}).await;
+    let intervals = 1 + began.elapsed().as_millis() / FLOOD_INTERVAL.as_millis();
+    let all = kept::events(&*world.store());
+    let (mut of_eve, mut of_alice) = (0_u128, 0);
+    for data in kept::payloads(&all, EventKind::JobNegotiated) {
+        let EventData::JobNegotiated(negotiated) = data else { panic!("{data:?}") };
+        match &*negotiated.user {
+            "eve" => of_eve += 1,
+            "alice" => of_alice += 1,
+            other => panic!("{other} set nothing"),
+        }
+    }
+    assert_eq!(of_alice, 1);
+    let most = u128::from(FLOOD_EVENTS_PER_INTERVAL) * intervals + 1;
+    assert!(of_eve <= most, "{of_eve} of one user in {intervals} intervals");
 }

@@ -30,9 +30,13 @@ pub(crate) async fn work_selection(world: &World) -> MiningClient {
 
 impl Jdc {
     pub(crate) async fn connect(world: &World) -> Self {
+        Self::connect_as(world, USER).await
+    }
+
+    pub(crate) async fn connect_as(world: &World, user: &str) -> Self {
         let mut client = work_selection(world).await;
-        let channel = client.open_extended(USER, HASHRATE, 10).await.unwrap();
-        Self { miner: world.miner(USER).await, client, channel }
+        let channel = client.open_extended(user, HASHRATE, 10).await.unwrap();
+        Self { miner: world.miner(user).await, client, channel }
     }
 
     /// The node's transactions, with room for the channel's extranonce.

@@ -123,7 +123,8 @@ async fn the_client_stays_when_its_declarations_are_stale() {
     own.send(&Kind::Payment.build(&coins[0]).unwrap().txs).unwrap();
     let told = wait_event(&world, EventKind::TemplateRejected, |_| true);
     let EventData::TemplateRejected(told) = told else { panic!("{told:?}") };
-    assert_eq!((&*told.user, &*told.error_code), (USER, "stale-chain-tip"));
+    assert_eq!((&*told.user, &*told.error_code), ("carol", "stale-chain-tip"));
+    assert_eq!(told.worker.as_deref(), Some("farm"));
     follow(world.node());
     wait_share_on_tip(&world, &peer);
     assert_stayed(&world, &peer);

@@ -54,6 +54,8 @@ enum Job {
 #[derive(Default)]
 struct Told {
     extranonce_prefix: Vec<u8>,
+    /// Bytes of the extranonce that each share brings.
+    rolled_bytes: usize,
     target: [u8; 32],
     jobs: BTreeMap<u32, Job>,
     /// Previous block and nBits of each job.
@@ -105,6 +107,7 @@ impl Told {
             MiningServerMessage::OpenExtendedMiningChannelSuccess(opened) => {
                 self.target = opened.target.to_array();
                 self.extranonce_prefix = opened.extranonce_prefix.as_bytes().to_vec();
+                self.rolled_bytes = opened.extranonce_size.into();
             }
             MiningServerMessage::SetTarget(set) => self.target = set.maximum_target.to_array(),
             MiningServerMessage::NewMiningJob(job) => {
@@ -125,7 +128,7 @@ impl Told {
             MiningServerMessage::SetCustomMiningJobSuccess(set) => {
                 let job = self.custom.remove(&set.request_id).expect("a custom job");
                 self.parent = Some((job.prev_hash.to_array(), job.nbits));
-                let custom = custom_job(&job, self.extranonce_prefix.len());
+                let custom = custom_job(&job, self.extranonce_prefix.len() + self.rolled_bytes);
                 self.job(set.job_id, custom);
             }
             MiningServerMessage::SubmitSharesSuccess(success) => {
@@ -170,11 +173,9 @@ impl Told {
 }
 
 /// The coinbase without its witness, around the extranonce.
-fn custom_job(job: &SetCustomMiningJobOwned, prefix_bytes: usize) -> Job {
-    // A share brings as many bytes as OpenExtendedMiningChannel.Success allowed.
-    const ROLLED_BYTES: usize = 16;
+fn custom_job(job: &SetCustomMiningJobOwned, extranonce_bytes: usize) -> Job {
     let begin = job.coinbase_prefix.as_bytes();
-    let script_bytes = begin.len() + prefix_bytes + ROLLED_BYTES;
+    let script_bytes = begin.len() + extranonce_bytes;
     let mut before = job.coinbase_tx_version.to_le_bytes().to_vec();
     before.push(1);
     before.extend([0; 32]);

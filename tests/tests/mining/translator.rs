@@ -2,8 +2,8 @@
 
 use bitcoin::hashes::Hash;
 use jds_tests::reference::translator;
-use jds_tests::sv1::{Job, Sv1Client, is_block, is_share};
-use jds_tests::{PATIENCE, Setup, World};
+use jds_tests::sv1::{Job, Mined, Sv1Client, is_block, is_share};
+use jds_tests::{PATIENCE, Setup, World, kept};
 use serde_json::json;
 use signet::wait;
 use store::{EventKind, Protocol, ShareSubmitted, TemplateSource};
@@ -40,6 +40,33 @@ async fn mine_shares(world: &World, miners: &mut [(Sv1Client, &str)], workers: &
     }
 }
 
+/// Mines a block that is the node's tip. The shares of before were blocks too, and the last of them may still
+/// be on their way.
+async fn mine_block(world: &World, miner: &mut Sv1Client, user: &str) -> Mined {
+    let on_tip = |job: &Job| {
+        let parent: &[u8] = job.notify.prev_hash.as_ref();
+        parent == world.node().tip().unwrap().as_byte_array()
+    };
+    for attempt in 0..20 {
+        while !miner.job.as_ref().is_some_and(on_tip) {
+            miner.next_job().await.unwrap();
+        }
+        let block = miner.mine((1 << 20) + attempt, |header, difficulty| {
+            is_block(header, difficulty) && is_share(header, difficulty)
+        });
+        let (id, hash) = (miner.submit(user, &block).await, block.header.block_hash());
+        if miner.answer(id).await.unwrap() == Ok(json!(true)) {
+            kept::wait_block(&*world.store(), hash);
+            wait::until("the node to know the block", PATIENCE, || world.node().block(&hash).ok())
+                .unwrap();
+            if world.node().tip().unwrap() == hash {
+                return block;
+            }
+        }
+    }
+    panic!("others are always faster");
+}
+
 async fn translated(aggregate: bool, workers: &[&str]) {
     let world = world().await;
     let key = world.authority.to_string();
@@ -53,21 +80,9 @@ async fn translated(aggregate: bool, workers: &[&str]) {
     for event in events(&world, EventKind::ShareSubmitted) {
         assert_eq!(event.protocol, Protocol::StratumV2, "{event:?}");
     }
-    // A block, and work on the next one. The shares were blocks too: on the last of them.
+    // A block, and work on the next one.
     let (miner, user) = &mut miners[0];
-    let tip = world.node().tip().unwrap();
-    let parent_of = |job: &Job| {
-        let parent: &[u8] = job.notify.prev_hash.as_ref();
-        parent.to_vec()
-    };
-    while miner.job.as_ref().map(parent_of) != Some(tip.as_byte_array().to_vec()) {
-        miner.next_job().await.unwrap();
-    }
-    let block = miner.mine(1 << 20, |header, difficulty| {
-        is_block(header, difficulty) && is_share(header, difficulty)
-    });
-    let id = miner.submit(user, &block).await;
-    assert_eq!(miner.answer(id).await.unwrap(), Ok(json!(true)));
+    let block = mine_block(&world, miner, user).await;
     world.assert_mined(block.header.block_hash(), &[]);
     let hash = block.header.block_hash();
     loop {

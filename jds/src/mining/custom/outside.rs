@@ -29,7 +29,7 @@ pub(crate) enum Ahead {
 pub(crate) struct Outside {
     pub(crate) job: CustomJob,
     pub(crate) receipt: Option<GenuineJob>,
-    /// Whose it is, printable, as the token was asked for.
+    /// Whose it is: user and worker, printable.
     pub(crate) user: String,
 }
 
@@ -76,7 +76,7 @@ impl CustomJobs {
             return Err(Refusal::new(INVALID_TOKEN, detail).into());
         };
         match self.deps.jobs.of_template(&receipt.user, &receipt.template) {
-            Some(job) => Ok(job.user.name.clone()),
+            Some(job) => Ok(job.user.identity()),
             None => {
                 let detail = "the declared job is not kept any more";
                 Err(Refusal::new(STALE_CHAIN_TIP, detail).into())
@@ -136,7 +136,7 @@ impl CustomJobs {
         if ahead == Ahead::IsStale && tip.is_none_or(|tip| tip.hash != prev_hash) {
             return Err(stale(prev_hash, tip.as_ref()).into());
         }
-        let user = user.map_or_else(|| job.user.name.clone(), str::to_owned);
+        let user = user.map_or_else(|| job.user.identity(), str::to_owned);
         drop(job);
         let job = self.declared(connection, receipt, request).await?;
         Ok(Outside { job, receipt: Some(receipt), user })
@@ -161,7 +161,7 @@ impl CustomJobs {
         self.bindings.bind(Name::of_job(&receipt), connection)?;
         // Our nodes' word on nBits before that of who told the tip then.
         let tip = self.nodes.tip_by_hash(&prev_hash).unwrap_or(*accepted.tip());
-        let user = job.user.name.clone();
+        let user = job.user.identity();
         let job = CustomJob {
             tip,
             version: accepted.version(),
@@ -191,10 +191,9 @@ impl CustomJobs {
         // All of it came in fields of these very types.
         let too_long = |_| Refusal::new(INVALID_COINBASE_TX, "the declared coinbase is too long");
         Ok(CustomJobRequest {
-            user_identity: job.user.name.clone(),
+            user_identity: job.user.identity(),
             channel_ok: true,
             extranonce_len: coinbase.extranonce_len(),
-            extranonce_prefix: Vec::new(),
             job: SetCustomMiningJobOwned {
                 channel_id: 0,
                 request_id: 0,

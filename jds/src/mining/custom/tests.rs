@@ -10,7 +10,7 @@ use super::*;
 use crate::counts::Counts;
 use crate::jobs::tests::{HEIGHT, accepted, tip_below, tx};
 use crate::jobs::{Declarer, Jobs};
-use crate::limits::TOKEN_LIFETIME;
+use crate::limits::{CUSTOM_JOBS_WAITING_MAX, TOKEN_LIFETIME};
 use crate::payout::PayoutTerms;
 use crate::receipts::Receipts;
 use crate::spent::SpentTokens;
@@ -102,7 +102,7 @@ impl World {
     }
 
     fn allocated(&self, user: &str) -> Vec<u8> {
-        self.deps.mint.allocate(UserTag::of(user.as_bytes()), clock::unix_us()).1
+        self.deps.mint.allocate(User::new(user.as_bytes()).tag, clock::unix_us()).1
     }
 
     async fn check(
@@ -128,7 +128,6 @@ fn request(token: &[u8]) -> CustomJobRequest {
         user_identity: "alice".into(),
         channel_ok: true,
         extranonce_len: 8,
-        extranonce_prefix: vec![1; 4],
         job: SetCustomMiningJobOwned {
             channel_id: 1,
             request_id: 2,
@@ -232,6 +231,39 @@ async fn a_token_is_of_its_user_and_of_the_users_workers() {
 }
 
 #[tokio::test]
+async fn a_token_that_a_worker_asked_for_is_of_its_user_and_an_earlier_one_of_that_identity() {
+    let world = World::new(true, FOR_EVER);
+    let (job, token) = world.declared("alice.rig1");
+    // As a server gave them out, and stored the job, before users and workers were told apart.
+    let whole = UserTag::of(b"alice.rig1");
+    let earlier = User::restored("alice".into(), "rig1".into(), whole);
+    let template = accepted(HEIGHT, &[tx(10), tx(20)]);
+    let earlier_token = world.receipts.accept(&template, whole);
+    let earlier_job = world.jobs.create(Arc::new(earlier), &Declarer::new(2, "peer"), template);
+    world.jobs.keep(&earlier_job);
+    let (_, earlier_allocated) = world.deps.mint.allocate(whole, clock::unix_us());
+    for (identity, of_user, of_identity) in [
+        ("alice.rig1", true, true),
+        ("alice.rig2", true, false),
+        ("alice.rig1.2", true, false),
+        ("alice", true, false),
+        ("alice2.rig1", false, false),
+        ("rig1", false, false),
+        (".rig1", false, false),
+    ] {
+        for (mut request, good) in [
+            (request_of(&job, &token), of_user),
+            (request_of(&earlier_job, &earlier_token), of_identity),
+            (request(&earlier_allocated), of_identity),
+        ] {
+            request.user_identity = identity.into();
+            let result = world.check(HERE, request).await;
+            assert_eq!(result.err(), (!good).then_some(INVALID_TOKEN), "{identity:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_token_of_ours_is_refused_whatever_the_channel() {
     let world = World::new(true, FOR_EVER);
     let (_, good) = world.declared("alice");
@@ -275,14 +307,46 @@ async fn a_job_on_an_unknown_block_waits_for_our_node() {
 async fn where_too_many_wait_a_job_is_stale_at_once() {
     let world = World::new(false, FOR_EVER);
     let (job, token) = world.declared("alice");
-    let all = u32::try_from(CUSTOM_JOBS_WAITING_MAX).unwrap();
-    let taken = world.custom.waiting.acquire_many(all).await.unwrap();
+    // One of each connection.
+    let others = 0..CUSTOM_JOBS_WAITING_MAX as u64;
+    let taken: Vec<_> = others.map(|other| world.custom.waiting.take(100 + other)).collect();
     let mut early = request_of(&job, &token);
     early.job.prev_hash = [5; 32].into();
     let checked = tokio::time::timeout(FOR_EVER / 10, world.check(HERE, early)).await;
     assert_eq!(checked.expect("it waits for nothing").err(), Some(STALE_CHAIN_TIP));
     world.check(HERE, request_of(&job, &token)).await.expect("who does not wait needs no place");
     drop(taken);
+}
+
+#[tokio::test]
+async fn who_has_most_places_loses_one_and_an_honest_connection_waits_in_it() {
+    let world = Arc::new(World::new(false, FOR_EVER));
+    let ahead = tip_below(HEIGHT);
+    let behind = ChainTip { hash: BlockHash::hash(b"before"), height: ahead.height - 1, ..ahead };
+    world.nodes.set_tip(behind);
+    let check = |connection, request| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.check(connection, request).await })
+    };
+    let (job, token) = world.declared("alice");
+    let mut greedy = JoinSet::new();
+    for _ in 0..2 {
+        let check = check(ELSEWHERE, request_of(&job, &token));
+        greedy.spawn(async move { check.await.unwrap() });
+    }
+    while world.custom.waiting.taken() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let others = 2..CUSTOM_JOBS_WAITING_MAX as u64;
+    let _taken: Vec<_> = others.map(|other| world.custom.waiting.take(100 + other)).collect();
+    let (job, token) = world.declared("alice");
+    let honest = check(HERE, request_of(&job, &token));
+    let displaced = tokio::time::timeout(FOR_EVER / 10, greedy.join_next()).await;
+    let displaced = displaced.expect("one of two to be told").unwrap().unwrap();
+    assert_eq!(displaced.err(), Some(STALE_CHAIN_TIP));
+    world.nodes.set_tip(ahead);
+    honest.await.unwrap().expect("it waited");
+    greedy.join_next().await.unwrap().unwrap().expect("the other one waited as well");
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ mod tests {
     use bitcoin::Network;
 
     use super::*;
-    use crate::{Deps, Extranonces, Settings};
+    use crate::{Deps, Extranonces, JobBytes, Settings};
 
     /// A miner that can not be told of another extranonce has to connect again.
     #[test]
@@ -136,6 +136,7 @@ mod tests {
                 network: Network::Regtest,
                 settings: Settings::default(),
                 extranonces: Extranonces::new([0; 4]),
+                custom_job_bytes: JobBytes::default(),
                 terms: Box::new(|_| Err(String::new())),
             };
             let now = Now { instant: Instant::now(), unix_s: 0 };

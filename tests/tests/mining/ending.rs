@@ -1,0 +1,81 @@
+//! The planned end of the server: what miners had sent by then is judged.
+
+use std::collections::BTreeSet;
+
+use bitcoin::BlockHash;
+use jds_tests::sv1::{Sv1Client, is_block};
+use jds_tests::{Setup, World, accepted, kept};
+use serde_json::json;
+use store::{EventData, EventKind};
+
+use crate::{BLOCKS_BEFORE, extended};
+
+/// More than is read before the server hears that it is to end.
+const SHARES: usize = 200;
+
+async fn world() -> World {
+    let world = Setup::new().mining("").start().await;
+    world.node().mine(BLOCKS_BEFORE).unwrap();
+    world.synced().await;
+    world
+}
+
+/// Each of these shares counted, and the last is the node's tip.
+fn assert_judged(world: &World, shares: &[BlockHash]) {
+    let all = kept::events(&*world.store());
+    let accepted: BTreeSet<String> = kept::payloads(&all, EventKind::ShareSubmitted)
+        .into_iter()
+        .map(|data| match data {
+            EventData::ShareSubmitted(share) => {
+                assert!(share.accepted, "{share:?}");
+                share.share_hash
+            }
+            other => panic!("no share: {other:?}"),
+        })
+        .collect();
+    let sent: BTreeSet<String> = shares.iter().map(BlockHash::to_string).collect();
+    assert_eq!(sent.difference(&accepted).count(), 0, "of {} sent", sent.len());
+    assert_eq!(Some(&world.node().tip().unwrap()), shares.last());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_and_a_block_that_were_sent_before_it_are_judged() {
+    let world = world().await;
+    let (mut miner, mut channel) = extended(&world, "alice.v2").await;
+    let mut shares: Vec<_> =
+        (0..SHARES).map(|_| channel.mine_share_only().expect("a share")).collect();
+    shares.push(channel.mine_block().expect("a block"));
+    for share in &shares {
+        miner.queue(&channel.message(share).unwrap()).unwrap();
+    }
+    miner.flush().await.unwrap();
+    let world = world.restart(|| {}).await;
+    let shares: Vec<_> = shares.iter().map(|share| share.hash()).collect();
+    assert_judged(&world, &shares);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn and_a_block_of_stratum_v1_as_well() {
+    let world = world().await;
+    let mut miner = Sv1Client::mining(world.mining_v1(), "alice.v1").await;
+    // Each share is a block here: so many other lines in front of one.
+    let block = miner.mine(1, is_block);
+    for _ in 0..SHARES {
+        miner.request("mining.extranonce.subscribe", json!([])).await;
+    }
+    miner.submit("alice.v1", &block).await;
+    let world = world.restart(|| {}).await;
+    assert_judged(&world, &[block.header.block_hash()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_solution_that_was_sent_before_it_is_a_block() {
+    let world = world().await;
+    let work = world.work();
+    let mut miner = world.miner("alice").await;
+    let template = miner.template(&work);
+    accepted(&miner.declare(&template).await);
+    let block = miner.solve_and_push(&work, &template).await;
+    let world = world.restart(|| {}).await;
+    world.assert_mined(block, &work.txs);
+}
