@@ -5,6 +5,7 @@
 //! mining ports have, too.
 
 mod backend;
+mod batches;
 mod doors;
 mod jobs;
 mod name;

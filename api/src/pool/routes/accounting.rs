@@ -188,7 +188,8 @@ pub(crate) struct AccountingView {
 /// What to credit
 ///
 /// Accepted work by user, interval and template, and found blocks: each exactly once, in entries that
-/// never change. Keep `next` in the transaction that credits the entries, and ask again with it; a
+/// never change. Shares that were handed in at `/v1/pool/shares` are here, too: credit them from here or
+/// from their answers, not from both. Keep `next` in the transaction that credits the entries, and ask again with it; a
 /// reader that dies in between reads the same entries again.
 #[utoipa::path(
     get, path = "/v1/pool/accounting", tag = "accounting",
