@@ -9,7 +9,8 @@ It does the two things that such a pool has to do:
   user check  it answers POST {"user": NAME} of [user_check], mode "callback", from the ledger's table
               of users: the pool's own user database, in a real pool
 
-A user is credited with the part of its work that a block would have paid to the pool; what its own
+Shares that another program of the pool hands in at /v1/pool/shares are not credited: that program has
+their results. A user is credited with the part of its work that a block would have paid to the pool; what its own
 coinbase pays to itself it has already. Needs Python 3.9 or newer and nothing else.
 """
 import argparse, contextlib, http.client, http.server, json, random, socket, sqlite3, sys, threading
@@ -77,6 +78,8 @@ def credit(ledger, entry):
     if entry["kind"] == "block":
         block = (entry["block_hash"], entry["user"], entry["height"], entry["reward_sat"])
         ledger.execute("INSERT INTO blocks VALUES (?, ?, ?, ?)", block)
+    elif entry.get("origin") == "pool":
+        pass  # Who handed these shares in has credited them by the answers.
     elif entry["kind"] == "work":
         # On the pool's own templates, and where it is not known, blocks pay as configured.
         share = entry.get("payout_share", 1.0)

@@ -1,9 +1,9 @@
 //! Consensus checks by the node (BIP 23 proposals), so dosed that they never get in the way.
 //!
 //! A check holds the node's main lock for 100 ms and more, and hostile scripts can make it
-//! seconds. So: one at a time, only the newest job of a user, a time budget per user and in total,
-//! none while a found block is being submitted, none for what the node has vetted itself, and after
-//! one that took too long none until the node answers again.
+//! seconds. So: one at a time, only the newest job of a user on a connection, a time budget per user
+//! and in total, none while a found block is being submitted, none for what the node has vetted
+//! itself, and after one that took too long none until the node answers again.
 
 mod budget;
 #[cfg(test)]
@@ -39,7 +39,7 @@ pub enum Checked {
     /// It does not fit the chain as the node has it, for this reason. On another block of the same
     /// height, which the miner's node may have seen first, it may be valid.
     ChainState(String),
-    /// A newer job of the user took its place.
+    /// A newer job of the user on that connection took its place.
     Superseded,
     /// Nobody judged it, for this reason. Never a ground for rejection.
     NotJudged(String),
@@ -57,11 +57,15 @@ pub struct Checker {
     again: Arc<Semaphore>,
 }
 
+/// Whose newer job takes the place of an older one: a user on one connection. On another one it is another
+/// site of the user, with templates of its own.
+type Line = (UserTag, u64);
+
 #[derive(Debug, Default)]
 struct Queue {
-    /// Users in order of their first waiting job.
-    order: VecDeque<UserTag>,
-    waiting: HashMap<UserTag, Waiting>,
+    /// In order of their first waiting job.
+    order: VecDeque<Line>,
+    waiting: HashMap<Line, Waiting>,
 }
 
 #[derive(Debug)]
@@ -73,23 +77,29 @@ struct Waiting {
     again: bool,
 }
 
+impl Waiting {
+    fn line(&self) -> Line {
+        (self.job.user.tag, self.job.connection())
+    }
+}
+
 impl Queue {
-    /// Puts a job in line, instead of an older one of the same user.
+    /// Puts a job in line, instead of an older one of the same user on the same connection.
     fn push(&mut self, waiting: Waiting) {
-        let user = waiting.job.user.tag;
-        if let Some(older) = self.waiting.get_mut(&user) {
+        let line = waiting.line();
+        if let Some(older) = self.waiting.get_mut(&line) {
             let older = std::mem::replace(older, waiting);
             let _ = older.answer.send(Checked::Superseded);
         } else if self.waiting.len() >= CHECKS_QUEUED_MAX {
             let _ = waiting.answer.send(Checked::NotJudged("too many checks are waiting".into()));
         } else {
-            self.order.push_back(user);
-            self.waiting.insert(user, waiting);
+            self.order.push_back(line);
+            self.waiting.insert(line, waiting);
         }
     }
 
     fn pop(&mut self) -> Option<Waiting> {
-        self.order.pop_front().and_then(|user| self.waiting.remove(&user))
+        self.order.pop_front().and_then(|line| self.waiting.remove(&line))
     }
 }
 
@@ -120,7 +130,7 @@ impl Checker {
     }
 
     /// Jobs in line.
-    pub(crate) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.queue().waiting.len()
     }
 
@@ -135,7 +145,7 @@ impl Checker {
         self.node().is_some_and(|node| self.nodes.has_vetted(&job.accepted, &node))
     }
 
-    /// Puts a job in line, instead of an older one of the same user.
+    /// Puts a job in line, instead of an older one of the same user on the same connection.
     pub fn enqueue(&self, job: Arc<Job>, mode: CheckMode) -> oneshot::Receiver<Checked> {
         let (answer, receiver) = oneshot::channel();
         self.queue().push(Waiting { job, answer, mode, again: false });
@@ -143,10 +153,10 @@ impl Checker {
         receiver
     }
 
-    /// Puts a job in line once more, unless a newer one of the user is there.
+    /// Puts a job in line once more, unless a newer one is there.
     fn enqueue_again(&self, waiting: Waiting) {
         let mut queue = self.queue();
-        if !queue.waiting.contains_key(&waiting.job.user.tag) {
+        if !queue.waiting.contains_key(&waiting.line()) {
             queue.push(waiting);
             self.wake.notify_one();
         }

@@ -20,52 +20,67 @@ use validation::identity::{Identity, user_of_bytes};
 use validation::job::AcceptedJob;
 use validation::tx::Tx;
 
-use crate::limits::{JOB_BYTES_TOTAL_MAX, JOB_DEPTH_KEPT_BLOCKS, JOBS_TOTAL_MAX};
+use crate::limits::{
+    IDENTITIES_PER_USER_MAX, JOB_BYTES_TOTAL_MAX, JOB_DEPTH_KEPT_BLOCKS, JOBS_TOTAL_MAX,
+};
 use crate::token::UserTag;
 use made_up::MadeUp;
 use ready::ReadyBodies;
 use registry::{Registry, Weigh};
 
-/// The user of a job declaration connection, and the worker that it named.
+/// The user of a job declaration connection, and the worker that it named, if it was one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The user in the identity, printable; bytes outside of printable UTF-8 are escaped.
     pub name: String,
-    /// The worker in it, printable; empty when there is none.
+    /// The worker in it, printable; empty when there is none or more than one.
     pub worker: String,
     /// What tokens and receipts carry: of the user.
     pub tag: UserTag,
-    /// What they carried before users and workers were told apart: of the whole identity.
-    pub whole: UserTag,
+    /// What they carried before users and workers were told apart: of whole identities. At most
+    /// [`IDENTITIES_PER_USER_MAX`], the most recent last; none that is the user's own.
+    pub whole: Vec<UserTag>,
 }
 
 impl User {
     /// From the bytes of `AllocateMiningJobToken.user_identifier`.
     pub fn new(identifier: &[u8]) -> Self {
         let Identity { user, worker } = Identity::of_bytes(identifier);
+        let (tag, whole) = (UserTag::of(user_of_bytes(identifier)), UserTag::of(identifier));
         Self {
             name: user.to_string(),
             worker: worker.to_string(),
-            tag: UserTag::of(user_of_bytes(identifier)),
-            whole: UserTag::of(identifier),
+            tag,
+            whole: if whole == tag { Vec::new() } else { vec![whole] },
         }
+    }
+
+    /// The same user under both identities. Of several workers none can be told: the next token may be for
+    /// any of them.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let worker = if self.worker == other.worker { self.worker.clone() } else { String::new() };
+        let mut whole = self.whole.clone();
+        whole.retain(|tag| !other.whole.contains(tag));
+        whole.extend(&other.whole);
+        whole.drain(..whole.len().saturating_sub(IDENTITIES_PER_USER_MAX));
+        Self { name: self.name.clone(), worker, tag: self.tag, whole }
     }
 
     /// From the store.
     pub fn restored(name: String, worker: String, tag: UserTag) -> Self {
-        Self { name, worker, tag, whole: tag }
+        Self { name, worker, tag, whole: Vec::new() }
     }
 
-    /// Whether a token with that tag is this user's: of the user, or an earlier one of the very same
-    /// identity.
+    /// Whether a token with that tag is this user's: of the user, or an earlier one of one of the very
+    /// identities.
     pub fn is(&self, tag: UserTag) -> bool {
-        [self.tag, self.whole].contains(&tag)
+        self.tag == tag || self.whole.contains(&tag)
     }
 
-    /// Both tags, or the one where they are the same.
+    /// All tags, the user's own first.
     pub fn tags(&self) -> impl Iterator<Item = &UserTag> {
-        let whole = Some(&self.whole).filter(|whole| **whole != self.tag);
-        std::iter::once(&self.tag).chain(whole)
+        std::iter::once(&self.tag).chain(&self.whole)
     }
 
     /// User and worker together, printable.
@@ -161,6 +176,11 @@ impl Job {
     /// Why the job was withdrawn, if it was.
     pub fn withdrawn(&self) -> Option<&str> {
         self.withdrawn.get().map(String::as_str)
+    }
+
+    /// Number of the connection that declared it.
+    pub(crate) fn connection(&self) -> u64 {
+        self.connection
     }
 
     /// Why nothing may be mined on it any more: it was withdrawn, or is not kept.

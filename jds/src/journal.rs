@@ -194,13 +194,16 @@ impl Journal {
     pub fn negotiated(&self, peer: &str, event: JobNegotiated) {
         let now_ms = now_ms();
         let mut negotiators = self.negotiators.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = negotiators.is_first(&event.user, now_ms);
-        drop(negotiators);
-        if first {
-            self.hand_over(peer, Batch::of_event(now_ms, event));
-        } else {
-            self.of_peer(peer, event);
+        if negotiators.is_first(&event.user, now_ms) {
+            let user = event.user.clone();
+            // One that there was no room for leaves the next one the first.
+            if self.hand_over(peer, Batch::of_event(now_ms, event)) {
+                negotiators.told(&user);
+            }
+            return;
         }
+        drop(negotiators);
+        self.of_peer(peer, event);
     }
 
     /// Writes what was counted instead of recorded, for as long as it is polled.
@@ -248,22 +251,24 @@ impl Journal {
         }
     }
 
-    /// With room in the queue the batch is the store's already; without, it waits in line.
-    fn hand_over(&self, peer: &str, batch: Batch) {
-        let Some(store) = &self.store else { return };
+    /// With room in the queue the batch is the store's already; without, it waits in line. False when
+    /// there is no place there, and it is lost.
+    fn hand_over(&self, peer: &str, batch: Batch) -> bool {
+        let Some(store) = &self.store else { return true };
         // What comes later must not pass what waits.
         let handed = if self.waiting() == 0 { store.try_commit(batch) } else { Err(Full(batch)) };
-        let Err(Full(batch)) = handed.map(drop) else { return };
+        let Err(Full(batch)) = handed.map(drop) else { return true };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             error!(
                 peer,
                 "the store has no room for an event, which is lost: its queue is full, and \
                  {EVENTS_OVERFLOW_MAX} more wait"
             );
-            return;
+            return false;
         };
         // The line ends with the server, and then nothing is recorded any more.
         let _ = self.overflow.send((batch, place));
+        true
     }
 }
 

@@ -93,6 +93,10 @@ pub const READY_BODIES_MAX: usize = 4_096;
 /// Users that one connection may allocate tokens for; the least recent is forgotten.
 pub const USERS_PER_CONNECTION_MAX: usize = 16;
 
+/// Identities of a user on one connection whose earlier tokens and receipts, of the whole identity, are
+/// known by them; the least recent is forgotten.
+pub const IDENTITIES_PER_USER_MAX: usize = 16;
+
 /// Unused tokens of one user on one connection; the oldest is recycled.
 pub const TOKENS_PER_USER_MAX: usize = 64;
 
@@ -169,7 +173,7 @@ pub const LOG_LINES_QUEUED_MAX: usize = 16_384;
 /// Longest time an accept loop rests after the system refused a socket (out of descriptors).
 pub const ACCEPT_BACKOFF_MAX: Duration = Duration::from_millis(1_000);
 
-/// Consensus checks waiting; only the newest job of a user waits.
+/// Consensus checks waiting; of a user only the newest job of each connection waits.
 pub const CHECKS_QUEUED_MAX: usize = 1_024;
 
 /// Time that the node may spend on checks of one user within [`CHECK_WINDOW`].
@@ -347,6 +351,14 @@ pub const POOL_WITHDRAWN_MAX: usize = 256;
 
 /// How long requests of a pool wait for the first tip after a start.
 pub const POOL_TIP_WAIT: Duration = Duration::from_secs(10);
+
+/// Batches of shares and checks of jobs that a pool has under way at a time, those included that go on
+/// when their client has left; the next waits.
+pub const POOL_WORK_MAX: usize =
+    api::pool::limits::REQUESTS_MAX + api::pool::limits::SHARE_STREAMS_MAX;
+
+/// Solutions of a pool likewise, with places of their own.
+pub const POOL_SOLUTIONS_MAX: usize = api::pool::limits::REQUESTS_MAX;
 
 /// Blocks from the newest accepted template down whose shares a start remembers: what builds on an
 /// older one is stale.

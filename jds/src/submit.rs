@@ -201,7 +201,10 @@ impl Submitter {
         told: Option<Told>,
     ) -> bool {
         let hash = block.block.hash;
+        // Who finds the block known finds it among the open ones, too, to wait for the disk with.
+        let mut open_blocks = lock(&self.open);
         let Some(announced) = lock(&self.known).submit(hash) else {
+            drop(open_blocks);
             info!(block = %hash, "block found again, it is under way already");
             self.tell_when_kept(&hash, told);
             return false;
@@ -221,8 +224,11 @@ impl Submitter {
             ..Open::new(hash, file, clock::unix_us() / 1_000, received)
         };
         open.tell_when_kept(told);
+        let open = Arc::new(open);
+        open_blocks.push(Arc::clone(&open));
+        drop(open_blocks);
         let hex = block.block.hex().into();
-        let open = self.start(open, hex, Steps::new(), ToRecord::New(block), handover);
+        self.start(&open, hex, Steps::new(), ToRecord::New(block), handover);
         info!(
             block = %hash, height = open.height, user = open.user, template = open.template_hash,
             nodes = self.nodes.all().len(), provider = open.provider.as_deref().unwrap_or_default(),
@@ -251,30 +257,34 @@ impl Submitter {
     /// Gives the block to every node that has not judged it, before anything else is done with it.
     fn start(
         self: &Arc<Self>,
-        open: Open,
+        open: &Arc<Open>,
         hex: Arc<str>,
         steps: Steps,
         to_record: ToRecord,
         handover: Option<Handover>,
-    ) -> Arc<Open> {
-        let open = Arc::new(open);
+    ) {
         let ways: Vec<_> =
             self.nodes.all().iter().filter_map(|node| Way::new(node, &steps)).collect();
         let count = ways.len() + usize::from(handover.is_some());
         let (sender, notes) = mpsc::channel(count.max(1) * NOTES_PER_SUBMISSION_MAX);
         let sender = Notes::new(sender, &self.keeping);
         for way in ways {
-            self.send(way, &open, &hex, sender.clone());
+            self.send(way, open, &hex, sender.clone());
         }
         if let Some(handover) = handover {
-            self.hand_over(handover, &open, sender);
+            self.hand_over(handover, open, sender);
         } else {
             drop(sender);
         }
-        lock(&self.open).push(Arc::clone(&open));
-        let recorder = Recorder::new(Arc::clone(self), Arc::clone(&open), steps, notes, count);
+        let recorder = Recorder::new(Arc::clone(self), Arc::clone(open), steps, notes, count);
         let recording = UnderWay::begin(&self.keeping);
         self.spawn(recorder.run(to_record, hex, recording));
+    }
+
+    /// Among those that are not recorded, or not judged by every node.
+    fn opened(&self, open: Open) -> Arc<Open> {
+        let open = Arc::new(open);
+        lock(&self.open).push(Arc::clone(&open));
         open
     }
 

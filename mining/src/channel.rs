@@ -74,6 +74,17 @@ pub enum JobError {
     },
 }
 
+/// That a job fits a channel: the bytes of memory that it takes there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JobRoom(usize);
+
+impl JobRoom {
+    /// Bytes of memory.
+    pub(crate) fn bytes(self) -> usize {
+        self.0
+    }
+}
+
 /// What came of a share, in the order in which it is to be dealt with.
 #[derive(Debug)]
 pub struct Outcome {
@@ -225,11 +236,31 @@ impl Channel {
     /// # Errors
     /// [`JobError`]; nothing has changed then.
     pub fn set_job(&mut self, job: Arc<Job>, now: Now) -> Result<Option<[u8; 32]>, JobError> {
+        let room = self.room_for(&job, 0)?;
+        Ok(self.take_job(job, room, now))
+    }
+
+    /// The room that a job takes here, once others that are about to be taken on elsewhere have theirs,
+    /// `beside` bytes.
+    ///
+    /// # Errors
+    /// As of [`Self::set_job`].
+    pub(crate) fn room_for(&self, job: &Job, beside: usize) -> Result<JobRoom, JobError> {
         let (expected, actual) = (self.extranonce_len(), job.coinbase().extranonce_len());
         if expected != actual {
             return Err(JobError::Extranonce { expected, actual });
         }
-        let bytes = self.jobs.room_for(&job).map_err(|bytes| JobError::NoRoom { bytes })?;
+        let room = self.jobs.room_for(job, beside);
+        room.map(JobRoom).map_err(|bytes| JobError::NoRoom { bytes })
+    }
+
+    /// Takes on a job that was found to fit: see [`Self::set_job`].
+    pub(crate) fn take_job(
+        &mut self,
+        job: Arc<Job>,
+        JobRoom(bytes): JobRoom,
+        now: Now,
+    ) -> Option<[u8; 32]> {
         self.on_tip(job.tip().hash, now);
         let merkle_root =
             (self.judge.rolled_bytes == 0).then(|| job.merkle_root([&self.extranonce_prefix, &[]]));
@@ -242,7 +273,7 @@ impl Channel {
             stale: None,
             bytes,
         });
-        Ok(merkle_root)
+        merkle_root
     }
 
     /// There is a new tip: jobs on any other are stale.

@@ -63,9 +63,10 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// True when a job of so many bytes has no place, even if the channel gives up all others.
-    pub(crate) fn has_no_room_for(&self, bytes: usize) -> bool {
-        let others = self.all.bytes().saturating_sub(self.own);
+    /// True when a job of so many bytes has no place, even if the channel gives up all others. `beside`:
+    /// bytes that other channels are about to take.
+    pub(crate) fn has_no_room_for(&self, bytes: usize, beside: usize) -> bool {
+        let others = self.all.bytes().saturating_sub(self.own) + beside;
         bytes > CUSTOM_JOB_BYTES_ALLOWED && others + bytes > self.all.0.max
     }
 
@@ -113,11 +114,12 @@ mod tests {
         assert!(!much.is_too_much(), "three quarters");
         much.add(1);
         assert!(much.is_too_much() && !little.is_too_much());
-        assert!(new.has_no_room_for(PART) && !new.has_no_room_for(PART - 1));
+        assert!(new.has_no_room_for(PART, 0) && !new.has_no_room_for(PART - 1, 0));
+        assert!(new.has_no_room_for(PART - 1, 1) && !new.has_no_room_for(PART - 2, 1));
         new.add(CUSTOM_JOB_BYTES_ALLOWED);
         assert!(much.is_too_much() && !little.is_too_much() && !new.is_too_much());
         much.remove(2 * PART);
-        assert!(!much.is_too_much() && !new.has_no_room_for(PART));
+        assert!(!much.is_too_much() && !new.has_no_room_for(PART, 0));
         drop((much, little));
         assert_eq!(all.bytes(), CUSTOM_JOB_BYTES_ALLOWED);
         new.remove(CUSTOM_JOB_BYTES_ALLOWED);
@@ -135,7 +137,7 @@ mod tests {
             })
             .collect();
         assert!(crowd.iter().all(|part| !part.is_too_much()));
-        assert!(!all.part().has_no_room_for(CUSTOM_JOB_BYTES_ALLOWED));
-        assert!(all.part().has_no_room_for(CUSTOM_JOB_BYTES_ALLOWED + 1));
+        assert!(!all.part().has_no_room_for(CUSTOM_JOB_BYTES_ALLOWED, PART));
+        assert!(all.part().has_no_room_for(CUSTOM_JOB_BYTES_ALLOWED + 1, 0));
     }
 }

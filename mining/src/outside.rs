@@ -44,10 +44,8 @@ pub struct OutsideShare<'a> {
 /// What came of a share, in the order in which it is to be dealt with.
 #[derive(Debug)]
 pub struct OutsideOutcome {
-    /// A block that was not found before.
+    /// The block that it makes, found before or not.
     pub found: Option<Box<FoundShare>>,
-    /// Its hash meets the network's target, found before or not.
-    pub is_block: bool,
     /// For the journal.
     pub record: Box<ShareRecord>,
 }
@@ -57,10 +55,10 @@ pub struct OutsideOutcome {
 pub struct OutsideSolution {
     /// Hash of the header.
     pub hash: BlockHash,
-    /// It meets the network's target, found before or not.
-    pub is_block: bool,
-    /// A block that was not found before.
+    /// The block that it makes, found before or not.
     pub found: Option<Box<FoundShare>>,
+    /// That one was not found before.
+    pub is_new: bool,
 }
 
 /// Judges shares, and remembers those that count, whatever job they came on: a header is the same
@@ -113,7 +111,7 @@ impl Desk {
         }
         let slot = self.slot(job, share.target, tip, now);
         let submission = submission(job, share);
-        let Judged { hash, is_block, block, mut worth } =
+        let Judged { hash, any_block, mut worth, .. } =
             self.judge.judge(&slot, &submission, now.unix_s);
         if let (Some(hash), Ok(_)) = (hash, &worth)
             && self.earlier.contains(&key(hash))
@@ -135,8 +133,8 @@ impl Desk {
             share_hash: hash,
             source: Some(job.source().clone()),
         });
-        let found = block.map(|header| found(job, user, share, header));
-        OutsideOutcome { found, is_block, record }
+        let found = any_block.map(|header| found(job, user, share, header));
+        OutsideOutcome { found, record }
     }
 
     /// A solution, which counts as no share.
@@ -152,10 +150,15 @@ impl Desk {
     ) -> Result<OutsideSolution, &'static str> {
         let slot = self.slot(job, share.target, None, now);
         let solution = self.judge.solution(&slot, &submission(job, share));
-        let Solution { hash, is_block, block } =
+        let Solution { hash, header, is_block, is_new } =
             solution.ok_or(ERROR_CODE_SUBMIT_SHARES_BAD_EXTRANONCE_SIZE)?;
-        let found = block.map(|header| found(job, user, share, header));
-        Ok(OutsideSolution { hash, is_block, found })
+        let found = is_block.then(|| found(job, user, share, header));
+        Ok(OutsideSolution { hash, found, is_new })
+    }
+
+    /// Forgets a share on a job that builds on `tip`: it was accepted, and could not be recorded.
+    pub fn forget(&mut self, tip: BlockHash, share: BlockHash) {
+        self.judge.seen.remove(tip, share);
     }
 
     /// Forgets what was accepted before this process began once it has seen as many tips as it

@@ -65,6 +65,13 @@ impl Seen {
         }
     }
 
+    /// Forgets a share that was not paid for after all.
+    pub(crate) fn remove(&mut self, tip: BlockHash, share: BlockHash) {
+        if let Some((_, keys)) = self.tips.iter_mut().find(|(of, _)| *of == tip) {
+            keys.remove(&key(share));
+        }
+    }
+
     /// Forgets all. Only for a channel whose jobs are all gone and whose next ones have another
     /// extranonce.
     pub(crate) fn clear(&mut self) {
@@ -92,6 +99,11 @@ mod tests {
         assert_eq!(seen.look(hash(1), hash(100)), Novelty::Duplicate);
         assert_eq!(seen.look(hash(2), hash(100)), Novelty::New);
         assert_eq!(seen.look(hash(1), hash(101)), Novelty::New);
+        seen.insert(hash(1), hash(102));
+        seen.remove(hash(2), hash(102));
+        assert_eq!(seen.look(hash(1), hash(102)), Novelty::Duplicate);
+        seen.remove(hash(1), hash(102));
+        assert_eq!(seen.look(hash(1), hash(102)), Novelty::New);
         // A chain that comes back.
         seen.insert(hash(2), hash(100));
         assert_eq!(seen.look(hash(1), hash(100)), Novelty::Duplicate);

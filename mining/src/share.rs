@@ -77,8 +77,8 @@ pub(crate) struct Judge {
 pub(crate) struct Judged {
     /// The hash; absent when no header can be made of it.
     pub(crate) hash: Option<BlockHash>,
-    /// It meets the network's target.
-    pub(crate) is_block: bool,
+    /// The block that it makes, found before or not.
+    pub(crate) any_block: Option<Header>,
     /// It makes a block that was not found before.
     pub(crate) block: Option<Header>,
     pub(crate) worth: Result<Accepted, Refused>,
@@ -88,10 +88,11 @@ pub(crate) struct Judged {
 #[derive(Debug)]
 pub(crate) struct Solution {
     pub(crate) hash: BlockHash,
+    pub(crate) header: Header,
     /// It meets the network's target.
     pub(crate) is_block: bool,
-    /// It makes a block that was not found before.
-    pub(crate) block: Option<Header>,
+    /// It does, and was not found before.
+    pub(crate) is_new: bool,
 }
 
 /// It counts.
@@ -116,16 +117,18 @@ impl Judge {
     /// The network's target comes first, with the bytes and the nBits that we know: a block is a
     /// block whatever may be said about the share.
     pub(crate) fn judge(&mut self, slot: &Slot, share: &Submission<'_>, now_unix_s: u32) -> Judged {
-        let Some(Solution { hash, is_block, block }) = self.solution(slot, share) else {
+        let Some(solution) = self.solution(slot, share) else {
             let worth = Err(Refused::Code(ERROR_CODE_SUBMIT_SHARES_BAD_EXTRANONCE_SIZE));
-            return Judged { hash: None, is_block: false, block: None, worth };
+            return Judged { hash: None, any_block: None, block: None, worth };
         };
+        let Solution { hash, header, is_block, is_new } = solution;
+        let any_block = is_block.then_some(header);
+        let block = is_new.then_some(header);
         let worth = self.worth(slot, share, now_unix_s, hash, is_block);
-        Judged { hash: Some(hash), is_block, block, worth }
+        Judged { hash: Some(hash), any_block, block, worth }
     }
 
-    /// The hash, and the header if it makes a block that was not found before; nothing of an
-    /// extranonce of another length.
+    /// The header, and whether it makes a block; nothing of an extranonce of another length.
     pub(crate) fn solution(&mut self, slot: &Slot, share: &Submission<'_>) -> Option<Solution> {
         let job = &*slot.job;
         if share.extranonce.len() != self.rolled_bytes {
@@ -137,14 +140,14 @@ impl Judge {
         let header = job.header(merkle_root, share.version, share.ntime, share.nonce, bits);
         let hash = header.block_hash();
         let is_block = network.is_met_by(hash);
-        let block = (is_block && !self.found.contains(&hash)).then_some(header);
-        if block.is_some() {
+        let is_new = is_block && !self.found.contains(&hash);
+        if is_new {
             if self.found.len() >= BLOCKS_FOUND_MAX {
                 self.found.pop_front();
             }
             self.found.push_back(hash);
         }
-        Some(Solution { hash, is_block, block })
+        Some(Solution { hash, header, is_block, is_new })
     }
 
     fn worth(

@@ -44,21 +44,24 @@ impl Slots {
         self.list.get(index)
     }
 
-    /// Bytes that a job would take here, about.
+    /// Bytes that a job would take here, about. `beside`: bytes that others are about to take.
     ///
     /// # Errors
     /// These, when there is no room for so many.
-    pub(crate) fn room_for(&self, job: &Job) -> Result<usize, usize> {
+    pub(crate) fn room_for(&self, job: &Job, beside: usize) -> Result<usize, usize> {
         let own = match self.list.back() {
             Some(last) if last.job.shares_with(job) => size_of::<Job>(),
             _ => job.bytes(),
         };
         let bytes = size_of::<Slot>() + own;
-        if is_miners(job) && self.held.has_no_room_for(bytes) { Err(bytes) } else { Ok(bytes) }
+        let full = is_miners(job) && self.held.has_no_room_for(bytes, beside);
+        if full { Err(bytes) } else { Ok(bytes) }
     }
 
-    /// Takes one on, and lets go of others where they are too many.
+    /// Takes one on, and lets go of others where they are too many. Its number is above those of all
+    /// before: two of one number could not be told apart.
     pub(crate) fn push(&mut self, slot: Slot) {
+        debug_assert!(self.list.back().is_none_or(|last| last.job.id() < slot.job.id()));
         self.bytes += slot.bytes;
         if is_miners(&slot.job) {
             self.held.add(slot.bytes);

@@ -12,7 +12,13 @@ UPDATE miner_templates
 UPDATE blocks SET user_id = substr(user_id, 1, instr(user_id, '.') - 1) WHERE instr(user_id, '.') > 0;
 UPDATE tokens SET user_id = substr(user_id, 1, instr(user_id, '.') - 1) WHERE instr(user_id, '.') > 0;
 
--- Totals come together. 1,000 accepted templates are those of the badge.
+-- A block that was found in the interval which is open: as those after it.
+UPDATE accounting SET user_id = substr(user_id, 1, instr(user_id, '.') - 1)
+    WHERE block_hash IS NOT NULL AND instr(user_id, '.') > 0
+        AND interval_id IN (SELECT id FROM accounting_intervals WHERE closed_at IS NULL);
+
+-- Totals come together. What was reached once stays; 1,000 accepted templates that nobody had alone are
+-- told with the next one.
 INSERT INTO users (user_id, first_seen, last_seen, templates_accepted_total,
         templates_rejected_total, shares_accepted_miner, shares_accepted_pool, shares_rejected,
         blocks_found, sovereign_miner_at, node_runner_at, template_crafter_at)
@@ -37,8 +43,6 @@ INSERT INTO users (user_id, first_seen, last_seen, templates_accepted_total,
         template_crafter_at = coalesce(min(template_crafter_at, excluded.template_crafter_at),
             template_crafter_at, excluded.template_crafter_at);
 DELETE FROM users WHERE instr(user_id, '.') > 0;
-UPDATE users SET template_crafter_at = last_seen
-    WHERE template_crafter_at IS NULL AND templates_accepted_total >= 1000;
 
 INSERT INTO aggregates (period, scope, user_id, start, template_source, shares_accepted,
         shares_rejected, difficulty, templates_accepted, templates_rejected, blocks_found)
@@ -55,7 +59,11 @@ INSERT INTO aggregates (period, scope, user_id, start, template_source, shares_a
         blocks_found = blocks_found + excluded.blocks_found;
 DELETE FROM aggregates WHERE instr(user_id, '.') > 0;
 
--- They are fewer, and so is what the writer has counted of them.
+-- They are fewer or shorter, and so is what the writer has counted of them.
+UPDATE table_sizes SET
+    rows = (SELECT count(*) FROM accounting),
+    bytes = (SELECT coalesce(sum(280 + octet_length(user_id)), 0) FROM accounting)
+    WHERE name = 'accounting';
 UPDATE table_sizes SET
     rows = (SELECT count(*) FROM users),
     bytes = (SELECT coalesce(sum(150 + octet_length(user_id)), 0) FROM users)

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::event::ShareSubmitted;
 use crate::types::TemplateSource;
 
 /// A reader's place: everything up to and including the entry was read. As text `ENTRY-TAG`; 0 stands
@@ -78,11 +79,40 @@ pub struct AccountingEntry {
     pub what: Accounted,
 }
 
+/// How shares came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ShareOrigin {
+    /// On our own mining ports.
+    Port,
+    /// Handed in by a pool.
+    Pool,
+}
+
+impl ShareOrigin {
+    /// Channel of the shares that a pool hands in: no channel of our own has this number.
+    pub const POOL_CHANNEL: u32 = 0;
+
+    /// How the share came.
+    pub fn of(share: &ShareSubmitted) -> Self {
+        if share.channel_id == Self::POOL_CHANNEL { Self::Pool } else { Self::Port }
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Port => "port",
+            Self::Pool => "pool",
+        }
+    }
+}
+
 /// What an entry is about.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Accounted {
-    /// Accepted shares of one user on one template in one interval.
+    /// Accepted shares of one user on one template in one interval, that came in one way.
     Work {
+        /// That way; none in entries that were written before it was told apart.
+        origin: Option<ShareOrigin>,
         /// How many.
         shares: u64,
         /// Their difficulties together.

@@ -24,7 +24,7 @@ mod verdict;
 
 pub use accounting::{
     Accounted, AccountingCursor, AccountingCursorError, AccountingEntry, AccountingInterval,
-    AccountingPage,
+    AccountingPage, ShareOrigin,
 };
 pub use batch::{
     AcceptedTemplate, Batch, Change, HoldsJob, NewBlock, RejectedInputs, RejectedTemplate,

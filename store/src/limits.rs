@@ -45,6 +45,9 @@ pub const WEBHOOKS_MAX: usize = 100;
 /// Connections for readers.
 pub(crate) const READERS_MAX: usize = 4;
 
+/// Users of whom the log says that several identities become one, one a line; the others are counted.
+pub(crate) const USERS_TOLD_MAX: usize = 20;
+
 /// How long a reader waits for a connection.
 pub(crate) const READER_WAIT: Duration = Duration::from_secs(2);
 

@@ -15,7 +15,8 @@ use common::{KEEP_ALL, NOW_MS, all_events, block as found_block, commit, share, 
 use rusqlite::Connection;
 use store::{
     Accounted, AccountingCursor, AccountingEntry, AccountingPage, Batch, Change, EventData, Keep,
-    ReadError, Retention, Settings, ShareSubmitted, SqliteStore, Store, TemplateSource,
+    ReadError, Retention, Settings, ShareOrigin, ShareSubmitted, SqliteStore, Store,
+    TemplateSource,
 };
 
 /// Every batch in an interval of its own.
@@ -132,6 +133,41 @@ fn an_interval_is_given_out_when_it_can_not_change_any_more() {
     assert_gap_free(&all);
     assert_eq!(all[..2], page.entries[..], "what was given out stays as it was");
     assert_eq!(totals(&all), table(dir.path()));
+}
+
+#[test]
+fn shares_that_a_pool_handed_in_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), ENDLESS);
+    let port = of("alice", 1, TemplateSource::Miner);
+    let pool = ShareSubmitted { channel_id: ShareOrigin::POOL_CHANNEL, ..port.clone() };
+    commit(&store, batch(&[port.clone(), pool.clone()]));
+    commit(&store, batch(&[pool.clone(), port, pool]));
+    store.close();
+    let store = open(dir.path(), ENDLESS);
+    let entries = read(&store, AccountingCursor::START, 10);
+    let mut counted: Vec<_> = entries
+        .iter()
+        .map(|entry| match entry.what {
+            Accounted::Work { origin, shares, .. } => (origin.map(ShareOrigin::as_str), shares),
+            Accounted::Block { .. } => panic!("{entry:?}"),
+        })
+        .collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [(Some("pool"), 3), (Some("port"), 2)]);
+}
+
+#[test]
+fn entries_of_before_do_not_say_how_their_shares_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), ENDLESS);
+    commit(&store, batch(&[of("alice", 1, TemplateSource::Miner)]));
+    store.close();
+    let database = Connection::open(dir.path().join("jds.sqlite")).unwrap();
+    database.execute("UPDATE accounting SET origin = ''", []).unwrap();
+    drop(database);
+    let entries = read(&open(dir.path(), ENDLESS), AccountingCursor::START, 10);
+    assert!(matches!(entries[0].what, Accounted::Work { origin: None, shares: 1, .. }));
 }
 
 #[test]

@@ -226,7 +226,7 @@ reasons! {
     /// The block does not fit the chain as the server's node has it, as when two blocks of one height
     /// are around: try again.
     ChainState = "chain-state" => StaleChainTip,
-    /// A newer declaration of the user came before the node had checked this one.
+    /// A newer declaration of the user came on the same connection before the node had checked this one.
     Superseded = "superseded" => StaleChainTip,
     /// A fault of ours.
     Internal = "internal" => InternalError,

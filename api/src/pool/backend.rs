@@ -29,11 +29,11 @@ pub trait PoolBackend: Send + Sync + 'static {
     /// [`NotJudged`]: of all of them.
     fn shares(&self, shares: Vec<Share>) -> Answer<'_, Result<Vec<Judged>, NotJudged>>;
 
-    /// Submits the block of a solution, which counts as no share.
+    /// Submits the block of a solution, which counts as no share. It is on the disk then.
     ///
     /// # Errors
-    /// [`Refused`]: it makes no block.
-    fn block(&self, solution: Share) -> Answer<'_, Result<FoundBlock, Refused>>;
+    /// [`NotFound`]: it makes no block, or nobody knows yet.
+    fn block(&self, solution: Share) -> Answer<'_, Result<FoundBlock, NotFound>>;
 
     /// The withdrawn jobs that somebody was not told of who knows those up to the number `known`.
     fn withdrawn_after(&self, known: u64) -> Untold;
@@ -203,6 +203,27 @@ pub enum NotJudged {
     NoTip,
     /// What was accepted could not be recorded, for this reason.
     NotRecorded(String),
+}
+
+/// Why no block is submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotFound {
+    /// It makes none.
+    Refused(Refused),
+    /// Nothing can be said of it now; send it again.
+    NotJudged(NotJudged),
+}
+
+impl From<Refused> for NotFound {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<NotJudged> for NotFound {
+    fn from(not_judged: NotJudged) -> Self {
+        Self::NotJudged(not_judged)
+    }
 }
 
 /// Withdrawn jobs that somebody was not told of.

@@ -16,7 +16,7 @@ mod routes;
 mod serve;
 
 pub use backend::{
-    Answer, CustomJob, FoundBlock, JobData, JobFields, JobName, Judged, NotJudged, OnJob,
+    Answer, CustomJob, FoundBlock, JobData, JobFields, JobName, Judged, NotFound, NotJudged, OnJob,
     PoolBackend, Refused, Share, TemplateData, Untold, Withdrawn,
 };
 pub use serve::{Listeners, serve};

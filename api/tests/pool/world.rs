@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use api::pool::{
-    Answer, CustomJob, FoundBlock, JobData, Judged, Listeners, NotJudged, PoolBackend, Refused,
-    Share, Withdrawn,
+    Answer, CustomJob, FoundBlock, JobData, Judged, Listeners, NotFound, NotJudged, PoolBackend,
+    Refused, Share, Untold,
 };
 use api::{Metrics, Token};
 use bitcoin::hashes::Hash;
@@ -79,12 +79,12 @@ impl PoolBackend for Server {
         })
     }
 
-    fn block(&self, _: Share) -> Answer<'_, Result<FoundBlock, Refused>> {
-        Box::pin(async { Err(refused()) })
+    fn block(&self, _: Share) -> Answer<'_, Result<FoundBlock, NotFound>> {
+        Box::pin(async { Err(refused().into()) })
     }
 
-    fn withdrawn_after(&self, _: u64) -> Vec<Arc<Withdrawn>> {
-        Vec::new()
+    fn withdrawn_after(&self, _: u64) -> Untold {
+        Untold::default()
     }
 
     fn watch_withdrawn(&self) -> watch::Receiver<u64> {

@@ -39,6 +39,28 @@ fn a_full_line_judges_nobody_more_and_keeps_everybodys_place() {
     assert!(answers[1..].iter_mut().all(|answer| answer.try_recv().is_err()));
 }
 
+/// Sites of one user, on connections of their own.
+#[test]
+fn a_job_takes_the_place_of_an_older_one_of_its_connection_alone() {
+    let (jobs, mut queue) = (Jobs::default(), Queue::default());
+    let mut push = |identity: &str, connection| {
+        let user = Arc::new(User::new(identity.as_bytes()));
+        let job = jobs.create(user, &Declarer::new(connection, "peer"), accepted(HEIGHT, &[]));
+        let (answer, checked) = oneshot::channel();
+        queue.push(Waiting { job, answer, mode: CheckMode::Before, again: false });
+        checked
+    };
+    let mut sites = [push("carol.site1", 1), push("carol.site2", 2), push("carol.site1", 3)];
+    let mut newer = push("carol.site2", 2);
+    assert_eq!(sites[1].try_recv(), Ok(Checked::Superseded));
+    for waits in [0, 2] {
+        assert!(sites[waits].try_recv().is_err(), "{waits} waits");
+    }
+    assert!(newer.try_recv().is_err(), "it waits");
+    let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|next| next.line().1).collect();
+    assert_eq!(order, [1, 2, 3]);
+}
+
 #[test]
 fn so_many_jobs_are_asked_about_again_and_no_more() {
     let places = Arc::new(Semaphore::new(CHECKS_AGAIN_MAX));

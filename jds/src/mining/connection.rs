@@ -203,10 +203,18 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
     fn on_received(&mut self, received: Received) {
         if let Some(draining) = &mut self.draining {
             draining.received(received.bytes());
+            // Nothing begins any more that would have to be waited for, and bounded.
+            if received.is_custom_job() {
+                return;
+            }
         }
         let identity = if self.gate.is_open() { None } else { received.asks_for() };
         let Some(identity) = identity else { return self.hand_in(&received, true) };
-        if let Some(passed) = self.gate.pass(&identity, received) {
+        let passed = match &self.draining {
+            None => self.gate.pass(&identity, received),
+            Some(_) => self.gate.pass_if_known(&identity, received).ok(),
+        };
+        if let Some(passed) = passed {
             self.hand_in(&passed.held, passed.allowed);
         }
     }
@@ -230,8 +238,10 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
         let is_set_up = self.session.is_set_up();
         let deadline = self.session.poll_timeout();
         let deadline = deadline.unwrap_or_else(|| Instant::now() + FRAME_TIMEOUT);
-        // A peer that we can not keep up with is not read.
-        let reads = self.holds().leave_room() && !self.gate.is_full();
+        // A peer that we can not keep up with is not read. At the end it is, within its bounds of time
+        // and bytes: a block may be behind what it waits for.
+        let keeps_up = self.holds().leave_room() && !self.gate.is_full();
+        let reads = keeps_up || self.draining.is_some();
         // One that reads slowly skips work that is not the newest any more.
         let idle = self.writer.is_idle();
         let is_draining = self.draining.is_some();

@@ -43,7 +43,7 @@ use crate::session::SessionDeps;
 use crate::token::{Genuine, GenuineJob, UserTag};
 use crate::validator::{Validator, on_cpu};
 use bound::{Binding, Bindings, Name};
-pub(crate) use outside::{Outside, OutsideRefusal};
+pub(crate) use outside::{Ahead, Outside, OutsideRefusal};
 use places::Places;
 use source::DeclaredSource;
 

@@ -67,6 +67,16 @@ impl Received {
         }
     }
 
+    /// Whether it is a job that the miner chose, which has to be checked.
+    pub(super) fn is_custom_job(&self) -> bool {
+        match self {
+            Self::Frame(frame) => {
+                frame.header.msg_type == mining_sv2::MESSAGE_TYPE_SET_CUSTOM_MINING_JOB
+            }
+            Self::Line(_) | Self::Nothing => false,
+        }
+    }
+
     /// Who wants to mine with it, as the client sent it; none where nobody does.
     pub(super) fn asks_for(&self) -> Option<String> {
         match self {

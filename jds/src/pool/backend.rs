@@ -1,28 +1,52 @@
 //! The server, as the pool interface sees it.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::pool::{
-    Answer, CustomJob, FoundBlock, JobData, Judged, NotJudged, PoolBackend, Refused, Share, Untold,
+    Answer, CustomJob, FoundBlock, JobData, Judged, NotFound, NotJudged, PoolBackend, Refused,
+    Share, Untold,
 };
 use bitcoin::Network;
 use mining::outside::Desk;
-use tokio::sync::watch;
+use mining_sv2::ERROR_CODE_SET_CUSTOM_MINING_JOB_JOB_NOT_YET_VALIDATED as NOT_YET_VALIDATED;
+use tokio::sync::{Semaphore, watch};
 use validation::tip::ChainTip;
 
 use super::jobs::PoolJobs;
 use super::shares::ShareDesk;
 use super::work::Work;
-use crate::limits::POOL_TIP_WAIT;
+use crate::limits::{POOL_SOLUTIONS_MAX, POOL_TIP_WAIT, POOL_WORK_MAX};
 use crate::server::Shared;
 
 /// The server, as the pool interface sees it.
 #[derive(Debug)]
 pub(super) struct PoolView {
     shared: Arc<Shared>,
-    work: Work,
-    desk: ShareDesk,
+    work: Arc<Work>,
+    desk: Arc<ShareDesk>,
+    /// Places of shares and jobs.
+    places: Arc<Semaphore>,
+    /// Places of solutions: what is abandoned by its client is not in front of them.
+    solutions: Arc<Semaphore>,
+}
+
+/// Goes on to its end when nobody waits for it any more: a share that is remembered has to be
+/// recorded, and a block submitted. Waits for a place first.
+async fn to_its_end<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, NotJudged> {
+    // It is never closed.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    let task = tokio::spawn(async move {
+        let done = work.await;
+        drop(place);
+        done
+    });
+    // It panicked, and has said so in the log, or the server ends.
+    task.await.map_err(|error| NotJudged::NotRecorded(format!("it ended abnormally: {error}")))
 }
 
 impl PoolView {
@@ -30,8 +54,10 @@ impl PoolView {
     pub(super) fn new(shared: Arc<Shared>, desk: Desk) -> Self {
         let jobs = Arc::new(PoolJobs::new());
         Self {
-            work: Work::new(Arc::clone(&shared), jobs),
-            desk: ShareDesk::new(Arc::clone(&shared), desk),
+            work: Arc::new(Work::new(Arc::clone(&shared), jobs)),
+            desk: Arc::new(ShareDesk::new(Arc::clone(&shared), desk)),
+            places: Arc::new(Semaphore::new(POOL_WORK_MAX)),
+            solutions: Arc::new(Semaphore::new(POOL_SOLUTIONS_MAX)),
             shared,
         }
     }
@@ -76,7 +102,11 @@ impl PoolBackend for PoolView {
     fn verify(&self, job: CustomJob) -> Answer<'_, Result<Arc<JobData>, Refused>> {
         Box::pin(async {
             self.tip_known().await;
-            self.work.verify(job).await
+            let work = Arc::clone(&self.work);
+            let verdict = to_its_end(&self.places, async move { work.verify(job).await }).await;
+            verdict.unwrap_or_else(|why| {
+                Err(Refused { code: NOT_YET_VALIDATED, detail: format!("{why:?}") })
+            })
         })
     }
 
@@ -85,14 +115,19 @@ impl PoolBackend for PoolView {
             if !self.tip_known().await {
                 return Err(NotJudged::NoTip);
             }
-            self.desk.judge(&self.work, shares).await
+            let (desk, work) = (Arc::clone(&self.desk), Arc::clone(&self.work));
+            to_its_end(&self.places, async move { desk.judge(&work, shares).await }).await?
         })
     }
 
-    fn block(&self, solution: Share) -> Answer<'_, Result<FoundBlock, Refused>> {
+    fn block(&self, solution: Share) -> Answer<'_, Result<FoundBlock, NotFound>> {
         Box::pin(async {
-            self.tip_known().await;
-            self.desk.solve(&self.work, solution).await
+            if !self.tip_known().await {
+                return Err(NotJudged::NoTip.into());
+            }
+            let (desk, work) = (Arc::clone(&self.desk), Arc::clone(&self.work));
+            let solve = async move { desk.solve(&work, solution).await };
+            Ok(to_its_end(&self.solutions, solve).await??)
         })
     }
 
@@ -107,6 +142,10 @@ impl PoolBackend for PoolView {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Waker};
+
     use tokio::time::timeout;
 
     use super::*;
@@ -124,5 +163,31 @@ mod tests {
         let known = timeout(PATIENCE, waiting).await.expect("waited for a tip that is there");
         assert!(known.unwrap());
         assert!(known_within(tip, Duration::ZERO).await, "from then on nobody waits");
+    }
+
+    #[tokio::test]
+    async fn what_its_client_left_goes_on_in_its_place() {
+        for most in [POOL_WORK_MAX, POOL_SOLUTIONS_MAX] {
+            let (places, done) = (Arc::new(Semaphore::new(most)), Arc::new(AtomicUsize::new(0)));
+            let gate = watch::Sender::new(false);
+            let work = || {
+                let (mut gate, done) = (gate.subscribe(), Arc::clone(&done));
+                to_its_end(&places, async move {
+                    gate.wait_for(|open| *open).await.unwrap();
+                    done.fetch_add(1, Ordering::SeqCst)
+                })
+            };
+            let mut context = Context::from_waker(Waker::noop());
+            for _ in 0..most {
+                assert!(pin!(work()).poll(&mut context).is_pending());
+            }
+            assert_eq!(places.available_permits(), 0, "they have their places");
+            // One more waits; left in that time, nothing of it begins.
+            assert!(pin!(work()).poll(&mut context).is_pending());
+            gate.send_replace(true);
+            work().await.unwrap();
+            let _all = places.acquire_many(most as u32).await.unwrap();
+            assert_eq!(done.load(Ordering::SeqCst), most + 1);
+        }
     }
 }

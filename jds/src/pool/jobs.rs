@@ -40,7 +40,7 @@ impl PoolJob {
     }
 
     /// Its template was declared here; false in coinbase-only mode.
-    fn is_declared(&self) -> bool {
+    pub(super) fn is_declared(&self) -> bool {
         self.custom().is_some_and(|custom| custom.declared.is_some())
     }
 }

@@ -5,6 +5,7 @@
 //! mining ports have, too.
 
 mod backend;
+mod batches;
 mod doors;
 mod jobs;
 mod name;
@@ -34,7 +35,7 @@ pub use doors::StartError;
 const POOL_PEER: &str = "pool-interface";
 
 /// Channel in the records of what comes this way: none of our own has this number.
-const POOL_CHANNEL: u32 = 0;
+const POOL_CHANNEL: u32 = store::ShareOrigin::POOL_CHANNEL;
 
 /// What the shares are remembered of that an earlier process accepted, and that could come again.
 /// Blocks the thread.

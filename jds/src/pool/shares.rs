@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use api::pool::{FoundBlock, Judged, NotJudged, Refused, Share};
+use bitcoin::BlockHash;
 use mining::FoundShare;
 use mining::identity::printable;
 use mining::outside::{Desk, OutsideOutcome, OutsideShare, OutsideSolution};
 use mining_sv2::{
     ERROR_CODE_SUBMIT_SHARES_DIFFICULTY_TOO_LOW as TOO_LOW,
     ERROR_CODE_SUBMIT_SHARES_DUPLICATE_SHARE as DUPLICATE,
+    ERROR_CODE_SUBMIT_SHARES_INVALID_JOB_ID as INVALID_JOB_ID,
 };
 use store::{Protocol, ShareSubmitted, TemplateSource};
 use tokio::sync::oneshot;
@@ -19,6 +21,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::POOL_PEER;
+use super::batches::Batches;
 use super::jobs::PoolJob;
 use super::work::Work;
 use crate::limits::FOUND_KEPT_LIMIT;
@@ -35,42 +38,62 @@ pub(super) struct ShareDesk {
     shared: Arc<Shared>,
     desk: Mutex<Desk>,
     turns: FoundTurns,
+    batches: Batches,
+}
+
+/// What is to be recorded of a batch.
+#[derive(Debug, Default)]
+struct ToRecord {
+    accepted: Vec<ShareSubmitted>,
+    /// What is remembered of these: the blocks that they build on, and their hashes.
+    remembered: Vec<(BlockHash, BlockHash)>,
+    blocks: Vec<oneshot::Receiver<Infallible>>,
+    /// Some of it counted before, perhaps in a batch that is not on the disk yet.
+    has_duplicates: bool,
 }
 
 impl ShareDesk {
     pub(super) fn new(shared: Arc<Shared>, desk: Desk) -> Self {
-        Self { shared, desk: Mutex::new(desk), turns: FoundTurns::default() }
+        let (turns, batches) = (FoundTurns::default(), Batches::default());
+        Self { shared, desk: Mutex::new(desk), turns, batches }
     }
 
-    /// What each is worth. What counts is on the disk when this returns, and so are blocks.
+    /// What each is worth. What counts is on the disk when this returns, and so are blocks and what
+    /// duplicates are duplicates of. Not to be dropped before its end: shares would be remembered
+    /// that are not recorded.
     pub(super) async fn judge(
         &self,
         work: &Work,
         shares: Vec<Share>,
     ) -> Result<Vec<Judged>, NotJudged> {
-        let (mut judged, mut accepted) = (Vec::with_capacity(shares.len()), Vec::new());
-        let mut blocks = Vec::new();
+        let batch = self.batches.begin();
+        let mut judged = Vec::with_capacity(shares.len());
+        let mut to_record = ToRecord::default();
         for share in shares {
-            judged.push(self.one(work, share, &mut accepted, &mut blocks).await);
+            judged.push(self.one(work, share, &mut to_record).await);
         }
+        let ToRecord { accepted, remembered, blocks, has_duplicates } = to_record;
         if !accepted.is_empty()
             && let Some(commit) = self.shared.journal.shares(PROTOCOL, accepted)
+            && let Err(error) = commit.await
         {
-            commit.await.map_err(|error| NotJudged::NotRecorded(error.to_string()))?;
+            // They are welcome again.
+            let mut desk = self.desk();
+            remembered.into_iter().for_each(|(tip, share)| desk.forget(tip, share));
+            return Err(NotJudged::NotRecorded(error.to_string()));
         }
         for block in blocks {
             kept(block).await;
         }
+        // Before it waits for others, which may wait for it.
+        drop(batch);
+        if has_duplicates {
+            self.batches.recorded().await;
+        }
         Ok(judged)
     }
 
-    async fn one(
-        &self,
-        work: &Work,
-        share: Share,
-        accepted: &mut Vec<ShareSubmitted>,
-        blocks: &mut Vec<oneshot::Receiver<Infallible>>,
-    ) -> Judged {
+    async fn one(&self, work: &Work, share: Share, to_record: &mut ToRecord) -> Judged {
         let Share { on, worker, extranonce, ntime, nonce, version, target } = share;
         let job = match work.find(on).await {
             Ok(job) => job,
@@ -85,9 +108,10 @@ impl ShareDesk {
             OutsideShare { extranonce, ntime, nonce, version, target, worker: worker.as_ref() };
         let tip = self.shared.nodes.watch_tip().borrow().map(|tip| tip.hash);
         let outcome = self.desk().submit(&job.job, &job.user, &share, tip, now());
-        let OutsideOutcome { found, is_block, record } = outcome;
+        let OutsideOutcome { found, record } = outcome;
+        let is_block = found.is_some();
         if let Some(found) = found {
-            blocks.push(self.found(found).await);
+            to_record.blocks.push(self.found(found).await);
         }
         let event = records::submitted(&record, TemplateSource::Miner);
         self.count(record.error_code.unwrap_or("accepted"));
@@ -95,10 +119,14 @@ impl ShareDesk {
             None => {
                 let source = TemplateSource::Miner.as_str();
                 self.shared.counts.metrics.share_difficulty(source, record.difficulty);
-                accepted.push(event);
+                to_record.accepted.push(event);
+                to_record
+                    .remembered
+                    .extend(record.share_hash.map(|hash| (job.job.tip().hash, hash)));
                 Ok(record.difficulty)
             }
             Some(code) => {
+                to_record.has_duplicates |= code == DUPLICATE;
                 self.shared.journal.share_refused(POOL_PEER, PROTOCOL, event);
                 Err(Refused { code, detail: detail(code, &job) })
             }
@@ -106,22 +134,25 @@ impl ShareDesk {
         Judged { hash: record.share_hash, is_block, worth }
     }
 
-    /// Submits the block of a solution; it is on the disk when this returns.
+    /// Submits the block of a solution; it is on the disk when this returns, also where it was found
+    /// before.
     pub(super) async fn solve(&self, work: &Work, solution: Share) -> Result<FoundBlock, Refused> {
         let Share { on, extranonce, ntime, nonce, version, target, .. } = solution;
         let job = work.find(on).await?;
         let extranonce = extranonce.as_slice();
         let share = OutsideShare { extranonce, ntime, nonce, version, target, worker: None };
         let solved = self.desk().solve(&job.job, &job.user, &share, now());
-        let OutsideSolution { hash, is_block, found } =
+        let OutsideSolution { hash, found, is_new } =
             solved.map_err(|code| Refused { code, detail: detail(code, &job) })?;
-        if !is_block {
+        let Some(found) = found else {
             let detail = format!("its hash {hash} does not meet the network's target");
             return Err(Refused { code: TOO_LOW, detail });
-        }
-        let new = found.is_some() && !self.shared.submitter.knows(&hash);
-        if let Some(found) = found {
-            kept(self.found(found).await).await;
+        };
+        let new = is_new && !self.shared.submitter.knows(&hash);
+        kept(self.found(found).await).await;
+        if job.is_declared() && !self.shared.submitter.knows(&hash) {
+            let detail = format!("block {hash} can not be made: {}", crate::jobs::LET_GO);
+            return Err(Refused { code: INVALID_JOB_ID, detail });
         }
         Ok(FoundBlock { hash, height: job.job.tip().next_height(), new })
     }

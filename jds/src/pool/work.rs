@@ -18,7 +18,7 @@ use mining_sv2::{
 use super::jobs::{PoolJob, PoolJobs};
 use super::name::{Named, connection_number, first_bytes};
 use super::{POOL_CHANNEL, POOL_PEER};
-use crate::mining::custom::{Outside, OutsideRefusal};
+use crate::mining::custom::{Ahead, Outside, OutsideRefusal};
 use crate::mining::records;
 use crate::server::Shared;
 
@@ -58,7 +58,7 @@ impl Work {
         let connection = connection_number(&connection);
         let custom_jobs = &self.shared.custom_jobs;
         let checked = match fields {
-            None => custom_jobs.of_receipt(connection, &token, user.as_deref()).await,
+            None => custom_jobs.of_receipt(connection, &token, user.as_deref(), Ahead::Waits).await,
             Some(fields) => {
                 let user = match user {
                     Some(user) => user,
@@ -91,7 +91,8 @@ impl Work {
         Ok(self.shared.custom_jobs.user_of(token)?)
     }
 
-    /// The job that a share is on, made again if need be.
+    /// The job that a share is on, made again if need be. One on another block than the tip is found
+    /// too, as long as its template is kept: no share on it counts, but a block on it may be one.
     pub(super) async fn find(&self, on: OnJob) -> Result<Arc<PoolJob>, Refused> {
         match on {
             OnJob::Named(name) => match self.jobs.get(&name) {
@@ -115,17 +116,20 @@ impl Work {
         {
             return Ok(Arc::clone(job));
         }
-        let checked = self.shared.custom_jobs.of_receipt(connection, &token, None).await;
-        match (checked, known) {
-            (Ok(checked), _) => {
-                let job = self.keep(connection, checked)?;
-                self.jobs.remember(connection, token, &job.name);
-                Ok(job)
-            }
-            // A block on it may still be one.
-            (Err(_), Some(stale)) => Ok(stale),
-            (Err(refusal), None) => Err(refusal.into()),
-        }
+        let custom_jobs = &self.shared.custom_jobs;
+        let checked = custom_jobs.of_receipt(connection, &token, None, Ahead::IsStale).await;
+        let before = || {
+            let receipt = custom_jobs.genuine(&token).ok()?;
+            custom_jobs.of_before(connection, receipt, None)
+        };
+        let checked = match (checked, known) {
+            (Ok(checked), _) => checked,
+            (Err(_), Some(stale)) => return Ok(stale),
+            (Err(refusal), None) => before().ok_or(refusal)?,
+        };
+        let job = self.keep(connection, checked)?;
+        self.jobs.remember(connection, token, &job.name);
+        Ok(job)
     }
 
     /// A job of before a restart, or that was pushed out.
@@ -136,12 +140,21 @@ impl Work {
             return Err(unknown());
         };
         let tip = self.shared.nodes.watch_tip().borrow().map(|tip| first_bytes(tip.hash));
-        if tip != Some(prev) {
-            return Err(refused(STALE_SHARE, "the job builds on another block than the tip"));
-        }
-        let min_ntime = Some(min_ntime);
-        let checked = self.shared.custom_jobs.of_genuine(connection, receipt, min_ntime, None);
-        let job = self.keep(connection, checked.await?)?;
+        let (custom_jobs, min_ntime) = (&self.shared.custom_jobs, Some(min_ntime));
+        let checked = if tip == Some(prev) {
+            let ahead = Ahead::IsStale;
+            custom_jobs
+                .of_genuine(connection, receipt, min_ntime, None, ahead)
+                .await
+                .map_err(Refused::from)
+        } else {
+            Err(refused(STALE_SHARE, "the job builds on another block than the tip"))
+        };
+        let checked = checked.or_else(|refusal| {
+            let before = custom_jobs.of_before(connection, receipt, min_ntime);
+            before.filter(|before| first_bytes(before.job.tip.hash) == prev).ok_or(refusal)
+        })?;
+        let job = self.keep(connection, checked)?;
         if job.name == *name { Ok(job) } else { Err(unknown()) }
     }
 

@@ -17,8 +17,8 @@ use crate::budget::{ByteBudget, ConnectionBudget};
 use crate::jobs::Job;
 use crate::jobs::tests::{HEIGHT, accepted, coinbase, tip_below};
 use crate::limits::{
-    CONNECTION_BYTES_ALLOWED, DECLARATIONS_PENDING_PER_CONNECTION_MAX, SOLUTION_KEPT,
-    SOLUTIONS_KEPT_PER_CONNECTION_MAX, TOKENS_PER_USER_MAX,
+    CONNECTION_BYTES_ALLOWED, DECLARATIONS_PENDING_PER_CONNECTION_MAX, IDENTITIES_PER_USER_MAX,
+    SOLUTION_KEPT, SOLUTIONS_KEPT_PER_CONNECTION_MAX, TOKENS_PER_USER_MAX,
 };
 use crate::token::{TokenError, UserTag};
 use crate::validator::{Declaration, Outcome, draft};
@@ -429,6 +429,38 @@ fn a_token_is_of_the_user_and_an_earlier_one_of_the_very_identity() {
     assert_eq!(token_error(&other.declare(2, &of_one)), details(TokenError::Foreign));
     assert!(matches!(other.declare(3, &of_other)[..], [Action::Validate(_)]));
     assert!(matches!(one.declare(1, &of_one)[..], [Action::Validate(_)]));
+}
+
+/// Behind one connection: their tokens are one user's, and which worker one is for can not be told.
+#[test]
+fn several_workers_of_a_user_are_none_and_all_their_earlier_tokens_stay_good() {
+    let shared = deps(true, true);
+    let mut peer = Peer::new(Arc::clone(&shared));
+    peer.set_up(setup());
+    let earlier = |number: usize| {
+        let name = format!("alice.rig{number}");
+        shared.mint.allocate(UserTag::of(name.as_bytes()), 1_700_000_000_000_000).1
+    };
+    let first = peer.allocate("alice.rig0");
+    let declares = |peer: &mut Peer, request_id: u32, token: &[u8], expected: &str| {
+        let declared = peer.declare(request_id, token);
+        let [Action::Validate(declaration)] = &declared[..] else { panic!("{declared:?}") };
+        let user = &declaration.user;
+        assert_eq!((&*user.name, &*user.worker), ("alice", expected));
+    };
+    declares(&mut peer, 1, &first, "rig0");
+    peer.allocate("alice.rig0");
+    let [again, of_first] = [peer.allocate("alice.rig0"), earlier(0)];
+    let other = peer.allocate("alice.rig1");
+    for (request_id, token) in (2..).zip([again, other, of_first, earlier(1)]) {
+        declares(&mut peer, request_id, &token, "");
+    }
+    // Within a bound, the most recent ones.
+    for number in 2..=IDENTITIES_PER_USER_MAX {
+        peer.allocate(&format!("alice.rig{number}"));
+    }
+    assert_eq!(token_error(&peer.declare(7, &earlier(0))), details(TokenError::Foreign));
+    assert!(matches!(peer.declare(8, &earlier(1))[..], [Action::Validate(_)]));
 }
 
 #[test]

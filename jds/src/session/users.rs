@@ -45,9 +45,7 @@ impl Users {
         let known = found.and_then(|index| self.holders.remove(index));
         let first = known.is_none();
         let holder = match known {
-            Some(holder) if *holder.user == user => holder,
-            // Another worker of the user.
-            Some(holder) => holder.of(user),
+            Some(holder) => holder.and(&user),
             None => Holder {
                 user: Arc::new(user),
                 terms: payout.for_user(identifier)?,
@@ -83,8 +81,12 @@ impl Users {
 }
 
 impl Holder {
-    fn of(mut self, user: User) -> Self {
-        self.user = Arc::new(user);
+    /// Under that identity, too.
+    fn and(mut self, user: &User) -> Self {
+        let both = self.user.and(user);
+        if *self.user != both {
+            self.user = Arc::new(both);
+        }
         self
     }
 

@@ -12,6 +12,7 @@ use store::{BlockState, BlockSummary, NewBlock, RecoveredBlock, SubmissionState,
 use tracing::{error, info, warn};
 use validation::block::FoundBlock;
 use validation::declared::TemplateHash;
+use validation::identity::user_of;
 
 use super::known::Announced;
 use super::record::ToRecord;
@@ -78,7 +79,8 @@ impl Submitter {
             taken: AtomicBool::new(taken),
             ..self.reopened(hash, summary.found_at)
         };
-        let open = self.start(open, block.hex().into(), steps, ToRecord::Nothing, None);
+        let open = self.opened(open);
+        self.start(&open, block.hex().into(), steps, ToRecord::Nothing, None);
         info!(block = %hash, height = open.height, user = open.user,
             "a block found before the last end: it is followed, and goes to every node that has \
              not judged it");
@@ -107,6 +109,8 @@ impl Submitter {
             return;
         }
         let Some((facts, hex)) = self.files.load(file) else { return };
+        // An earlier version wrote whole identities.
+        let facts = FoundFacts { user: user_of(&facts.user).to_owned(), ..facts };
         let hash = facts.hash;
         let new = self.remember(hash);
         let to_record = match (self.journal.row(hash), new) {
@@ -133,7 +137,8 @@ impl Submitter {
             in_file: AtomicBool::new(true),
             ..self.reopened(hash, facts.found_at_unix_ms)
         };
-        let open = self.start(open, hex.into(), Steps::new(), to_record, None);
+        let open = self.opened(open);
+        self.start(&open, hex.into(), Steps::new(), to_record, None);
         warn!(block = %hash, height = open.height, user = open.user, file = %open.file.display(),
             found_at_unix_ms = open.found_at_ms,
             "a block found before the last end has not reached every node: submitting it again");

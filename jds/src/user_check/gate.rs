@@ -51,16 +51,28 @@ impl<T: Send + 'static> Gate<T> {
     /// A message for a user as the client sent the identity. Comes back at once when it is known
     /// whether the user may; else from [`Self::next`].
     pub(crate) fn pass(&mut self, identity: &str, held: T) -> Option<Passed<T>> {
-        let user = user_of(identity);
-        if let Some(allowed) = self.check.known(&user, self.welcome.contains(&user)) {
-            return Some(self.told(Passed { held, allowed, user }));
-        }
-        let check = Arc::clone(&self.check);
+        let held = match self.pass_if_known(identity, held) {
+            Ok(passed) => return Some(passed),
+            Err(held) => held,
+        };
+        let (check, user) = (Arc::clone(&self.check), user_of(identity));
         self.waiting.spawn(async move {
             let allowed = check.ask(&user).await;
             Passed { held, allowed, user }
         });
         None
+    }
+
+    /// As [`Self::pass`], without asking anybody.
+    ///
+    /// # Errors
+    /// The message, when it is not known whether the user may.
+    pub(crate) fn pass_if_known(&mut self, identity: &str, held: T) -> Result<Passed<T>, T> {
+        let user = user_of(identity);
+        match self.check.known(&user, self.welcome.contains(&user)) {
+            Some(allowed) => Ok(self.told(Passed { held, allowed, user })),
+            None => Err(held),
+        }
     }
 
     /// The next of those that wait. Cancellation-safe.

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::send::When;
 use super::{Kind, Member, Session};
-use crate::channel::JobError;
+use crate::channel::{JobError, JobRoom};
 use crate::input::CustomJobVerdict;
 use crate::job::Job;
 use crate::record::NegotiatedJob;
@@ -109,24 +109,36 @@ impl Session {
         }
         let job_id = self.last_job_id.wrapping_add(1);
         let job = Arc::new(self.custom_job(job_id, channel_id, &custom)?);
-        for member in self.members.values_mut() {
-            if member.takes_custom_jobs_of(channel_id) {
-                member.channel.set_job(Arc::clone(&job), now).map_err(|error| {
-                    debug!(channel_id, %error, "custom job not set");
-                    match error {
-                        JobError::Extranonce { .. } => {
-                            ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
-                        }
-                        // The one after which the reference client stays.
-                        JobError::NoRoom { .. } => ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP,
-                    }
-                })?;
+        // All of the group or none: on a channel that had it alone, a refused job would still be mined.
+        let rooms = self.rooms_for(channel_id, &job).map_err(|error| {
+            debug!(channel_id, %error, "custom job not set");
+            match error {
+                JobError::Extranonce { .. } => ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX,
+                // The one after which the reference client stays.
+                JobError::NoRoom { .. } => ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP,
+            }
+        })?;
+        self.last_job_id = job_id;
+        for (member_id, room) in rooms {
+            if let Some(member) = self.members.get_mut(&member_id) {
+                member.channel.take_job(Arc::clone(&job), room, now);
             }
         }
-        self.last_job_id = job_id;
         let negotiated = NegotiatedJob { user, channel_id, job_id, job: custom };
         self.actions.push_back(Action::Negotiated(Box::new(negotiated)));
         Ok(job_id)
+    }
+
+    /// The channels that a job is for, with its room on each.
+    fn rooms_for(&self, channel_id: u32, job: &Job) -> Result<Vec<(u32, JobRoom)>, JobError> {
+        let mut beside = 0;
+        self.members_of(channel_id)
+            .map(|member| {
+                let room = member.channel.room_for(job, beside)?;
+                beside += room.bytes();
+                Ok((member.channel.id(), room))
+            })
+            .collect()
     }
 
     fn custom_job(

@@ -18,23 +18,24 @@ use crate::{Action, Now};
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     pub(super) negotiated: bool,
-    names: HashMap<Vec<u8>, Arc<str>>,
+    /// By the user of the channel, and what its share said.
+    names: HashMap<(Arc<str>, Vec<u8>), Arc<str>>,
 }
 
 impl Workers {
     /// The worker that a share names. Some clients send the whole identity: `user` is cut off then.
-    fn name(&mut self, bytes: Option<Vec<u8>>, user: &str) -> Option<Arc<str>> {
-        let bytes = bytes.filter(|_| self.negotiated)?;
-        if let Some(name) = self.names.get(&bytes) {
+    fn name(&mut self, bytes: Option<Vec<u8>>, user: &Arc<str>) -> Option<Arc<str>> {
+        let key = (Arc::clone(user), bytes.filter(|_| self.negotiated)?);
+        if let Some(name) = self.names.get(&key) {
             return Some(Arc::clone(name));
         }
-        let text = String::from_utf8_lossy(&bytes);
-        let own = text.strip_prefix(user).and_then(|rest| rest.strip_prefix('.'));
+        let text = String::from_utf8_lossy(&key.1);
+        let own = text.strip_prefix(&**user).and_then(|rest| rest.strip_prefix('.'));
         let name = printable(own.unwrap_or(&text));
         if self.names.len() >= WORKERS_PER_CONNECTION_MAX {
             self.names.clear();
         }
-        self.names.insert(bytes, Arc::clone(&name));
+        self.names.insert(key, Arc::clone(&name));
         Some(name)
     }
 }

@@ -351,6 +351,41 @@ fn a_job_for_a_group_is_set_on_its_channels() {
     }
 }
 
+/// All channels of a group get a job or none, and no number is given twice.
+#[test]
+fn a_job_that_one_channel_of_a_group_has_no_room_for_is_on_none_of_them() {
+    let on = tip(1, HARD);
+    let with_room_for = |bytes: usize| {
+        let mut shared = Arc::into_inner(deps(settings())).expect("nobody else has it");
+        shared.custom_job_bytes = JobBytes::with_max(bytes);
+        let shared = Arc::new(shared);
+        let mut rig = Rig::new(Arc::clone(&shared));
+        rig.send(&setup(WORK_SELECTION));
+        let miner = Miner::opened(&rig.send(&open_extended(1, "alice.jdc", 10)));
+        (shared, rig, miner)
+    };
+    let (shared, mut rig, miner) = with_room_for(1 << 30);
+    rig.send(&set(miner.channel_id, 1, &on));
+    success(&rig.input(accepted(miner.channel_id, 1, long(&on, 0))));
+    let one_job = shared.custom_job_bytes.bytes();
+
+    let (shared, mut rig, mut one) = with_room_for(one_job + one_job / 2);
+    let two = Miner::opened(&rig.send(&open_extended(2, "alice.other", 10)));
+    assert_eq!(one.group_id, two.group_id);
+    rig.send(&set(one.group_id, 5, &on));
+    let answer = rig.input(accepted(one.group_id, 5, long(&on, 0)));
+    assert_eq!(refusal(&answer), (one.group_id, 5, "stale-chain-tip".into()));
+    assert_eq!(shared.custom_job_bytes.bytes(), 0, "no channel keeps what was refused");
+    rig.send(&set(one.channel_id, 6, &on));
+    let (.., first) = success(&rig.input(accepted(one.channel_id, 6, long(&on, 1))));
+    rig.send(&set(one.channel_id, 7, &on));
+    let (.., second) = success(&rig.input(accepted(one.channel_id, 7, custom(&on, FULL))));
+    assert!(first < second);
+    works_on(&mut one, &on, second);
+    let share = one.mine();
+    assert_eq!(share_code(&rig.send(&one.message(share))), None);
+}
+
 #[test]
 fn what_does_not_fit_the_channel_is_refused_not_set() {
     let (mut rig, miner) = connected();

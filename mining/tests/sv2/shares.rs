@@ -335,6 +335,23 @@ fn workers_are_told_apart_where_that_was_agreed() {
     }
 }
 
+/// What one user's share says is not what another's means by it.
+#[test]
+fn a_worker_is_named_by_the_user_of_its_channel() {
+    let (mut rig, mut alice) = mining(settings(), HARD);
+    let mut bob = Miner::opened(&rig.send(&open_extended(2, "bob.rig", 4)));
+    let request = RequestExtensions { request_id: 1, requested: vec![EXTENSION_TYPE_WORKER] };
+    rig.send(&MiningClientMessage::RequestExtensions(request));
+    for _ in 0..2 {
+        for (miner, expected) in [(&mut alice, "third"), (&mut bob, "alice.third")] {
+            let (share, worker) = (miner.mine(), Some(b"alice.third".to_vec()));
+            rig.send(&MiningClientMessage::SubmitSharesExtended(ExtendedShare { share, worker }));
+            let shares = rig.shares();
+            assert_eq!(shares.last().map(|share| &*share.worker), Some(expected));
+        }
+    }
+}
+
 #[test]
 fn a_channel_that_has_used_up_its_memory_gets_another_extranonce() {
     let mut rig = Rig::set_up(Settings { share_batch_size: 1_000, ..settings() }, STANDARD_JOBS);

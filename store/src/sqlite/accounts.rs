@@ -10,7 +10,7 @@ use super::shared::now_ms;
 use super::sizes::Table;
 use super::state::{State, meta, set_meta};
 use crate::accounting::{
-    Accounted, AccountingCursor, AccountingEntry, AccountingInterval, AccountingPage,
+    Accounted, AccountingCursor, AccountingEntry, AccountingInterval, AccountingPage, ShareOrigin,
 };
 use crate::batch::NewBlock;
 use crate::event::ShareSubmitted;
@@ -43,6 +43,7 @@ struct Account {
     template_hash: String,
     pool_payout_sat: i64,
     claimable_sat: i64,
+    origin: ShareOrigin,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,6 +90,7 @@ impl Accounts {
             template_hash: share.miner_template_hash.clone().unwrap_or_default(),
             pool_payout_sat: sat(share.pool_payout_sat),
             claimable_sat: sat(share.claimable_sat),
+            origin: ShareOrigin::of(share),
         };
         let difficulty = share.difficulty;
         let work = Work { shares: 1, difficulty, first_at: at_ms, last_at: at_ms };
@@ -181,6 +183,7 @@ fn add_work(
         work.difficulty,
         work.first_at,
         work.last_at,
+        account.origin.as_str(),
     ];
     let updated = connection
         .prepare_cached(
@@ -188,7 +191,7 @@ fn add_work(
                  first_at = min(first_at, ?9), last_at = max(last_at, ?10)
              WHERE interval_id = ?1 AND user_id = ?2 AND template_source = ?3
                  AND template_hash = ?4 AND pool_payout_sat = ?5 AND claimable_sat = ?6
-                 AND block_hash IS NULL",
+                 AND origin = ?11 AND block_hash IS NULL",
         )?
         .execute(parameters)?;
     if updated > 0 {
@@ -197,8 +200,8 @@ fn add_work(
     connection
         .prepare_cached(
             "INSERT INTO accounting (interval_id, user_id, template_source, template_hash,
-                 pool_payout_sat, claimable_sat, shares, difficulty, first_at, last_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 pool_payout_sat, claimable_sat, shares, difficulty, first_at, last_at, origin)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(parameters)?;
     state.sizes.added(Table::Accounting, account.user.len() as u64);
@@ -315,6 +318,8 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<AccountingEntry> {
     let source: String = row.get("template_source")?;
     let (first_at, last_at) = (row.get("first_at")?, row.get("last_at")?);
     let block_hash: Option<String> = row.get("block_hash")?;
+    let origin: String = row.get("origin")?;
+    let origins = [ShareOrigin::Port, ShareOrigin::Pool];
     let what = match block_hash {
         Some(block_hash) => Accounted::Block {
             block_hash,
@@ -323,6 +328,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<AccountingEntry> {
             found_at: first_at,
         },
         None => Accounted::Work {
+            origin: origins.into_iter().find(|one| one.as_str() == origin),
             shares: row.get("shares")?,
             work: row.get("difficulty")?,
             pool_payout_sat: sat("pool_payout_sat")?,

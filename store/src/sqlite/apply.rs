@@ -150,8 +150,8 @@ impl Apply<'_> {
                 "UPDATE users SET templates_accepted_total = templates_accepted_total + 1,
                      node_runner_at = CASE WHEN ?4 THEN coalesce(node_runner_at, ?2)
                          ELSE node_runner_at END,
-                     template_crafter_at = CASE WHEN templates_accepted_total + 1 = ?3
-                         THEN ?2 ELSE template_crafter_at END
+                     template_crafter_at = CASE WHEN templates_accepted_total + 1 >= ?3
+                         THEN coalesce(template_crafter_at, ?2) ELSE template_crafter_at END
                  WHERE user_id = ?1 RETURNING templates_accepted_total",
             )?
             .query_row(params![user, self.at_ms, TEMPLATE_CRAFTER_TEMPLATES, full], |row| {

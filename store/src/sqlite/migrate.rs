@@ -11,6 +11,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0003_verdicts.sql"),
     include_str!("../../migrations/0004_accounting.sql"),
     include_str!("../../migrations/0005_users.sql"),
+    include_str!("../../migrations/0006_origin.sql"),
 ];
 
 /// Version of the stores that this program makes: how many migrations there are.

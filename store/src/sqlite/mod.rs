@@ -3,6 +3,7 @@
 mod accounts;
 mod apply;
 mod backlog;
+mod before_users;
 mod carry;
 mod clock;
 mod connect;

@@ -21,7 +21,7 @@ use super::shared::{Shared, now_ms};
 use super::state::{State, meta, set_meta};
 use super::stream::{Kept, Seen, StreamFile, boot_id, inode, lost};
 use super::writer::Writer;
-use super::{SqliteStore, Threads, connect};
+use super::{SqliteStore, Threads, before_users, connect};
 use crate::batch::Batch;
 use crate::event::StreamEpochStarted;
 use crate::limits::QUEUE_BATCHES_MAX;
@@ -89,6 +89,19 @@ pub enum OpenError {
         /// The network that is configured.
         wanted: String,
     },
+    /// The database can not be copied before a change that has no way back.
+    #[error(
+        "cannot copy {path} to {copy} before its users are brought together: {error}; the database is \
+         as it was, and the copy needs as much room again"
+    )]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// Where the copy was to be.
+        copy: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The database fails.
     #[error("cannot open {path}: {error}")]
     Database {
@@ -127,6 +140,7 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
         return Err(OpenError::OtherNetwork { dir: settings.dir, found, wanted: settings.network });
     }
     connect::set_up(&connection).map_err(failed)?;
+    before_users::set_aside(&connection, &path, version)?;
     migrate(&mut connection, MIGRATIONS).map_err(refused)?;
     note_network(&connection, &settings.network).map_err(failed)?;
     connect::set_max_bytes(&connection, settings.database_bytes_max).map_err(failed)?;
@@ -180,7 +194,7 @@ pub(super) fn open(settings: Settings) -> Result<SqliteStore, OpenError> {
 /// Makes a new database a file that only its owner can read: it holds the secrets of webhooks, and
 /// the addresses of miners. SQLite gives its other files the same permissions. A file that is there
 /// keeps its own.
-fn make_private(path: &Path) -> io::Result<()> {
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

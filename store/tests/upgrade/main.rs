@@ -21,7 +21,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use common::{KEEP_ALL, NOW_MS, all_events, assert_counted, assert_gap_free, commit, numbered};
+use common::{
+    KEEP_ALL, NOW_MS, all_events, assert_counted, assert_gap_free, commit, job, numbered, template,
+};
 use rusqlite::Connection;
 use store::{
     Batch, Cursor, EventFilter, OpenError, PageRequest, Settings, SqliteStore, Store,
@@ -198,6 +200,20 @@ fn what_a_user_did_under_any_identity_comes_together() {
     rename("users", "user_id = 'bob'", "alice.farm.2");
     rename("aggregates", "user_id = 'bob'", "alice.farm.2");
     rename("blocks", "height = (SELECT min(height) FROM blocks)", "alice.farm");
+    let run = |sql: &str| assert!(database.execute(sql, []).unwrap() > 0, "{sql}");
+    // Together 1,000 templates, and none had them alone.
+    run("UPDATE users SET templates_accepted_total = 600 WHERE user_id LIKE 'alice%'");
+    for (identity, reached) in [("dora", "NULL"), ("dora.1", "77"), ("dora.2", "99")] {
+        run(&format!(
+            "INSERT INTO users (user_id, first_seen, last_seen, templates_accepted_total,
+                 template_crafter_at) VALUES ('{identity}', 1, {NOW_MS}, 1000, {reached})"
+        ));
+    }
+    // A block in the interval that is open, and one in an interval that was given out.
+    run("UPDATE accounting SET user_id = 'alice.farm' WHERE id = 5");
+    run("INSERT INTO accounting_intervals VALUES (0, 1, 2, 0, 0, NULL)");
+    run("INSERT INTO accounting VALUES
+             (99, 0, 'alice.farm', 'miner', '', -1, -1, 0, 0, 1, 1, 'a block of before')");
     let sum = |column: &str| -> u64 {
         let sql = format!("SELECT sum({column}) FROM users WHERE user_id LIKE 'alice%'");
         database.query_row(&sql, [], |row| row.get(0)).unwrap()
@@ -210,9 +226,14 @@ fn what_a_user_did_under_any_identity_comes_together() {
     };
     let difficulty_before = difficulty(&database);
     drop(database);
+    // A copy that was begun once and not ended.
+    fs::write(dir.path().join("jds.sqlite.before-5.part"), "begun").unwrap();
 
     let store = open(dir.path());
     let alice = store.miner("alice").unwrap().unwrap();
+    assert_eq!(alice.template_crafter_at, None, "nobody had reached it");
+    let dora = store.miner("dora").unwrap().unwrap();
+    assert_eq!((dora.templates_accepted_total, dora.template_crafter_at), (3_000, Some(77)));
     assert_eq!(
         [alice.templates_accepted_total, alice.shares_accepted_miner, alice.blocks_found],
         expected
@@ -225,12 +246,69 @@ fn what_a_user_did_under_any_identity_comes_together() {
     let workers: Vec<_> = workers.iter().map(|template| &*template.worker).collect();
     assert!(workers.contains(&"farm") && workers.contains(&"farm.2") && workers.contains(&""));
     assert_counted(dir.path(), &store.sizes().unwrap());
+    commit(&store, Batch::new(NOW_MS).accept_template(template("alice", job(400, 77, Vec::new()))));
+    let alice = store.miner("alice").unwrap().unwrap();
+    assert_eq!(alice.template_crafter_at, Some(NOW_MS), "told with the next one");
+    commit(&store, Batch::new(NOW_MS + 9).accept_template(template("alice", job(401, 78, vec![]))));
+    assert_eq!(store.miner("alice").unwrap().unwrap().template_crafter_at, Some(NOW_MS));
     store.close();
     let database = Connection::open(dir.path().join("jds.sqlite")).unwrap();
     assert_eq!(difficulty(&database), difficulty_before);
+    let blocks = |interval: u32| -> Vec<String> {
+        let sql = "SELECT DISTINCT user_id FROM accounting
+                   WHERE interval_id = ?1 AND block_hash IS NOT NULL";
+        let mut users = database.prepare(sql).unwrap();
+        users.query_map([interval], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!((blocks(0), blocks(1)), (vec!["alice.farm".into()], vec!["alice".to_owned()]));
     for table in ["miner_templates", "users", "aggregates", "blocks", "tokens"] {
         let sql = format!("SELECT count(*) FROM {table} WHERE instr(user_id, '.') > 0");
         let dotted: u64 = database.query_row(&sql, [], |row| row.get(0)).unwrap();
         assert_eq!(dotted, 0, "{table}");
     }
+    assert_is_as_before(dir.path(), before_users);
+}
+
+/// What was brought together is beside it as it was, for its owner alone, and is a database.
+fn assert_is_as_before(dir: &Path, version: usize) {
+    let copy = dir.join("jds.sqlite.before-5");
+    let mode = fs::metadata(&copy).unwrap().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}: it holds the secrets of webhooks");
+    let database = Connection::open(&copy).unwrap();
+    let found: usize = database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(found, version);
+    let whole: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(whole, "ok");
+    let identities = "SELECT count(*) FROM users WHERE instr(user_id, '.') > 0";
+    let identities: u64 = database.query_row(identities, [], |row| row.get(0)).unwrap();
+    assert_eq!(identities, 3);
+    drop(database);
+    assert!(!dir.join("jds.sqlite.before-5.part").exists());
+    // Once: the next start has nothing to bring together.
+    let before = fs::read(&copy).unwrap();
+    open(dir);
+    assert!(fs::read(&copy).unwrap() == before);
+}
+
+#[test]
+fn where_nobody_has_two_names_nothing_is_copied() {
+    let dir = installed(4);
+    open(dir.path());
+    assert!(!dir.path().join("jds.sqlite.before-5").exists());
+}
+
+#[test]
+fn users_are_not_brought_together_without_a_copy() {
+    let dir = installed(4);
+    let database = Connection::open(dir.path().join("jds.sqlite")).unwrap();
+    database.execute("UPDATE users SET user_id = 'bob.1' WHERE user_id = 'bob'", []).unwrap();
+    drop(database);
+    // What is there can not be replaced.
+    fs::create_dir_all(dir.path().join("jds.sqlite.before-5/x")).unwrap();
+    let error = SqliteStore::open(Settings::new(dir.path())).unwrap_err();
+    assert!(matches!(error, OpenError::Copy { .. }), "{error}");
+    assert_eq!(version_of(dir.path()), 4);
+    fs::remove_dir_all(dir.path().join("jds.sqlite.before-5")).unwrap();
+    open(dir.path());
+    assert_eq!(version_of(dir.path()), migrations().len());
 }

@@ -294,6 +294,38 @@ async fn before_accept_accepts_nothing_unchecked_because_something_newer_came() 
     accepted(&outcome);
 }
 
+/// Sites of one user, each with templates of its own, are checked beside each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn before_accept_checks_the_declarations_of_each_site_of_a_user() {
+    let world = mode("before-accept").start().await;
+    let coins = world.coins(3).await;
+    let work = world.work();
+    world.node().pause().unwrap();
+    let mut sites = Vec::new();
+    // One is with the node, and the others wait.
+    for (site, coin) in (0..).zip(&coins) {
+        let mut miner = world.miner(&format!("carol.site{site}")).await;
+        let sample = Kind::Payment.build(coin).unwrap();
+        let template = miner.template_of(&work, sample.txs.clone(), sample.fee_sat);
+        let request_id = miner.send_declaration(&template).await;
+        assert_eq!(miner.asked().await, (request_id, vec![0]));
+        miner.supply(request_id, &[template.raw_tx(0)]).await;
+        sites.push((miner, request_id));
+    }
+    let shared = world.server.shared();
+    wait::until_true("the declarations to be in line", PATIENCE, || {
+        let (checker, _) = shared.validator.checker.as_ref().unwrap();
+        checker.waiting() == sites.len() - 1
+    })
+    .unwrap();
+    world.node().resume().unwrap();
+    for (miner, request_id) in &mut sites {
+        let (answered, outcome) = miner.verdict().await;
+        assert_eq!(answered, *request_id);
+        accepted(&outcome);
+    }
+}
+
 /// A node that hangs on a found block holds up the others' checks for seconds, and then no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_found_block_that_one_node_does_not_answer_leaves_the_checks_of_the_other_going() {

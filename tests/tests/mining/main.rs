@@ -16,6 +16,7 @@ mod channels;
 mod custom;
 mod encrypted;
 mod ending;
+mod ending_busy;
 mod jdc;
 mod jdc_trouble;
 mod matrix;

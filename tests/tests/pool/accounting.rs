@@ -6,6 +6,8 @@ use serde_json::Value;
 use signet::wait;
 use store::{Batch, ShareSubmitted, TemplateSource};
 
+use crate::worlds::{Site, counted, rig, submit};
+
 fn share(user: &str, template: &str) -> ShareSubmitted {
     ShareSubmitted {
         user: user.to_owned(),
@@ -24,6 +26,25 @@ fn share(user: &str, template: &str) -> ShareSubmitted {
         claimable_sat: Some(100),
         first_for_user: None,
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_that_the_pool_handed_in_are_told_apart() {
+    let site = Site::start(Setup::new().table("store", "accounting_interval_seconds = 1")).await;
+    let receipt = site.receipt("alice").await;
+    let mut pool = site.pool();
+    counted(&submit(&mut pool, &rig(&mut site.pool(), &receipt).mine(false).json));
+    let of_a_port = share("alice", "aa");
+    site.world.store().commit(Batch::new(1_000).share(of_a_port)).await.unwrap();
+    let mut origins = Vec::new();
+    wait::until_true("both shares in closed intervals", PATIENCE, || {
+        let entries = pool.get("/v1/pool/accounting").json()["entries"].clone();
+        origins = entries.as_array().unwrap().iter().map(|e| e["origin"].to_string()).collect();
+        origins.len() == 2
+    })
+    .unwrap();
+    origins.sort_unstable();
+    assert_eq!(origins, ["\"pool\"", "\"port\""]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

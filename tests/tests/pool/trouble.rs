@@ -3,9 +3,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 
 use bitcoin::hex::DisplayHex;
-use jds_tests::rig::by_receipt;
-use jds_tests::{Setup, pool};
+use jds_tests::rig::{by_receipt, solution};
+use jds_tests::{EXTRANONCE_BYTES, PATIENCE, Setup, kept, pool};
 use serde_json::{Value, json};
+use signet::wait;
+use store::SubmissionState;
 
 use crate::worlds::{Site, counted, refused, rig, submit, verify};
 
@@ -34,6 +36,107 @@ async fn a_pool_goes_on_with_its_receipts_and_jobs_after_a_restart_and_nothing_c
     assert_eq!(submit(&mut pool, &block.json)["is_block"], true);
     site.world.assert_mined(block.hash, &work.txs);
     assert_eq!(site.shares().len(), 4 + 2 + 1);
+}
+
+/// A share is a duplicate from the moment that it is judged, so it has to be recorded then, whoever
+/// waits for the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_sender_leaves_is_recorded_whole_when_it_comes_again() {
+    let site = Site::start(Setup::new()).await;
+    let receipts = site.receipts(&["alice", "bob", "carol", "dave"]).await;
+    let mut pool = site.pool();
+    let rigs: Vec<_> = receipts.iter().map(|receipt| rig(&mut pool, receipt)).collect();
+    // All have declared the same: each share has an extranonce of its own.
+    let mut next = 0;
+    let mut mine = |rig: usize| {
+        next += 1;
+        rigs[rig].mine_with(&[next; EXTRANONCE_BYTES], false).json
+    };
+    let site = site.restart().await;
+    let mut pool = site.pool();
+    // The job of the first is there again, those of the others have to be made again of their names.
+    counted(&submit(&mut pool, &mine(0)));
+    let batches: Vec<Value> = (1..rigs.len())
+        .map(|other| json!([mine(0), mine(0), mine(other), mine(0), mine(other)]))
+        .collect();
+    for batch in &batches {
+        let body = batch.to_string();
+        let request = format!(
+            "POST /v1/pool/shares HTTP/1.1\r\nHost: pool\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        pool::connect(&site.socket).write_all(request.as_bytes()).unwrap();
+    }
+    for batch in &batches {
+        for result in submit(&mut pool, batch).as_array().unwrap() {
+            assert!(result["valid"] == true || result["code"] == "duplicate-share", "{result}");
+        }
+    }
+    assert_eq!(site.shares().len(), 1 + 5 * batches.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_on_a_job_of_before_a_restart_is_submitted_though_another_has_won() {
+    let site = Site::start(Setup::new()).await;
+    let receipts = site.receipts(&["alice", "bob", "carol", "dave"]).await;
+    let mut pool = site.pool();
+    let mut mine = |(number, receipt): (u8, &Vec<u8>)| {
+        rig(&mut pool, receipt).mine_with(&[number; EXTRANONCE_BYTES], true)
+    };
+    let blocks: Vec<_> = (1..).zip(&receipts).map(&mut mine).collect();
+    let site = site.restart().await;
+    site.world.node().mine_block(&[]).unwrap();
+    site.world.synced().await;
+    let mut pool = site.pool();
+    for (index, block) in blocks.iter().enumerate() {
+        let json = if index % 2 == 0 {
+            block.json.clone()
+        } else {
+            by_receipt(&block.json, &receipts[index])
+        };
+        if index < 2 {
+            let found = pool.post("/v1/pool/blocks", &solution(&json)).json();
+            assert_eq!(
+                (&found["accepted"], &found["new"]),
+                (&true.into(), &true.into()),
+                "{found}"
+            );
+        } else {
+            let result = submit(&mut pool, &json);
+            refused(&result, "stale-share");
+            assert_eq!(result["is_block"], true, "{result}");
+        }
+        let stored = kept::wait_block(&*site.world.store(), block.hash);
+        assert_eq!(stored.user, ["alice", "bob", "carol", "dave"][index]);
+        wait::until_true("the node to have the block on its side branch", PATIENCE, || {
+            let kept = kept::wait_block(&*site.world.store(), block.hash);
+            kept.submissions.iter().any(|node| node.state == SubmissionState::Accepted)
+        })
+        .unwrap();
+        assert_eq!(site.world.node().block(&block.hash).unwrap().block_hash(), block.hash);
+    }
+    assert_eq!(site.shares(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_a_block_again_is_answered_when_it_is_on_the_disk() {
+    let site = Site::start(Setup::new()).await;
+    let receipt = site.receipt("alice").await;
+    let block = rig(&mut site.pool(), &receipt).mine(true);
+    let new = std::thread::scope(|scope| {
+        let post = || {
+            let mut pool = site.pool();
+            let found = pool.post("/v1/pool/blocks", &solution(&block.json)).json();
+            assert_eq!(found["accepted"], true, "{found}");
+            let stored = site.world.store().block(&block.hash.to_string()).unwrap();
+            assert!(stored.is_some(), "answered before it is on the disk: {found}");
+            found["new"] == true
+        };
+        let asked: Vec<_> = (0..8).map(|_| scope.spawn(post)).collect();
+        asked.into_iter().map(|one| usize::from(one.join().unwrap())).sum::<usize>()
+    });
+    assert_eq!(new, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

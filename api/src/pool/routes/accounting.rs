@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use store::{
-    Accounted, AccountingCursor, AccountingEntry, AccountingInterval, AccountingPage,
+    Accounted, AccountingCursor, AccountingEntry, AccountingInterval, AccountingPage, ShareOrigin,
     TemplateSource,
 };
 use utoipa::{IntoParams, ToSchema};
@@ -40,6 +40,17 @@ enum Kind {
     Block,
 }
 
+/// How shares came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ShareOrigin)]
+enum Origin {
+    /// On the server's own mining ports.
+    Port,
+    /// At `/v1/pool/shares`: the pool has their results already.
+    Pool,
+}
+
 /// One entry of the feed. It never changes.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AccountingEntry)]
@@ -57,6 +68,11 @@ struct EntryView {
     template_source: TemplateSource,
     /// The miner's template, 64 hex digits; null for the pool's own and in coinbase-only mode.
     template_hash: Option<String>,
+    /// Of `work`: how its shares came. A pool that credits what `/v1/pool/shares` answers does not
+    /// credit `pool` here. Absent in entries of versions that did not tell the two apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    origin: Option<Origin>,
     /// Of `work`: how many shares.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -113,6 +129,7 @@ impl From<AccountingEntry> for EntryView {
             user: entry.user,
             template_source: entry.template_source,
             template_hash: entry.template_hash,
+            origin: None,
             shares: None,
             work: None,
             pool_payout_sat: None,
@@ -126,7 +143,19 @@ impl From<AccountingEntry> for EntryView {
             found_at: None,
         };
         match entry.what {
-            Accounted::Work { shares, work, pool_payout_sat, claimable_sat, first_at, last_at } => {
+            Accounted::Work {
+                origin,
+                shares,
+                work,
+                pool_payout_sat,
+                claimable_sat,
+                first_at,
+                last_at,
+            } => {
+                view.origin = origin.map(|origin| match origin {
+                    ShareOrigin::Port => Origin::Port,
+                    ShareOrigin::Pool => Origin::Pool,
+                });
                 (view.shares, view.work) = (Some(shares), Some(work));
                 (view.pool_payout_sat, view.claimable_sat) = (pool_payout_sat, claimable_sat);
                 view.payout_share = payout_share(pool_payout_sat, claimable_sat);
@@ -187,8 +216,9 @@ pub(crate) struct AccountingView {
 
 /// What to credit
 ///
-/// Accepted work by user, interval and template, and found blocks: each exactly once, in entries that
-/// never change. Keep `next` in the transaction that credits the entries, and ask again with it; a
+/// Accepted work by user, interval, template and `origin`, and found blocks: each exactly once, in
+/// entries that never change. Shares that were handed in at `/v1/pool/shares` are here, too: credit them
+/// from here or from their answers, not from both. Keep `next` in the transaction that credits the entries, and ask again with it; a
 /// reader that dies in between reads the same entries again.
 #[utoipa::path(
     get, path = "/v1/pool/accounting", tag = "accounting",

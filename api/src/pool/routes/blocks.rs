@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::shares::{extranonce, on_job};
 use crate::extract::Json;
 use crate::pool::app::Pool;
-use crate::pool::backend::{FoundBlock, Refused, Share};
+use crate::pool::backend::{FoundBlock, NotFound, Refused, Share};
 use crate::pool::fields::Wrong;
 use crate::problem::{Kind, Problem, ProblemView};
 
@@ -104,8 +104,10 @@ impl From<Result<FoundBlock, Refused>> for SubmittedView {
 
 /// Submit the block of a solution
 ///
-/// It counts as no share: send that too, in whatever order. The block goes to every node at once;
-/// what they make of it tells the API, or the events `block_submitted` and `block_confirmed`.
+/// It counts as no share: send that too, in whatever order. The block goes to every node at once,
+/// also on a job whose block is the tip no more; what they make of it tells the API, or the events
+/// `block_submitted` and `block_confirmed`. One that is sent again is answered when it is on the disk,
+/// as the first time.
 #[utoipa::path(
     post, path = "/v1/pool/blocks", tag = "mining",
     security(("token" = [])),
@@ -125,5 +127,9 @@ pub(crate) async fn blocks(
     Json(solution): Json<SolutionIn>,
 ) -> Result<Answered<SubmittedView>, Problem> {
     let solution = solution.read().map_err(|wrong| Problem::new(Kind::BadContent, wrong))?;
-    Ok(Answered(pool.backend.block(solution).await.into()))
+    Ok(Answered(match pool.backend.block(solution).await {
+        Ok(found) => Ok(found).into(),
+        Err(NotFound::Refused(refused)) => Err(refused).into(),
+        Err(NotFound::NotJudged(why)) => return Err(why.into()),
+    }))
 }

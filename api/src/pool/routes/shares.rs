@@ -176,7 +176,7 @@ impl From<NotJudged> for Problem {
         match why {
             NotJudged::NoTip => Self::new(Kind::NoTip, "no node has told a tip yet"),
             NotJudged::NotRecorded(why) => {
-                Self::new(Kind::StoreUnavailable, format!("no share was recorded: {why}"))
+                Self::new(Kind::StoreUnavailable, format!("nothing was recorded: {why}"))
             }
         }
     }
@@ -190,7 +190,8 @@ impl From<NotJudged> for Problem {
 ///
 /// A block is on its way to the nodes before anything else happens, whatever else is wrong with the
 /// share. What is answered is on record: a share that counted once is `duplicate-share` from then
-/// on, also after a restart, so whoever is not sure sends it again.
+/// on, also after a restart, so whoever is not sure sends it again. What counts is in the accounting feed
+/// as well: credit it from there or from these results, not from both.
 #[utoipa::path(
     post, path = "/v1/pool/shares", tag = "mining",
     security(("token" = [])),

@@ -12,8 +12,17 @@ use validation::custom_job::first_ntime;
 
 use super::{
     CustomJob, CustomJobRequest, CustomJobVerdict, CustomJobs, GenuineJob, INVALID_TOKEN, Job,
-    Refusal, STALE_CHAIN_TIP, Token, elsewhere, is_user,
+    Name, Refusal, STALE_CHAIN_TIP, Token, declared_of, elsewhere, is_user, prev_hash_of, stale,
 };
+
+/// What is to be done with a job that is ahead of our node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// It waits for the node, for the grace.
+    Waits,
+    /// It is stale.
+    IsStale,
+}
 
 /// A job that is good, and the receipt that it comes from; none in coinbase-only mode.
 #[derive(Debug)]
@@ -82,16 +91,26 @@ impl CustomJobs {
         connection: u64,
         receipt: &[u8],
         user: Option<&str>,
+        ahead: Ahead,
     ) -> Result<Outside, OutsideRefusal> {
-        let Token::Job(receipt) = self.open(receipt)? else {
-            let detail = "no receipt: a token of coinbase-only mode needs the fields of its job";
-            return Err(Refusal::new(INVALID_TOKEN, detail).into());
-        };
+        let receipt = self.genuine(receipt)?;
         if user.is_some_and(|user| !is_user(receipt.user, user)) {
             let detail = "the receipt was given to another user";
             return Err(Refusal::new(INVALID_TOKEN, detail).into());
         }
-        self.of_genuine(connection, receipt, None, user).await
+        self.of_genuine(connection, receipt, None, user, ahead).await
+    }
+
+    /// What a receipt says, if it is one.
+    pub(crate) fn genuine(&self, receipt: &[u8]) -> Result<GenuineJob, OutsideRefusal> {
+        match self.open(receipt)? {
+            Token::Job(receipt) => Ok(receipt),
+            Token::Allocated(_) => {
+                let detail =
+                    "no receipt: a token of coinbase-only mode needs the fields of its job";
+                Err(Refusal::new(INVALID_TOKEN, detail).into())
+            }
+        }
     }
 
     /// The declared job of a receipt that was checked before. `min_ntime`: as it was set then, Unix
@@ -102,6 +121,7 @@ impl CustomJobs {
         receipt: GenuineJob,
         min_ntime: Option<u32>,
         user: Option<&str>,
+        ahead: Ahead,
     ) -> Result<Outside, OutsideRefusal> {
         // Before the job is looked up: who replays somebody's receipt is told no more than that.
         if self.bindings.is_elsewhere(&Token::Job(receipt).name(), connection) {
@@ -112,10 +132,49 @@ impl CustomJobs {
             return Err(Refusal::new(STALE_CHAIN_TIP, detail).into());
         };
         let request = self.as_declared(&job, min_ntime)?;
+        let (prev_hash, tip) = (prev_hash_of(&request.job), *self.nodes.watch_tip().borrow());
+        if ahead == Ahead::IsStale && tip.is_none_or(|tip| tip.hash != prev_hash) {
+            return Err(stale(prev_hash, tip.as_ref()).into());
+        }
         let user = user.map_or_else(|| job.user.identity(), str::to_owned);
         drop(job);
         let job = self.declared(connection, receipt, request).await?;
         Ok(Outside { job, receipt: Some(receipt), user })
+    }
+
+    /// The declared job of a receipt on the block that it was accepted on, which is not the tip, or
+    /// withdrawn: no share on it counts, but a block on it may still be one. None of a job that is not
+    /// kept, is bound elsewhere, or is neither of these.
+    pub(crate) fn of_before(
+        &self,
+        connection: u64,
+        receipt: GenuineJob,
+        min_ntime: Option<u32>,
+    ) -> Option<Outside> {
+        let job = self.deps.jobs.of_template(&receipt.user, &receipt.template)?;
+        let (accepted, coinbase) = (&job.accepted, job.accepted.coinbase());
+        let prev_hash = accepted.prev_hash();
+        let now = self.nodes.watch_tip().borrow().map(|tip| tip.hash);
+        if now == Some(prev_hash) && job.withdrawn().is_none() {
+            return None;
+        }
+        self.bindings.bind(Name::of_job(&receipt), connection)?;
+        // Our nodes' word on nBits before that of who told the tip then.
+        let tip = self.nodes.tip_by_hash(&prev_hash).unwrap_or(*accepted.tip());
+        let user = job.user.identity();
+        let job = CustomJob {
+            tip,
+            version: accepted.version(),
+            min_ntime: min_ntime.unwrap_or_else(|| first_ntime(&tip, self.network)),
+            merkle_path: job.body().merkle_branch().into(),
+            coinbase_prefix: coinbase.prefix().into(),
+            coinbase_suffix: coinbase.suffix().into(),
+            extranonce_len: coinbase.extranonce_len(),
+            pool_payout_sat: accepted.pool_payout_sat(),
+            claimable_sat: accepted.claimable_sat(),
+            declared: Some(declared_of(&job)),
+        };
+        Some(Outside { job, receipt: Some(receipt), user })
     }
 
     /// What the client that declared a job would say of it.
