@@ -108,8 +108,11 @@ def main():
             facts = check_rejection(options.code, options.verdict, keys)
         else:
             facts = check_receipt(bytes.fromhex(options.verdict), keys)
-        if options.user is not None and user_hash(options.user) != facts["user_hash"]:
-            raise Wrong(f"it is not about the user {options.user}")
+        if options.user is not None:
+            # Older servers signed the whole of `USER.WORKER`.
+            names = options.user, options.user.partition(".")[0]
+            if facts["user_hash"] not in map(user_hash, names):
+                raise Wrong(f"it is not about the user {options.user}")
         if options.template and hash_of_file(options.template) != facts["template_hash"]:
             raise Wrong("it is about another template")
     except (Wrong, ValueError) as wrong:
