@@ -165,8 +165,11 @@ async fn the_client_is_back_after_a_restart_when_it_has_us_several_times() {
         shares(&world).iter().skip(before).filter(|share| share.accepted).count() >= 2
     })
     .unwrap_or_else(|error| panic!("{error}; {}", client.program.log_end()));
+    // Who comes is told without waiting for the disk, so that its shares may be there first.
+    wait::until_true("to be told twice who came", PATIENCE, || presence(&world).0.len() >= 2)
+        .unwrap_or_else(|error| panic!("{error}: {:?}", presence(&world)));
     let (came, _) = presence(&world);
-    assert!(came.len() >= 2 && came.iter().all(|came| came.user.as_deref() == Some("carol")));
+    assert!(came.iter().all(|came| came.user.as_deref() == Some("carol")), "{came:?}");
 }
 
 /// How often the client came to the port of job declaration.
