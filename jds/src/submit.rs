@@ -19,13 +19,14 @@ mod under_way;
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
 use store::NewBlock;
-use tdp_client::Node;
+use tdp_client::{Node, SubmitOutcome};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
@@ -91,6 +92,8 @@ struct Open {
     in_store: AtomicBool,
     /// At least one node has it.
     taken: AtomicBool,
+    /// Some node was handed all of it, or it is of an earlier process.
+    sent: AtomicBool,
     /// Who waits until it is on the disk; none any more once it is.
     told: Mutex<Option<Vec<Told>>>,
 }
@@ -115,6 +118,7 @@ impl Open {
             in_file: AtomicBool::new(false),
             in_store: AtomicBool::new(false),
             taken: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
             told: Mutex::new(Some(Vec::new())),
         }
     }
@@ -145,6 +149,9 @@ impl Open {
         }
     }
 }
+
+/// A submission that is under way.
+type Call = Pin<Box<dyn Future<Output = SubmitOutcome> + Send>>;
 
 /// What waits for the first answer of a node to a block.
 struct FirstAnswer {
@@ -296,11 +303,24 @@ impl Submitter {
             holds_checks: ready.then(|| UnderWay::begin(&self.at_ready_nodes)),
             under_way: Some(UnderWay::begin(&self.under_way)),
         };
+        // From this very thread: tasks wait for their turn behind those of other connections.
+        let call = self.call(way.node(), &open, &hex);
         self.spawn(async move {
-            submitter.to_node(way, &open, &hex, &notes, &mut first).await;
+            submitter.to_node(way, &open, &hex, call, &notes, &mut first).await;
             // What there was to tell is counted as being recorded by now.
             drop(first);
         });
+    }
+
+    /// Gives the block to a node. It is on its way when this returns.
+    fn call(&self, node: &Node, open: &Arc<Open>, hex: &Arc<str>) -> Call {
+        let (metrics, open) = (self.metrics.clone(), Arc::clone(open));
+        let on_sent = move || {
+            if !open.sent.swap(true, Ordering::Relaxed) {
+                metrics.block_sent(open.received.elapsed());
+            }
+        };
+        Box::pin(node.submit_block(Arc::clone(hex), Some(Arc::new(on_sent))))
     }
 
     fn hand_over(self: &Arc<Self>, handover: Handover, open: &Arc<Open>, notes: Notes) {

@@ -148,7 +148,8 @@ impl Submitter {
         let now_ms = clock::unix_us() / 1_000;
         let before = Duration::from_millis(now_ms.saturating_sub(found_at_ms));
         let file = self.files.path(&hash);
-        Open { before, ..Open::new(hash, file, found_at_ms, Instant::now()) }
+        let sent = AtomicBool::new(true);
+        Open { before, sent, ..Open::new(hash, file, found_at_ms, Instant::now()) }
     }
 }
 

@@ -15,6 +15,7 @@ use super::connection::Session;
 use super::link::Line;
 use crate::error::{Fault, NodeError};
 use crate::limits::{CALL_TIMEOUT_MS, TEMPLATE_TIMEOUT_MS, TIP_LONG_POLL_MS};
+use crate::node::OnSent;
 use crate::rpc;
 
 /// The reason that a node gives over RPC for a block that it can not read.
@@ -127,13 +128,17 @@ impl Client {
         self.judge("checkBlock", block_hex, timeout, calls::check_block)
     }
 
-    /// Hands in a block, given as hex. `None`, or why it was not taken.
+    /// Hands in a block, given as hex. `None`, or why it was not taken. `on_sent` is called when the call
+    /// is on its way.
     pub(crate) fn submit_block(
         &self,
         block_hex: &str,
         timeout: Duration,
+        on_sent: &OnSent,
     ) -> Result<Option<String>, NodeError> {
-        let answer = self.judge("submitBlock", block_hex, timeout, calls::submit_block);
+        let told = Arc::clone(on_sent);
+        let submit = move |session, block| calls::submit_block(session, block, told);
+        let answer = self.judge("submitBlock", block_hex, timeout, submit);
         match answer {
             Err(error) if matches!(error.fault(), Fault::Unimplemented { .. }) => {
                 let params = RawValue::from_string(["[\"", block_hex, "\"]"].concat());

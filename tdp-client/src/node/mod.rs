@@ -36,6 +36,10 @@ use crate::source::{NodeState, Template, TipState};
 /// Called once per transaction of a template: it should not block.
 pub type TxLookup = Arc<dyn Fn(&Wtxid) -> Option<Arc<Tx>> + Send + Sync>;
 
+/// Told when a block has left us: its last byte was handed to the system. Called by a thread that
+/// submits, once for each time that this happens: it should not block.
+pub type OnSent = Arc<dyn Fn() + Send + Sync>;
+
 /// A node that is followed, asked and given blocks, over JSON-RPC or over IPC. Cheap to clone.
 ///
 /// Its own threads keep in touch with it: a node that is down at the start, or goes away and comes
@@ -161,13 +165,23 @@ impl Node {
 
     /// Submits a block, given as hex (`submitblock`, BIP 22, or IPC `submitBlock`).
     ///
-    /// The submission goes on when the returned future is dropped after its first poll.
-    pub async fn submit_block(&self, block_hex: Arc<str>) -> SubmitOutcome {
+    /// It is on its way when this returns, whether the future is polled or not.
+    pub fn submit_block(
+        &self,
+        block_hex: Arc<str>,
+        on_sent: Option<OnSent>,
+    ) -> impl Future<Output = SubmitOutcome> + Send + use<> {
         let deadline = Instant::now() + Duration::from_millis(SUBMIT_TIMEOUT_MS);
-        let lane = &self.inner.submissions;
-        let answer = lane
-            .run("submitblock", Worth::Doing, move |caller| caller.submit(&block_hex, deadline));
-        answer.await.unwrap_or_else(|fault| SubmitOutcome::Transient { error: self.error(fault) })
+        let submit = move |caller: &Caller| {
+            let on_sent = on_sent.unwrap_or_else(|| Arc::new(|| {}));
+            caller.submit(&block_hex, deadline, &on_sent)
+        };
+        let answer = self.inner.submissions.run("submitblock", Worth::Doing, submit);
+        let node = Arc::clone(&self.inner.shared.node);
+        async move {
+            let lost = |fault| SubmitOutcome::Transient { error: NodeError::new(&node, fault) };
+            answer.await.unwrap_or_else(lost)
+        }
     }
 
     /// Asks whether a block, given as hex, would be valid but for its proof of work
@@ -293,7 +307,7 @@ mod tests {
             listener.set_nonblocking(true).unwrap();
             (body.contains(&expected), listener)
         });
-        let outcome = node.submit_block(hex).await;
+        let outcome = node.submit_block(hex, None).await;
         assert!(matches!(outcome, SubmitOutcome::Unknown { .. }), "{outcome:?}");
         let (complete, listener) = server.join().unwrap();
         assert!(complete, "the block arrived as it was given");
@@ -306,7 +320,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let node = node_at(&listener);
         drop(listener);
-        let SubmitOutcome::Transient { error } = node.submit_block("00".into()).await else {
+        let SubmitOutcome::Transient { error } = node.submit_block("00".into(), None).await else {
             panic!("nobody listens there");
         };
         let text = error.to_string();
@@ -342,13 +356,13 @@ mod tests {
         let waiting: Vec<_> = (0..SUBMIT_THREADS + 4)
             .map(|_| {
                 let node = node.clone();
-                tokio::spawn(async move { node.submit_block("00".into()).await })
+                tokio::spawn(async move { node.submit_block("00".into(), None).await })
             })
             .collect();
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             tokio::task::yield_now().await;
-            let extra = node.submit_block("00".into());
+            let extra = node.submit_block("00".into(), None);
             if let Ok(outcome) = tokio::time::timeout(Duration::from_millis(20), extra).await {
                 let SubmitOutcome::Transient { error } = &outcome else {
                     panic!("no answer was given: {outcome:?}");

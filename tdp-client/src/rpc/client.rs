@@ -79,13 +79,15 @@ impl Client {
         call().map_err(|fault| self.error(fault))
     }
 
-    /// As [`Self::call`], with the hex of a block in `params`: it is sent from where it is.
+    /// As [`Self::call`], with the hex of a block in `params`: it is sent from where it is. `on_sent` is
+    /// called when its last digit was handed to the system.
     pub(crate) fn call_with_block<T: DeserializeOwned>(
         &self,
         method: &'static str,
         params: Around<'_>,
         block_hex: &str,
         timeout: Duration,
+        on_sent: &dyn Fn(),
     ) -> Result<T, NodeError> {
         let Around { before, after } = params;
         let head = format!(r#"{{"method":"{method}","params":{before}""#);
@@ -94,7 +96,7 @@ impl Client {
             let transport = self.transport(method, timeout)?;
             let pieces = [head.as_bytes(), block_hex.as_bytes(), tail.as_bytes()];
             let result =
-                transport.send(pieces).and_then(|response| match response.id == BLOCK_CALL_ID {
+                transport.send(pieces, on_sent).and_then(|response| match response.id == BLOCK_CALL_ID {
                     true => response.result(),
                     false => Err(jsonrpc::Error::NonceMismatch),
                 });

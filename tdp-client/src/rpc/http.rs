@@ -52,7 +52,7 @@ pub(super) struct Transport {
 
 impl jsonrpc::Transport for Transport {
     fn send_request(&self, request: Request<'_>) -> Result<Response, jsonrpc::Error> {
-        self.send([&serde_json::to_vec(&request)?, &[], &[]])
+        self.send([&serde_json::to_vec(&request)?, &[], &[]], &|| {})
     }
 
     /// Not used.
@@ -67,10 +67,15 @@ impl jsonrpc::Transport for Transport {
 
 impl Transport {
     /// Sends a request that is these pieces one after the other, from where they are: copying the
-    /// hex of a block takes longer than handing it to the kernel.
-    pub(super) fn send(&self, pieces: [&[u8]; 3]) -> Result<Response, jsonrpc::Error> {
+    /// hex of a block takes longer than handing it to the kernel. `on_sent` is called when the kernel
+    /// has the first two.
+    pub(super) fn send(
+        &self,
+        pieces: [&[u8]; 3],
+        on_sent: &dyn Fn(),
+    ) -> Result<Response, jsonrpc::Error> {
         let (status, answer) =
-            self.exchange(pieces).map_err(|error| transport_error(self.fault(error)))?;
+            self.exchange(pieces, on_sent).map_err(|error| transport_error(self.fault(error)))?;
         // Bitcoin Core explains most errors in the body, whatever the status.
         serde_json::from_slice(&answer).map_err(|error| {
             let method = self.method;
@@ -90,8 +95,13 @@ impl Transport {
     }
 
     /// HTTP status and body.
-    fn exchange(&self, [head, text, tail]: [&[u8]; 3]) -> Result<(u16, Vec<u8>), ureq::Error> {
-        let bytes = head.len() + text.len() + tail.len();
+    fn exchange(
+        &self,
+        [head, text, tail]: [&[u8]; 3],
+        on_sent: &dyn Fn(),
+    ) -> Result<(u16, Vec<u8>), ureq::Error> {
+        let tail = Watched { piece: tail, on_first_read: Some(on_sent) };
+        let bytes = head.len() + text.len() + tail.piece.len();
         let mut answer = self
             .agent
             .post(&self.endpoint.target)
@@ -122,6 +132,22 @@ impl Transport {
             ureq::Error::Io(error) => Fault::ConnectionLost { method, reason: error.to_string() },
             _ => Fault::Malformed { method, reason: error.to_string() },
         }
+    }
+}
+
+/// A piece before which all that was read has been written: the HTTP library reads on when it has
+/// handed over what it had.
+struct Watched<'a> {
+    piece: &'a [u8],
+    on_first_read: Option<&'a dyn Fn()>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(tell) = self.on_first_read.take() {
+            tell();
+        }
+        self.piece.read(buffer)
     }
 }
 

@@ -36,8 +36,8 @@ async fn a_full_template_comes_over_and_a_full_block_goes_back() {
     assert_eq!(source.propose_block(hex.clone()).await, Proposal::Valid);
     println!("proposal of {} bytes of hex answered after {:?}", hex.len(), asked.elapsed());
     let asked = Instant::now();
-    assert_eq!(source.submit_block(hex.clone()).await, SubmitOutcome::Accepted);
+    assert_eq!(source.submit_block(hex.clone(), None).await, SubmitOutcome::Accepted);
     println!("submission answered after {:?}", asked.elapsed());
     tip(&source, block.block_hash()).await;
-    assert_eq!(source.submit_block(hex).await, SubmitOutcome::Duplicate);
+    assert_eq!(source.submit_block(hex, None).await, SubmitOutcome::Duplicate);
 }
