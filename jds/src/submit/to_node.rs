@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use store::SubmissionState;
-use tdp_client::{BlockStatus, Node, SubmitOutcome};
+use tdp_client::{BlockBytes, BlockStatus, Node, SubmitOutcome};
 use tracing::{error, info, warn};
 
 use super::notes::{News, Notes};
@@ -64,7 +64,7 @@ impl Submitter {
         &self,
         mut way: Way,
         open: &Arc<Open>,
-        hex: &Arc<str>,
+        block: &BlockBytes,
         mut call: Call,
         notes: &Notes,
         first: &mut FirstAnswer,
@@ -120,7 +120,7 @@ impl Submitter {
             }
             self.pause(&node, pause).await;
             pause = after(pause);
-            call = self.call(&node, open, hex);
+            call = self.call(&node, open, block);
         }
     }
 

@@ -90,16 +90,16 @@ impl Caller {
         }
     }
 
-    /// Submits a block, given as hex.
+    /// Submits a block.
     pub(crate) fn submit(
         &self,
-        block_hex: &str,
+        block: &[u8],
         deadline: Instant,
         on_sent: &OnSent,
     ) -> SubmitOutcome {
         match self {
-            Self::Rpc(client) => submit_by_rpc(client, block_hex, deadline, on_sent),
-            Self::Ipc(client) => submit_by_ipc(client, block_hex, deadline, on_sent),
+            Self::Rpc(client) => submit_by_rpc(client, block, deadline, on_sent),
+            Self::Ipc(client) => submit_by_ipc(client, block, deadline, on_sent),
         }
     }
 
@@ -109,7 +109,9 @@ impl Caller {
             Self::Rpc(client) => {
                 let before = [r#"[{"mode":"proposal","rules":"#, rules(network), r#","data":"#];
                 let params = Around { before: &before.concat(), after: "}]" };
-                client.call_with_block("getblocktemplate", params, block_hex, left(deadline), &|| {})
+                let block = (block_hex.as_bytes(), block_hex.len());
+                let timeout = left(deadline);
+                client.call_with_block("getblocktemplate", params, block, timeout, &|| {})
             }
             Self::Ipc(client) => client.check_block(block_hex, left(deadline)),
         };
@@ -122,12 +124,11 @@ impl Caller {
 
 fn submit_by_rpc(
     client: &rpc::Client,
-    block_hex: &str,
+    block: &[u8],
     deadline: Instant,
     on_sent: &OnSent,
 ) -> SubmitOutcome {
-    let (around, timeout) = (Around::ALONE, left(deadline));
-    match client.call_with_block("submitblock", around, block_hex, timeout, &**on_sent) {
+    match client.submit_block(block, left(deadline), &**on_sent) {
         Ok(reason) => submit_answer(client.node(), reason),
         Err(error) => submit_failure(error),
     }
@@ -136,11 +137,11 @@ fn submit_by_rpc(
 /// By IPC; where that does not bring an answer, by every other way that there is.
 fn submit_by_ipc(
     client: &ipc::Client,
-    block_hex: &str,
+    block: &[u8],
     deadline: Instant,
     on_sent: &OnSent,
 ) -> SubmitOutcome {
-    let first = match client.submit_block(block_hex, left(deadline), on_sent) {
+    let first = match client.submit_block(block, left(deadline), on_sent) {
         Ok(reason) => return submit_answer(client.node(), reason),
         Err(error) => submit_failure(error),
     };
@@ -150,7 +151,7 @@ fn submit_by_ipc(
     };
     let Some(rpc) = open else { return first };
     let deadline = Instant::now() + left(deadline).max(FALLBACK_MIN);
-    let second = submit_by_rpc(rpc, block_hex, deadline, on_sent);
+    let second = submit_by_rpc(rpc, block, deadline, on_sent);
     match (first, second) {
         // What may have arrived by the first way stays open, whatever stood in the second one's.
         (first @ SubmitOutcome::Unknown { .. }, SubmitOutcome::Transient { .. }) => first,
