@@ -36,6 +36,10 @@ use crate::source::{NodeState, Template, TipState};
 /// Called once per transaction of a template: it should not block.
 pub type TxLookup = Arc<dyn Fn(&Wtxid) -> Option<Arc<Tx>> + Send + Sync>;
 
+/// Called with a new tip before a template for it is asked for. It should not block for long: the
+/// template, and the end of the node's threads, wait for it.
+pub type TemplateHold = Arc<dyn Fn(&BlockHash) + Send + Sync>;
+
 /// A whole block in consensus encoding.
 pub type BlockBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
@@ -152,6 +156,14 @@ impl Node {
     /// The node's template; its `prev_hash` may for a moment lag behind the tip, or be ahead.
     pub fn template(&self) -> watch::Receiver<Option<Arc<Template>>> {
         self.inner.shared.template.subscribe()
+    }
+
+    /// Before the node is asked for its template on a tip that is new, `hold` is called with that tip,
+    /// on a thread of its own: for as long as it takes, the node has its processor for others. Only the
+    /// first call of this counts.
+    pub fn hold_templates(&self, hold: TemplateHold) {
+        // As documented.
+        let _ = self.inner.shared.template_hold.set(hold);
     }
 
     /// Why there is no fresh template, if there is none although the node is ready: for instance a
