@@ -148,6 +148,7 @@ async fn a_private_signet_gives_templates_too() {
 #[tokio::test]
 async fn a_template_on_a_new_tip_waits_as_long_as_it_is_held_and_once_for_each_tip() {
     let (node, source) = ready().await;
+    template(&source, "the first", |_| true).await;
     let (told, mut tips) = tokio::sync::mpsc::unbounded_channel();
     let (release, held) = std::sync::mpsc::channel();
     let held = Mutex::new(held);
@@ -155,18 +156,17 @@ async fn a_template_on_a_new_tip_waits_as_long_as_it_is_held_and_once_for_each_t
         told.send(*tip).unwrap();
         held.lock().unwrap().recv_timeout(PATIENCE).unwrap();
     }));
-    for count in 1..=2 {
+    for _ in 0..2 {
         let hash = mine(&node, 1)[0];
         tip(&source, hash).await;
-        // The tip that was there when the hold began may come first, if its template was due again.
-        let mut next = tokio::time::timeout(PATIENCE, tips.recv()).await.unwrap().unwrap();
-        if next != hash && count == 1 {
+        let mut held_before = false;
+        while tokio::time::timeout(PATIENCE, tips.recv()).await.unwrap() != Some(hash) {
+            // The tip that was there when the hold began, whose template was due again.
             release.send(()).unwrap();
-            next = tokio::time::timeout(PATIENCE, tips.recv()).await.unwrap().unwrap();
+            held_before = true;
         }
-        assert_eq!(next, hash);
-        let of_before = source.template().borrow().as_deref().map(|t| t.prev_hash);
-        assert_ne!(of_before, Some(hash), "it is held");
+        let on = source.template().borrow().as_deref().map(|template| template.prev_hash);
+        assert!(on != Some(hash) || held_before, "it is held");
         release.send(()).unwrap();
         template(&source, "a template on the new tip", |t| t.prev_hash == hash).await;
     }
