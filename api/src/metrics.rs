@@ -104,8 +104,8 @@ const SECONDS: [f64; 14] =
 
 /// 0.25 ms to a minute: a block is to be with a node within 5 ms.
 const SENT_SECONDS: [f64; 16] = [
-    2.5e-4, 5e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 5e-3, 7.5e-3, 1e-2, 1.5e-2, 2.5e-2, 0.1, 0.5, 5.0,
-    60.0,
+    2.5e-4, 5e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 5e-3, 7.5e-3, 1e-2, 1.5e-2, 2.5e-2, 0.1, 0.5,
+    5.0, 60.0,
 ];
 
 /// 1 kB to 1 MB: a wtxid is 32 bytes.

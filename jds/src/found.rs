@@ -196,7 +196,10 @@ mod tests {
         assert!(files.left_over().is_empty());
         files.keep(&facts, &hex).unwrap();
         assert_eq!(files.left_over(), [files.path(&facts.hash)]);
-        assert_eq!(files.load(&files.path(&facts.hash)), Some((facts.clone(), Vec::from_hex(&hex).unwrap())));
+        assert_eq!(
+            files.load(&files.path(&facts.hash)),
+            Some((facts.clone(), Vec::from_hex(&hex).unwrap()))
+        );
         files.remove(&facts.hash).unwrap();
         assert!(files.left_over().is_empty());
     }

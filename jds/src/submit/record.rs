@@ -94,7 +94,12 @@ impl Recorder {
     }
 
     /// Brings the block to the disk: into the store, or if that takes too long into a file.
-    async fn record(&self, to_record: ToRecord, block: BlockBytes, recording: UnderWay) -> Recorded {
+    async fn record(
+        &self,
+        to_record: ToRecord,
+        block: BlockBytes,
+        recording: UnderWay,
+    ) -> Recorded {
         let new = match to_record {
             ToRecord::New(new) => new,
             ToRecord::Nothing => return Recorded::Durable,

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::error::{Fault, NodeError};
 use super::OnSent;
+use crate::error::{Fault, NodeError};
 use crate::ipc::{self, Link};
 use crate::limits::CALL_TIMEOUT_MS;
 use crate::outcome::{

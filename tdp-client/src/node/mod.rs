@@ -335,7 +335,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let node = node_at(&listener);
         drop(listener);
-        let SubmitOutcome::Transient { error } = node.submit_block(Arc::new([0]), None).await else {
+        let SubmitOutcome::Transient { error } = node.submit_block(Arc::new([0]), None).await
+        else {
             panic!("nobody listens there");
         };
         let text = error.to_string();

@@ -98,10 +98,11 @@ impl Client {
             let (head, tail) = (head.as_bytes(), tail.as_bytes());
             let bytes = head.len() + digits + tail.len();
             let body = Body { head, block, tail, bytes, on_sent: Some(on_sent) };
-            let result = transport.send(body).and_then(|response| match response.id {
-                id if id == BLOCK_CALL_ID => response.result(),
-                _ => Err(jsonrpc::Error::NonceMismatch),
-            });
+            let result =
+                transport.send(body).and_then(|response| match response.id == BLOCK_CALL_ID {
+                    true => response.result(),
+                    false => Err(jsonrpc::Error::NonceMismatch),
+                });
             result.map_err(|error| fault(method, error))
         };
         call().map_err(|fault| self.error(fault))
