@@ -7,7 +7,7 @@ use bitcoin::BlockHash;
 
 use crate::limits::{TIP_HOLD_CLIENTS_MIN, TIP_HOLD_MAX};
 
-/// Counts those who work on a tip, and those of them who have heard of the newest.
+/// Counts those who work on a tip, and those of them who have yet to hear of the newest.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     state: Mutex<State>,
@@ -18,9 +18,13 @@ pub(crate) struct Told {
 struct State {
     /// The tip that clients are told of now.
     tip: Option<BlockHash>,
-    clients: usize,
-    /// Those of them who have heard of it.
+    /// Rises with each tip.
+    number: u64,
+    /// Clients who have heard of it.
     told: usize,
+    /// Clients who have heard of the one before and not of this one. Who missed that one is not waited
+    /// for: a slow client delays nobody twice.
+    waiting: usize,
 }
 
 impl Told {
@@ -28,18 +32,19 @@ impl Told {
     pub(super) fn begin(&self, tip: BlockHash) {
         let mut state = self.state();
         if state.tip != Some(tip) {
-            *state = State { tip: Some(tip), told: 0, ..*state };
+            let (number, waiting) = (state.number + 1, state.told);
+            *state = State { tip: Some(tip), number, told: 0, waiting };
         }
     }
 
-    /// Waits until all clients have heard of this tip, no longer than [`TIP_HOLD_MAX`]; not at all for
+    /// Waits until the clients have heard of this tip, no longer than [`TIP_HOLD_MAX`]; not at all for
     /// fewer than [`TIP_HOLD_CLIENTS_MIN`]. Blocks its thread.
     pub(super) fn wait(&self, tip: &BlockHash) {
         let state = self.state();
-        if state.clients < TIP_HOLD_CLIENTS_MIN {
+        if state.told + state.waiting < TIP_HOLD_CLIENTS_MIN {
             return;
         }
-        let is_telling = |state: &mut State| state.tip != Some(*tip) || state.told < state.clients;
+        let is_telling = |state: &mut State| state.tip != Some(*tip) || state.waiting > 0;
         drop(self.changed.wait_timeout_while(state, TIP_HOLD_MAX, is_telling));
     }
 
@@ -52,50 +57,51 @@ impl Told {
 #[derive(Debug)]
 pub(super) struct Listener {
     told: Arc<Told>,
-    /// What it has heard of last.
-    on: BlockHash,
+    /// Number of the tip that it has heard of last; none of one that was old by then.
+    on: Option<u64>,
 }
 
 impl Listener {
     /// Of a client who has just heard of this tip.
-    pub(super) fn new(told: &Arc<Told>, on: BlockHash) -> Self {
-        let mut state = told.state();
-        state.clients += 1;
-        state.told += usize::from(state.tip == Some(on));
-        drop(state);
-        Self { told: Arc::clone(told), on }
+    pub(super) fn new(told: &Arc<Told>, tip: BlockHash) -> Self {
+        let mut listener = Self { told: Arc::clone(told), on: None };
+        listener.hear(tip);
+        listener
     }
 
     /// The client has heard of this tip.
     pub(super) fn hear(&mut self, tip: BlockHash) {
-        let before = std::mem::replace(&mut self.on, tip);
         let mut state = self.told.state();
-        if before != tip && state.tip == Some(tip) {
+        if state.tip == Some(tip) && self.on != Some(state.number) {
+            self.leave(&mut state);
             state.told += 1;
-            self.tell(&state);
+            self.on = Some(state.number);
         }
     }
 
-    fn tell(&self, state: &State) {
-        if state.told >= state.clients {
-            self.told.changed.notify_all();
+    /// It is counted no more.
+    fn leave(&self, state: &mut State) {
+        match self.on {
+            Some(on) if on == state.number => state.told -= 1,
+            Some(on) if on + 1 == state.number => {
+                state.waiting -= 1;
+                if state.waiting == 0 {
+                    self.told.changed.notify_all();
+                }
+            }
+            Some(_) | None => {}
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut state = self.told.state();
-        state.clients -= 1;
-        state.told -= usize::from(state.tip == Some(self.on));
-        self.tell(&state);
+        self.leave(&mut self.told.state());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{RecvTimeoutError, channel};
-    use std::thread;
     use std::time::{Duration, Instant};
 
     use bitcoin::hashes::Hash;
@@ -117,54 +123,77 @@ mod tests {
         began.elapsed()
     }
 
-    #[test]
-    fn a_tip_that_clients_do_not_hear_of_is_waited_for_so_long_and_for_few_clients_not_at_all() {
-        let told = Arc::default();
-        Told::begin(&told, tip(1));
-        let mut clients = listeners(&told, TIP_HOLD_CLIENTS_MIN);
-        Told::begin(&told, tip(2));
-        assert!(waits(&told, 2) >= TIP_HOLD_MAX);
-        assert!(waits(&told, 3) >= TIP_HOLD_MAX, "nobody is told of that one");
-        clients.pop();
-        // A loop, for a thread may lose its core for a while.
+    /// For tip 2. In a loop, for a thread may lose its core for a while.
+    fn assert_waits_no_more(told: &Told) {
         let deadline = Instant::now() + Duration::from_secs(60);
-        while waits(&told, 2) >= TIP_HOLD_MAX {
-            assert!(Instant::now() < deadline, "waited for few clients not to be waited for");
+        while waits(told, 2) >= TIP_HOLD_MAX {
+            assert!(Instant::now() < deadline, "waited for the wait to end at once");
         }
     }
 
+    fn counts(told: &Told) -> (usize, usize) {
+        let state = told.state();
+        (state.told, state.waiting)
+    }
+
+    #[test]
+    fn a_tip_that_clients_do_not_hear_of_is_waited_for_so_long_and_for_few_clients_not_at_all() {
+        let told: Arc<Told> = Arc::default();
+        told.begin(tip(1));
+        let mut clients = listeners(&told, TIP_HOLD_CLIENTS_MIN);
+        told.begin(tip(2));
+        assert!(waits(&told, 2) >= TIP_HOLD_MAX);
+        assert!(waits(&told, 3) >= TIP_HOLD_MAX, "nobody is told of that one");
+        clients.pop();
+        assert_waits_no_more(&told);
+    }
+
+    /// Each of them would wait for all the time there is.
     #[test]
     fn the_wait_ends_with_the_last_client_who_hears_or_leaves() {
         let told: Arc<Told> = Arc::default();
         told.begin(tip(1));
         let mut clients = listeners(&told, TIP_HOLD_CLIENTS_MIN + 2);
-        let rest = clients.split_off(TIP_HOLD_CLIENTS_MIN);
+        let count = clients.len();
+        assert_eq!(counts(&told), (count, 0));
         told.begin(tip(2));
+        told.begin(tip(2));
+        assert_eq!(counts(&told), (0, count));
+        let [mut hears, leaves] = [clients.pop().unwrap(), clients.pop().unwrap()];
         for client in &mut clients {
             client.hear(tip(2));
             // Twice is once.
             client.hear(tip(2));
         }
-        {
-            let state = told.state();
-            assert_eq!((state.told, state.clients), (clients.len(), clients.len() + 2));
-        }
-        let [mut hears, leaves] = <[_; 2]>::try_from(rest).unwrap();
+        assert_eq!(counts(&told), (count - 2, 2));
         hears.hear(tip(2));
         drop(leaves);
-        let (done, is_done) = channel();
-        let waiting = Arc::clone(&told);
-        thread::spawn(move || {
-            waiting.wait(&tip(2));
-            let _ = done.send(());
-        });
-        assert_ne!(is_done.recv_timeout(Duration::from_secs(60)), Err(RecvTimeoutError::Timeout));
-        // One that was told of what is old by now is not counted for what is new.
-        told.begin(tip(3));
-        hears.hear(tip(2));
-        assert_eq!(told.state().told, 0);
+        assert_eq!(counts(&told), (count - 1, 0));
+        assert_waits_no_more(&told);
         drop((clients, hears));
-        let state = told.state();
-        assert_eq!((state.told, state.clients), (0, 0));
+        assert_eq!(counts(&told), (0, 0));
+    }
+
+    #[test]
+    fn who_missed_a_tip_is_not_waited_for_with_the_next() {
+        let told: Arc<Told> = Arc::default();
+        told.begin(tip(1));
+        let [mut slow, mut quick] = [Listener::new(&told, tip(1)), Listener::new(&told, tip(1))];
+        told.begin(tip(2));
+        quick.hear(tip(2));
+        assert_eq!(counts(&told), (1, 1));
+        // The chain goes back: the same hash, and another tip all the same.
+        told.begin(tip(1));
+        assert_eq!(counts(&told), (0, 1), "the quick one");
+        slow.hear(tip(2));
+        assert_eq!(counts(&told), (0, 1), "what is old by now is nothing");
+        slow.hear(tip(1));
+        quick.hear(tip(1));
+        assert_eq!(counts(&told), (2, 0));
+        drop(slow);
+        told.begin(tip(3));
+        assert_eq!(counts(&told), (0, 1));
+        drop(quick);
+        assert_eq!(counts(&told), (0, 0));
     }
 }
