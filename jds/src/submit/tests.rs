@@ -1,6 +1,7 @@
 //! Blocks beside a store that can not always be read or written, and beside a node that is down.
 
 mod bounds;
+mod told;
 
 use std::sync::atomic::AtomicUsize;
 
