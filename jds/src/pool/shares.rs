@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use api::pool::{FoundBlock, Judged, NotJudged, Refused, Share};
+use api::pool::{FoundBlock, Judged, NotFound, NotJudged, Refused, Share};
 use bitcoin::BlockHash;
 use mining::FoundShare;
 use mining::identity::printable;
@@ -14,6 +14,7 @@ use mining_sv2::{
     ERROR_CODE_SUBMIT_SHARES_DIFFICULTY_TOO_LOW as TOO_LOW,
     ERROR_CODE_SUBMIT_SHARES_DUPLICATE_SHARE as DUPLICATE,
     ERROR_CODE_SUBMIT_SHARES_INVALID_JOB_ID as INVALID_JOB_ID,
+    ERROR_CODE_SUBMIT_SHARES_STALE_SHARE as STALE,
 };
 use store::{Protocol, ShareSubmitted, TemplateSource};
 use tokio::sync::oneshot;
@@ -80,22 +81,23 @@ impl ShareDesk {
             // They are welcome again.
             let mut desk = self.desk();
             remembered.into_iter().for_each(|(tip, share)| desk.forget(tip, share));
+            drop(desk);
+            batch.failed();
             return Err(NotJudged::NotRecorded(error.to_string()));
         }
         for block in blocks {
             kept(block).await;
         }
-        // Before it waits for others, which may wait for it.
-        drop(batch);
-        if has_duplicates {
-            self.batches.recorded().await;
+        if has_duplicates && batch.recorded().await.is_err() {
+            let why = "the disk did not take a share that was sent before: send it again";
+            return Err(NotJudged::NotRecorded(why.to_owned()));
         }
         Ok(judged)
     }
 
     async fn one(&self, work: &Work, share: Share, to_record: &mut ToRecord) -> Judged {
         let Share { on, worker, extranonce, ntime, nonce, version, target } = share;
-        let job = match work.find(on).await {
+        let mut job = match work.find(&on).await {
             Ok(job) => job,
             Err(refused) => {
                 self.count(refused.code);
@@ -107,7 +109,16 @@ impl ShareDesk {
         let extranonce = extranonce.as_slice();
         let share =
             OutsideShare { extranonce, ntime, nonce, version, target, worker: worker.as_ref() };
-        let outcome = self.desk().submit(&job.job, &job.user, &share, tip, now());
+        let mut outcome = self.desk().submit(&job.job, &job.user, &share, tip, now());
+        if let (None, Some(TOO_LOW | STALE)) = (&outcome.found, outcome.record.error_code) {
+            for other in work.others(&on, &job) {
+                let there = self.desk().submit(&other.job, &other.user, &share, None, now());
+                if there.found.is_some() {
+                    (job, outcome) = (other, there);
+                    break;
+                }
+            }
+        }
         let OutsideOutcome { found, record } = outcome;
         let is_block = found.is_some();
         if let Some(found) = found {
@@ -136,17 +147,21 @@ impl ShareDesk {
 
     /// Submits the block of a solution; it is on the disk when this returns, also where it was found
     /// before.
-    pub(super) async fn solve(&self, work: &Work, solution: Share) -> Result<FoundBlock, Refused> {
+    pub(super) async fn solve(&self, work: &Work, solution: Share) -> Result<FoundBlock, NotFound> {
         let (job, OutsideSolution { hash, found, is_new }) = self.look(work, solution).await?;
         let Some(found) = found else {
             let detail = format!("its hash {hash} does not meet the network's target");
-            return Err(Refused { code: TOO_LOW, detail });
+            return Err(Refused { code: TOO_LOW, detail }.into());
         };
         let new = is_new && !self.shared.submitter.knows(&hash);
-        kept(self.found(found).await).await;
+        let in_time = kept(self.found(found).await).await;
         if job.is_declared() && !self.shared.submitter.knows(&hash) {
+            if !in_time {
+                let why = format!("block {hash} is still being put together: ask again");
+                return Err(NotJudged::NotRecorded(why).into());
+            }
             let detail = format!("block {hash} can not be made: {}", crate::jobs::LET_GO);
-            return Err(Refused { code: INVALID_JOB_ID, detail });
+            return Err(Refused { code: INVALID_JOB_ID, detail }.into());
         }
         Ok(FoundBlock { hash, height: job.job.tip().next_height(), new })
     }
@@ -174,11 +189,22 @@ impl ShareDesk {
         solution: Share,
     ) -> Result<(Arc<PoolJob>, OutsideSolution), Refused> {
         let Share { on, extranonce, ntime, nonce, version, target, .. } = solution;
-        let job = work.find(on).await?;
+        let job = work.find(&on).await?;
         let extranonce = extranonce.as_slice();
         let share = OutsideShare { extranonce, ntime, nonce, version, target, worker: None };
-        let solved = self.desk().solve(&job.job, &job.user, &share, now());
-        let solved = solved.map_err(|code| Refused { code, detail: detail(code, &job) })?;
+        let on_it = |job: &PoolJob| {
+            let solved = self.desk().solve(&job.job, &job.user, &share, now());
+            solved.map_err(|code| Refused { code, detail: detail(code, job) })
+        };
+        let solved = on_it(&job)?;
+        if solved.found.is_none() {
+            for other in work.others(&on, &job) {
+                let there = on_it(&other)?;
+                if there.found.is_some() {
+                    return Ok((other, there));
+                }
+            }
+        }
         Ok((job, solved))
     }
 
@@ -197,12 +223,14 @@ impl ShareDesk {
     }
 }
 
-/// Waits until a block is on the disk, not for ever.
-async fn kept(block: oneshot::Receiver<Infallible>) {
+/// Waits until a block is on the disk, not for ever; false when it is not by then.
+async fn kept(block: oneshot::Receiver<Infallible>) -> bool {
     // It is never told anything: its sender goes when the block is on the disk.
-    if timeout(FOUND_KEPT_LIMIT, block).await.is_err() {
+    let in_time = timeout(FOUND_KEPT_LIMIT, block).await.is_ok();
+    if !in_time {
         warn!("a found block is not on the disk in time: its share is answered");
     }
+    in_time
 }
 
 /// What there is to say beside the code.
