@@ -57,8 +57,9 @@ pub const EVENT_READ_PAUSE: Duration = Duration::from_millis(50);
 /// Pause after which a silent stream says that it is alive.
 pub const HEARTBEAT: Duration = Duration::from_millis(15_000);
 
-/// Longest user identity in a query or path, bytes.
-pub const USER_BYTES_MAX: usize = 256;
+/// Longest user identity in a query or path, bytes: of the protocol's 255 each may stand as six characters,
+/// as in `\u{7f}`.
+pub const USER_BYTES_MAX: usize = 6 * 256;
 
 /// Differences between a template and our node's that are listed, each way.
 pub const DIFFERENCE_TXS_MAX: usize = 10_000;

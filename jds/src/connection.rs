@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 // What was taken in is answered; of what was sent by now only solutions count.
                 Wake::Shutdown => self.draining = Some(Draining::begin(Instant::now())),
-                Wake::Silence => self.has_read_all = true,
+                Wake::Silence => self.has_read_all = self.reader.is_idle(),
                 Wake::Drained => return Ended::Shutdown,
             }
         }
@@ -155,10 +155,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// To the session, once it is known that its user may ask for that.
     fn on_frame(&mut self, frame: Frame, permit: Permit, now: Now) {
         if let Some(draining) = &mut self.draining {
-            draining.received(frame.payload.len());
             if frame.header.msg_type != MESSAGE_TYPE_PUSH_SOLUTION {
                 return;
             }
+            draining.received(frame.payload.len());
         }
         let identity = if self.gate.is_open() { None } else { asks_for(&frame) };
         let Some(identity) = identity else {

@@ -136,8 +136,8 @@ pub const PEER_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const FRAMES_BEYOND_BUDGET_MAX: usize = 1;
 
 /// How long the reading of a frame waits for room at a time; then its connection ends, and others get
-/// what it held.
-pub const FRAME_ROOM_WAIT_MAX: Duration = Duration::from_millis(60_000);
+/// what it held. Longer than the largest frame may take: whoever is in front has come or gone by then.
+pub const FRAME_ROOM_WAIT_MAX: Duration = Duration::from_millis(120_000);
 
 /// Unit of the peer byte budget.
 pub const PEER_BYTES_UNIT: usize = 1024;
@@ -302,7 +302,7 @@ pub const SHUTDOWN_READ_QUIET: Duration = Duration::from_millis(100);
 /// And no longer than this, whatever comes.
 pub const SHUTDOWN_READ_LIMIT: Duration = Duration::from_millis(2_000);
 
-/// And no more than so many bytes: some thousand shares.
+/// And no more than so many bytes of what is judged: some ten thousand shares.
 pub const SHUTDOWN_READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// Time for connections to end by themselves at shutdown.

@@ -15,9 +15,9 @@ mod steps;
 mod tests;
 mod to_node;
 mod to_provider;
+mod told;
 mod under_way;
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ use bitcoin::BlockHash;
 use store::NewBlock;
 use tdp_client::Node;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::clock;
@@ -42,6 +42,8 @@ use record::{Recorder, ToRecord};
 use steps::Steps;
 use to_node::Way;
 pub(crate) use to_provider::Handover;
+pub(crate) use told::Told;
+use told::Waiting;
 pub(crate) use under_way::UnderWay;
 
 /// Submits found blocks to all nodes.
@@ -91,12 +93,8 @@ struct Open {
     in_store: AtomicBool,
     /// At least one node has it.
     taken: AtomicBool,
-    /// Who waits until it is on the disk; none any more once it is.
-    told: Mutex<Option<Vec<Told>>>,
+    waiting: Waiting,
 }
-
-/// Dropped as soon as a block is on the disk, or known not to get there.
-pub(crate) type Told = oneshot::Sender<Infallible>;
 
 impl Open {
     fn new(hash: BlockHash, file: PathBuf, found_at_ms: u64, received: Instant) -> Self {
@@ -115,20 +113,8 @@ impl Open {
             in_file: AtomicBool::new(false),
             in_store: AtomicBool::new(false),
             taken: AtomicBool::new(false),
-            told: Mutex::new(Some(Vec::new())),
+            waiting: Waiting::begin(),
         }
-    }
-
-    /// Keeps `told` until the block is on the disk.
-    fn tell_when_kept(&self, told: Option<Told>) {
-        if let (Some(waiting), Some(told)) = (&mut *lock(&self.told), told) {
-            waiting.push(told);
-        }
-    }
-
-    /// The block is on the disk, or as near to it as it gets for now.
-    fn tell_kept(&self) {
-        lock(&self.told).take();
     }
 
     /// From the solution on.
@@ -223,7 +209,7 @@ impl Submitter {
             provider: handover.as_ref().map(|handover| handover.provider.name().to_owned()),
             ..Open::new(hash, file, clock::unix_us() / 1_000, received)
         };
-        open.tell_when_kept(told);
+        open.waiting.add(told);
         let open = Arc::new(open);
         open_blocks.push(Arc::clone(&open));
         drop(open_blocks);
@@ -239,8 +225,11 @@ impl Submitter {
 
     /// Keeps `told` until a block that is known already is on the disk.
     pub(crate) fn tell_when_kept(&self, hash: &BlockHash, told: Option<Told>) {
-        if let Some(open) = lock(&self.open).iter().find(|open| open.hash == *hash) {
-            open.tell_when_kept(told);
+        // In this order, one inside the other, as when an announced block becomes an open one.
+        let open_blocks = lock(&self.open);
+        match open_blocks.iter().find(|open| open.hash == *hash) {
+            Some(open) => open.waiting.add(told),
+            None => lock(&self.known).tell_when_kept(hash, told),
         }
     }
 

@@ -245,6 +245,11 @@ impl Sv1Client {
 
     /// `mining.submit`. Gives the id of the request.
     pub async fn submit(&mut self, user: &str, share: &Mined) -> u64 {
+        self.request("mining.submit", Self::submission(user, share)).await
+    }
+
+    /// The parameters of `mining.submit`.
+    pub fn submission(user: &str, share: &Mined) -> Value {
         let mut params = vec![
             user.into(),
             share.job_id.clone().into(),
@@ -255,7 +260,7 @@ impl Sv1Client {
         if let Some(bits) = share.version_bits {
             params.push(Value::from(format!("{bits:08x}")));
         }
-        self.request("mining.submit", params.into()).await
+        params.into()
     }
 
     /// Mines a share of the present job that is `good`, beginning at an extranonce.

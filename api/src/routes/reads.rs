@@ -7,9 +7,10 @@ use serde::Deserialize;
 use store::{Period, SharesQuery};
 use utoipa::IntoParams;
 
-use super::{ListQuery, moment, page_request, user};
+use super::{ListQuery, moment, page_request, user, within};
 use crate::app::{App, now_ms};
 use crate::extract::{Path, Query};
+use crate::limits;
 use crate::problem::{Problem, ProblemView};
 use crate::views::chain::{BlockView, NodeView, NodesView};
 use crate::views::channel::ChannelView;
@@ -97,7 +98,7 @@ pub(crate) async fn block(
 #[into_params(parameter_in = Query)]
 pub(crate) struct SharesParams {
     /// Of this user; nothing for all users together.
-    #[param(min_length = 1, max_length = 256)]
+    #[param(min_length = 1, max_length = 1536)]
     user: Option<String>,
     /// By hour or by day.
     #[param(value_type = Option<names::PeriodName>)]
@@ -146,7 +147,7 @@ pub(crate) async fn shares_summary(
 /// Totals since ever, with the progress towards badges.
 #[utoipa::path(
     get, path = "/v1/miners/{user}", tag = "miners",
-    params(("user" = String, Path, description = "User identity", min_length = 1, max_length = 256)),
+    params(("user" = String, Path, description = "User identity", min_length = 1, max_length = 1536)),
     responses(
         (status = 200, description = "The miner", body = MinerView),
         (status = 404, description = "There is no such miner", body = ProblemView,
@@ -172,7 +173,7 @@ pub(crate) async fn miner(
 #[into_params(parameter_in = Query)]
 pub(crate) struct MinersQuery {
     /// `next` of the part before; nothing for the first.
-    #[param(max_length = 256)]
+    #[param(max_length = 1536)]
     after: Option<String>,
     /// Most items in the answer.
     #[param(minimum = 1, maximum = 1000, default = 100)]
@@ -196,7 +197,10 @@ pub(crate) async fn miners(
     Query(query): Query<MinersQuery>,
 ) -> Result<Json<MinersView>, Problem> {
     let limit = page_request(None, query.limit)?.limit;
-    let after = query.after.filter(|after| !after.is_empty()).map(user).transpose()?;
+    // A name as it was given out: that of a user of whom there is nothing but a worker is empty.
+    let after = query.after;
+    let bytes = after.as_ref().map_or(0, String::len);
+    within("length of after, bytes", bytes, 0..=limits::USER_BYTES_MAX)?;
     let page = app.reader.read(move |store| store.miners(after.as_deref(), limit)).await?;
     Ok(Json(MinersView::from(page)))
 }

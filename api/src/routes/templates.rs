@@ -25,7 +25,7 @@ use crate::views::{Page, names};
 #[into_params(parameter_in = Query)]
 pub(crate) struct TemplatesQuery {
     /// Of this user.
-    #[param(min_length = 1, max_length = 256)]
+    #[param(min_length = 1, max_length = 1536)]
     user: Option<String>,
     /// With this verdict.
     #[param(value_type = Option<names::TemplateResult>)]

@@ -258,6 +258,28 @@ async fn tokens_and_nodes_are_listed() {
 }
 
 #[tokio::test]
+async fn miners_of_any_name_are_listed_one_by_one() {
+    let world = World::start().await;
+    // Nothing but a worker; a name of control characters alone, as it is written; and one of text.
+    let mut names = ["".to_owned(), r"\u{7f}".repeat(255), "alice".to_owned()];
+    names.sort();
+    for name in &names {
+        world.commit(samples::share(name)).await;
+    }
+    let (mut path, mut listed) = ("/v1/miners?limit=1".to_owned(), Vec::new());
+    while listed.len() <= names.len() {
+        let page = world.read(&path).await;
+        listed.push(page["items"][0]["user"].as_str().unwrap().to_owned());
+        let Some(next) = page["next"].as_str() else { break };
+        let next = next.replace('\\', "%5C").replace('{', "%7B").replace('}', "%7D");
+        path = format!("/v1/miners?limit=1&after={next}");
+    }
+    assert_eq!(listed, names);
+    let long = names[1].replace('\\', "%5C").replace('{', "%7B").replace('}', "%7D");
+    assert_eq!(world.read(&format!("/v1/miners/{long}")).await["user"], names[1]);
+}
+
+#[tokio::test]
 async fn miners_and_their_open_channels_are_listed() {
     let world = World::start().await;
     for user in ["carol", "alice", "bob"] {

@@ -48,15 +48,21 @@ fn tell_of_lost(lost: ErrorCounter) -> anyhow::Result<()> {
         let mut told = 0;
         loop {
             thread::sleep(LOST_LOOK_INTERVAL);
-            let now = lost.dropped_lines();
-            if now > told {
-                error!(lines = now - told, "log lines are lost: they are not read fast enough");
-                told = now;
-            }
+            told = tell(&lost, told);
         }
     };
     let started = thread::Builder::new().name("log-lost".to_owned()).spawn(watch);
     started.map(drop).context("no thread for the log")
+}
+
+/// Says how many lines were lost since `told` of them were; how many are told now. A word that is lost itself
+/// counts for nothing: the next one tells all of it.
+fn tell(lost: &ErrorCounter, told: usize) -> usize {
+    let now = lost.dropped_lines();
+    if now > told {
+        error!(lines = now - told, "log lines are lost: they are not read fast enough");
+    }
+    if lost.dropped_lines() == now { now } else { told }
 }
 
 #[cfg(test)]
@@ -67,13 +73,13 @@ mod tests {
     use super::*;
 
     /// A terminal that nobody reads until it is let go; tells what is written then.
-    struct Stuck(Receiver<()>, Sender<usize>);
+    struct Stuck(Receiver<()>, Sender<Vec<u8>>);
 
     impl Write for Stuck {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             // Let go, it waits no more.
             let _ = self.0.recv();
-            let _ = self.1.send(line.len());
+            let _ = self.1.send(line.to_vec());
             Ok(line.len())
         }
 
@@ -97,6 +103,32 @@ mod tests {
         let next = |_| written.1.recv_timeout(Duration::from_secs(30)).ok();
         let count = (0..LOG_LINES_QUEUED_MAX).map_while(next).count();
         assert_eq!(count, LOG_LINES_QUEUED_MAX, "what had a place is written");
+        drop((lines, guard));
+    }
+
+    #[test]
+    fn what_could_not_be_told_while_nobody_read_is_told_afterwards() {
+        let (stuck, written) = (channel(), channel());
+        let (mut lines, guard) = lines_to(Stuck(stuck.1, written.0));
+        let lost = lines.error_counter();
+        let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            // One more than there is place for, and one that may be on its way to the terminal.
+            for _ in 0..LOG_LINES_QUEUED_MAX + 2 {
+                lines.write_all(b"line").unwrap();
+            }
+            let before = lost.dropped_lines();
+            assert_eq!(tell(&lost, 0), 0, "its own word was lost");
+            assert_eq!(lost.dropped_lines(), before + 1);
+            drop(stuck.0);
+            let told = || written.1.recv_timeout(Duration::from_secs(30)).expect("lines go on");
+            assert_eq!(told(), b"line");
+            assert_eq!(tell(&lost, 0), before + 1);
+            let word = std::iter::repeat_with(told).find(|line| line != b"line").unwrap();
+            let word = String::from_utf8_lossy(&word).into_owned();
+            assert!(word.contains("log lines are lost"), "{word}");
+            assert!(word.contains(&(before + 1).to_string()), "{word}");
+        });
         drop((lines, guard));
     }
 }

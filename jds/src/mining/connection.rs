@@ -273,7 +273,10 @@ impl<R: Receive, W: Leave, S: Session> Connection<R, W, S> {
                 Ok(Wake::Passed(passed.map(|passed| (passed.held, passed.allowed))))
             }
             received = self.reader.next(is_set_up), if reads => received.map(Wake::Received),
-            () = nothing_comes(), if is_draining && reads => Ok(Wake::Drained),
+            () = nothing_comes(), if is_draining && reads => match self.reader.is_idle() {
+                true => Ok(Wake::Drained),
+                false => Ok(Wake::Tick),
+            },
             () = sleep_until(deadline.into()) => Ok(Wake::Tick),
         }
     }

@@ -79,6 +79,10 @@ impl<R: AsyncRead + Unpin + Send> Receive for LineReader<R> {
     async fn next(&mut self, _is_set_up: bool) -> Result<Received, Ended> {
         self.line().await.map(Received::Line)
     }
+
+    fn is_idle(&self) -> bool {
+        self.buffer.is_empty()
+    }
 }
 
 /// The sending side.

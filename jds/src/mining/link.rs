@@ -100,6 +100,8 @@ pub(super) enum Outgoing {
 pub(super) trait Receive: Send {
     /// The next one. Cancellation-safe.
     fn next(&mut self, is_set_up: bool) -> impl Future<Output = Result<Received, Ended>> + Send;
+    /// Nothing of the next one is here.
+    fn is_idle(&self) -> bool;
 }
 
 /// Where messages go.
@@ -122,6 +124,10 @@ impl<R: AsyncRead + Unpin + Send> Receive for Incoming<R> {
             Event::Frame(frame) => Received::Frame(frame),
             Event::Oversized { .. } | Event::Header(_) => Received::Nothing,
         })
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_idle()
     }
 }
 

@@ -20,7 +20,7 @@ impl Draining {
         Self { until: now + SHUTDOWN_READ_LIMIT, bytes: 0 }
     }
 
-    /// Something came.
+    /// Something came that is judged.
     pub(crate) fn received(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
@@ -36,9 +36,10 @@ impl Draining {
     }
 }
 
-/// Returns when nothing has come: to be waited for beside the reading, and anew after whatever else
+/// Returns when nothing whole has come: to be waited for beside the reading, and anew after whatever else
 /// happens. Counted from here and not from what came last, so that a machine which is slow to get here
-/// does not take what is in the socket for silence.
+/// does not take what is in the socket for silence. It is silence only where the reader is between two
+/// messages: a large one takes its time, and a solution may be behind it.
 pub(crate) async fn nothing_comes() {
     sleep(SHUTDOWN_READ_QUIET).await;
 }

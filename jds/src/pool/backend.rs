@@ -68,6 +68,12 @@ impl PoolView {
         known_within(self.shared.nodes.watch_tip(), POOL_TIP_WAIT).await
     }
 
+    /// Submits the block of a solution, whoever waits for the answer.
+    async fn solve(&self, solution: Share) -> Result<Result<FoundBlock, Refused>, NotJudged> {
+        let (desk, work) = (Arc::clone(&self.desk), Arc::clone(&self.work));
+        to_its_end(&self.solutions, async move { desk.solve(&work, solution).await }).await
+    }
+
     /// Has withdrawn jobs told of where they end, for as long as it is polled.
     pub(super) async fn watch_jobs(&self) {
         let (mut ends, mut tips) = (self.shared.jobs.watch_ends(), self.shared.nodes.watch_tip());
@@ -112,22 +118,32 @@ impl PoolBackend for PoolView {
 
     fn shares(&self, shares: Vec<Share>) -> Answer<'_, Result<Vec<Judged>, NotJudged>> {
         Box::pin(async {
-            if !self.tip_known().await {
-                return Err(NotJudged::NoTip);
-            }
             let (desk, work) = (Arc::clone(&self.desk), Arc::clone(&self.work));
+            if self.shared.nodes.tip().is_none() {
+                // What a share is worth nobody knows yet; whether it is a block needs no tip.
+                let (desk, work, shares) = (Arc::clone(&desk), Arc::clone(&work), shares.clone());
+                let blocks = async move { desk.blocks(&work, shares).await };
+                to_its_end(&self.solutions, blocks).await?;
+                if !self.tip_known().await {
+                    return Err(NotJudged::NoTip);
+                }
+            }
             to_its_end(&self.places, async move { desk.judge(&work, shares).await }).await?
         })
     }
 
     fn block(&self, solution: Share) -> Answer<'_, Result<FoundBlock, NotFound>> {
         Box::pin(async {
+            let had_tip = self.shared.nodes.tip().is_some();
+            match self.solve(solution.clone()).await? {
+                // Without a tip not every job is found.
+                Err(_) if !had_tip => {}
+                solved => return Ok(solved?),
+            }
             if !self.tip_known().await {
                 return Err(NotJudged::NoTip.into());
             }
-            let (desk, work) = (Arc::clone(&self.desk), Arc::clone(&self.work));
-            let solve = async move { desk.solve(&work, solution).await };
-            Ok(to_its_end(&self.solutions, solve).await??)
+            Ok(self.solve(solution).await??)
         })
     }
 

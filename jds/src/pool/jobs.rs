@@ -22,13 +22,15 @@ pub(super) struct PoolJob {
     pub(super) name: JobName,
     pub(super) user: Identity,
     pub(super) job: Arc<Job>,
+    /// It was checked as a job on the tip. One that was not is good for blocks, and for no share.
+    pub(super) checked: bool,
     /// It was told that nothing may be mined on it any more.
     told: AtomicBool,
 }
 
 impl PoolJob {
-    pub(super) fn new(name: JobName, user: Identity, job: Arc<Job>) -> Self {
-        Self { name, user, job, told: AtomicBool::new(false) }
+    pub(super) fn new(name: JobName, user: Identity, job: Arc<Job>, checked: bool) -> Self {
+        Self { name, user, job, checked, told: AtomicBool::new(false) }
     }
 
     /// What it is made of.
@@ -80,13 +82,14 @@ impl PoolJobs {
     }
 
     /// Keeps a job; the oldest goes when there is no room. One of that name that is kept stays, unless
-    /// it was withdrawn and its template declared again.
+    /// it was withdrawn and its template declared again, or only the new one is checked.
     pub(super) fn keep(&self, job: PoolJob) -> Arc<PoolJob> {
         let job = Arc::new(job);
         let gone = {
             let mut kept = lock(&self.kept);
             if let Some(known) = kept.by_name.get(&job.name)
                 && (known.job.withdrawn().is_none() || job.job.withdrawn().is_some())
+                && (known.checked || !job.checked)
             {
                 return Arc::clone(known);
             }
@@ -219,7 +222,7 @@ mod tests {
     }
 
     fn keep(jobs: &PoolJobs, number: usize, job: &Arc<Job>) {
-        jobs.keep(PoolJob::new(name(number), Identity::of("alice"), Arc::clone(job)));
+        jobs.keep(PoolJob::new(name(number), Identity::of("alice"), Arc::clone(job), true));
     }
 
     #[test]

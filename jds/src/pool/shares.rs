@@ -103,10 +103,10 @@ impl ShareDesk {
             }
         };
         let worker = worker.map(|worker| printable(&worker));
+        let tip = self.shared.nodes.tip().map(|tip| tip.hash).filter(|_| job.checked);
         let extranonce = extranonce.as_slice();
         let share =
             OutsideShare { extranonce, ntime, nonce, version, target, worker: worker.as_ref() };
-        let tip = self.shared.nodes.watch_tip().borrow().map(|tip| tip.hash);
         let outcome = self.desk().submit(&job.job, &job.user, &share, tip, now());
         let OutsideOutcome { found, record } = outcome;
         let is_block = found.is_some();
@@ -137,13 +137,7 @@ impl ShareDesk {
     /// Submits the block of a solution; it is on the disk when this returns, also where it was found
     /// before.
     pub(super) async fn solve(&self, work: &Work, solution: Share) -> Result<FoundBlock, Refused> {
-        let Share { on, extranonce, ntime, nonce, version, target, .. } = solution;
-        let job = work.find(on).await?;
-        let extranonce = extranonce.as_slice();
-        let share = OutsideShare { extranonce, ntime, nonce, version, target, worker: None };
-        let solved = self.desk().solve(&job.job, &job.user, &share, now());
-        let OutsideSolution { hash, found, is_new } =
-            solved.map_err(|code| Refused { code, detail: detail(code, &job) })?;
+        let (job, OutsideSolution { hash, found, is_new }) = self.look(work, solution).await?;
         let Some(found) = found else {
             let detail = format!("its hash {hash} does not meet the network's target");
             return Err(Refused { code: TOO_LOW, detail });
@@ -155,6 +149,37 @@ impl ShareDesk {
             return Err(Refused { code: INVALID_JOB_ID, detail });
         }
         Ok(FoundBlock { hash, height: job.job.tip().next_height(), new })
+    }
+
+    /// Submits the blocks among shares, and says nothing of the shares; the blocks are on the disk
+    /// when this returns.
+    pub(super) async fn blocks(&self, work: &Work, shares: Vec<Share>) {
+        let mut blocks = Vec::new();
+        for share in shares {
+            if let Ok((_, OutsideSolution { found: Some(found), .. })) =
+                self.look(work, share).await
+            {
+                blocks.push(self.found(found).await);
+            }
+        }
+        for block in blocks {
+            kept(block).await;
+        }
+    }
+
+    /// Whether it is a block, and on which job.
+    async fn look(
+        &self,
+        work: &Work,
+        solution: Share,
+    ) -> Result<(Arc<PoolJob>, OutsideSolution), Refused> {
+        let Share { on, extranonce, ntime, nonce, version, target, .. } = solution;
+        let job = work.find(on).await?;
+        let extranonce = extranonce.as_slice();
+        let share = OutsideShare { extranonce, ntime, nonce, version, target, worker: None };
+        let solved = self.desk().solve(&job.job, &job.user, &share, now());
+        let solved = solved.map_err(|code| Refused { code, detail: detail(code, &job) })?;
+        Ok((job, solved))
     }
 
     /// Sends a block on its way, before anything else is done.

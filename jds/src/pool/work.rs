@@ -70,7 +70,7 @@ impl Work {
         };
         let checked = checked?;
         let declared = checked.receipt.is_some();
-        let job = self.keep(connection, checked)?;
+        let job = self.keep(connection, checked, true)?;
         if declared {
             self.jobs.remember(connection, token, &job.name);
         }
@@ -96,9 +96,9 @@ impl Work {
     pub(super) async fn find(&self, on: OnJob) -> Result<Arc<PoolJob>, Refused> {
         match on {
             OnJob::Named(name) => match self.jobs.get(&name) {
-                Some(job) if job.job.withdrawn().is_none() => Ok(job),
+                Some(job) if self.is_good(&job) => Ok(job),
                 // Its template may have been declared again; a block on it may still be one.
-                Some(withdrawn) => Ok(self.again(&name).await.unwrap_or(withdrawn)),
+                Some(job) => Ok(self.again(&name).await.unwrap_or(job)),
                 None => self.again(&name).await,
             },
             OnJob::Receipt { token, connection } => {
@@ -107,12 +107,20 @@ impl Work {
         }
     }
 
+    /// There is nothing better to be had under its name.
+    fn is_good(&self, job: &PoolJob) -> bool {
+        job.job.withdrawn().is_none() && (job.checked || !self.is_on_tip(job))
+    }
+
+    fn is_on_tip(&self, job: &PoolJob) -> bool {
+        self.shared.nodes.tip().is_some_and(|tip| tip.hash == job.job.tip().hash)
+    }
+
     async fn of_receipt(&self, connection: u64, token: Vec<u8>) -> Result<Arc<PoolJob>, Refused> {
         let known = self.jobs.of_receipt(connection, &token);
-        let tip = self.shared.nodes.watch_tip().borrow().map(|tip| tip.hash);
         if let Some(job) = &known
-            && Some(job.job.tip().hash) == tip
-            && job.job.withdrawn().is_none()
+            && self.is_on_tip(job)
+            && self.is_good(job)
         {
             return Ok(Arc::clone(job));
         }
@@ -122,12 +130,11 @@ impl Work {
             let receipt = custom_jobs.genuine(&token).ok()?;
             custom_jobs.of_before(connection, receipt, None)
         };
-        let checked = match (checked, known) {
-            (Ok(checked), _) => checked,
+        let job = match (checked, known) {
+            (Ok(checked), _) => self.keep(connection, checked, true)?,
             (Err(_), Some(stale)) => return Ok(stale),
-            (Err(refusal), None) => before().ok_or(refusal)?,
+            (Err(refusal), None) => self.keep(connection, before().ok_or(refusal)?, false)?,
         };
-        let job = self.keep(connection, checked)?;
         self.jobs.remember(connection, token, &job.name);
         Ok(job)
     }
@@ -150,16 +157,25 @@ impl Work {
         } else {
             Err(refused(STALE_SHARE, "the job builds on another block than the tip"))
         };
-        let checked = checked.or_else(|refusal| {
-            let before = custom_jobs.of_before(connection, receipt, min_ntime);
-            before.filter(|before| first_bytes(before.job.tip.hash) == prev).ok_or(refusal)
-        })?;
-        let job = self.keep(connection, checked)?;
+        let job = match checked {
+            Ok(checked) => self.keep(connection, checked, true)?,
+            Err(refusal) => {
+                let before = custom_jobs.of_before(connection, receipt, min_ntime);
+                let before = before.filter(|before| first_bytes(before.job.tip.hash) == prev);
+                self.keep(connection, before.ok_or(refusal)?, false)?
+            }
+        };
         if job.name == *name { Ok(job) } else { Err(unknown()) }
     }
 
-    fn keep(&self, connection: u64, checked: Outside) -> Result<Arc<PoolJob>, Refused> {
-        let Outside { job, receipt, user } = checked;
+    /// `checked`: see [`PoolJob::checked`].
+    fn keep(
+        &self,
+        connection: u64,
+        outside: Outside,
+        checked: bool,
+    ) -> Result<Arc<PoolJob>, Refused> {
+        let Outside { job, receipt, user } = outside;
         let number = self.numbers.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let named = match receipt {
             Some(receipt) => {
@@ -170,7 +186,7 @@ impl Work {
         };
         let job = Job::of_custom(number, Arc::new(job));
         let job = job.map_err(|error| refused(INVALID_COINBASE_TX, error.to_string()))?;
-        let job = PoolJob::new(named.encode(), Identity::of(&user), Arc::new(job));
+        let job = PoolJob::new(named.encode(), Identity::of(&user), Arc::new(job), checked);
         Ok(self.jobs.keep(job))
     }
 }

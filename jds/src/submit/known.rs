@@ -7,6 +7,7 @@ use bitcoin::BlockHash;
 use store::{NewBlock, TemplateSource};
 use validation::declared::TemplateHash;
 
+use super::told::{Told, Waiting};
 use crate::limits::FOUND_BLOCKS_REMEMBERED_MAX;
 
 /// Both bounded by [`FOUND_BLOCKS_REMEMBERED_MAX`], the oldest goes first.
@@ -25,11 +26,18 @@ pub(super) struct Announced {
     user: Arc<str>,
     template_source: TemplateSource,
     template_hash: Option<TemplateHash>,
+    waiting: Waiting,
 }
 
 impl Announced {
+    /// One that is on the disk.
     pub(super) fn new(hash: BlockHash, user: Arc<str>, template_source: TemplateSource) -> Self {
-        Self { hash, user, template_source, template_hash: None }
+        Self { hash, user, template_source, template_hash: None, waiting: Waiting::over() }
+    }
+
+    /// Who waits until it is on the disk.
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// The whole block, in the name of who found it: whoever hands it in may be anybody.
@@ -39,11 +47,13 @@ impl Announced {
     }
 }
 
+/// One that is not on the disk yet.
 impl From<&NewBlock> for Announced {
     fn from(block: &NewBlock) -> Self {
         let template_hash = block.template_hash;
         let (hash, user) = (block.block.hash, Arc::clone(&block.user));
-        Self { template_hash, ..Self::new(hash, user, block.template_source) }
+        let waiting = Waiting::begin();
+        Self { template_hash, waiting, ..Self::new(hash, user, block.template_source) }
     }
 }
 
@@ -67,6 +77,13 @@ impl Known {
             push(&mut self.announced, new);
         }
         !known
+    }
+
+    /// Keeps `told` until an announced block is on the disk.
+    pub(super) fn tell_when_kept(&self, hash: &BlockHash, told: Option<Told>) {
+        if let Some(announced) = self.announced.iter().find(|announced| announced.hash == *hash) {
+            announced.waiting.add(told);
+        }
     }
 
     pub(super) fn is_submitted(&self, hash: &BlockHash) -> bool {

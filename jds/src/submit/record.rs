@@ -112,7 +112,7 @@ impl Recorder {
                     "the store is slow to write a found block: it goes to a file as well");
                 if self.keep(&hex).await {
                     recording = None;
-                    self.open.tell_kept();
+                    self.open.waiting.end();
                 }
                 in_store.await
             }
@@ -122,7 +122,7 @@ impl Recorder {
         }
         let recorded = self.kept(kept, again).await;
         drop(recording);
-        self.open.tell_kept();
+        self.open.waiting.end();
         // The announcement may be old: what became of that block is told then.
         let ended = self.open.announced
             && matches!(journal.row_of(block).await, Row::Is(state) if state != BlockState::Found);

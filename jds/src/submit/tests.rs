@@ -2,6 +2,7 @@
 
 mod bounds;
 mod of_before;
+mod told;
 
 use std::sync::atomic::AtomicUsize;
 

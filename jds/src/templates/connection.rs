@@ -121,13 +121,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Wake::Frame(Event::Frame(frame)) => {
                     let (msg_type, bytes) = (frame.header.msg_type, frame.payload.len());
                     debug!(msg_type, bytes, "received");
-                    // At the end of the server only solutions count.
                     if let Some(draining) = &mut self.draining {
+                        // At the end of the server only solutions count.
+                        if msg_type != MESSAGE_TYPE_SUBMIT_SOLUTION {
+                            continue;
+                        }
                         draining.received(bytes);
                     }
-                    if self.draining.is_none() || msg_type == MESSAGE_TYPE_SUBMIT_SOLUTION {
-                        self.session.handle(Input::Frame(&frame), now);
-                    }
+                    self.session.handle(Input::Frame(&frame), now);
                 }
                 // Read past, or not a whole frame yet.
                 Wake::Frame(_) | Wake::Flushed => {}
@@ -179,7 +180,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 // What a frame may hold is let go with it: nothing of it stays but a solution.
                 frame.map(|(event, _permit)| Wake::Frame(event))
             }
-            () = nothing_comes(), if is_draining => Err(Ended::Shutdown),
+            () = nothing_comes(), if is_draining => match self.reader.is_idle() {
+                true => Err(Ended::Shutdown),
+                false => Ok(Wake::Tick),
+            },
             () = sleep_until(deadline.into()) => Ok(Wake::Tick),
         }
     }

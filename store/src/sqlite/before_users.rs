@@ -50,9 +50,13 @@ pub(super) fn set_aside(
     let copy = beside(path, COPY);
     info!(copy = %copy.display(), "copying the database before its users are brought together");
     let part = beside(path, &format!("{COPY}.part"));
-    copy_to(connection, &part)
-        .and_then(|()| rename_durably(&part, &copy))
-        .map_err(|error| OpenError::Copy { path: path.to_owned(), copy: copy.clone(), error })?;
+    copy_to(connection, &part).and_then(|()| rename_durably(&part, &copy)).map_err(|error| {
+        // Half a copy would leave no room on a disk that was too small for it; SQLite has a journal beside it.
+        for left in [part, beside(path, &format!("{COPY}.part-journal"))] {
+            let _ = fs::remove_file(left);
+        }
+        OpenError::Copy { path: path.to_owned(), copy: copy.clone(), error }
+    })?;
     let Merged { told, users, identities } = Merged::of(connection).map_err(failed)?;
     for (user, identities) in told {
         warn!(user, identities, "identities of before become one user");

@@ -14,6 +14,9 @@ use crate::query::{
 };
 use crate::report::{Sizes, TableSize};
 
+/// How much older than the share after it a share may seem, since the clock was set, milliseconds.
+const CLOCK_SET_BACK_MS_MAX: i64 = 3_600_000;
+
 pub(super) fn tokens(
     connection: &Connection,
     request: PageRequest,
@@ -163,25 +166,38 @@ pub(super) fn aggregates(
     Ok(aggregates)
 }
 
-/// See [`crate::Store::accepted_shares`]. There is no index: all shares that are kept are looked at
-/// until `max` are found, which is for a start.
+/// See [`crate::Store::accepted_shares`]. There is no index: the newest shares are walked through, until
+/// they are older than what is asked for.
 pub(super) fn accepted_shares(
     connection: &Connection,
     heights: u32,
     max: usize,
 ) -> Result<Vec<String>, ReadError> {
-    let sql = "SELECT share_hash FROM shares
-         WHERE accepted = 1 AND miner_template_hash IS NOT NULL
-             AND submitted_at >= (
-                 SELECT min(submitted_at) FROM miner_templates
-                 WHERE validation_result <> 'rejected' AND height > (
-                     SELECT max(height) - ?1 FROM miner_templates
-                     WHERE validation_result <> 'rejected'))
-         ORDER BY id DESC LIMIT ?2";
-    let max = i64::try_from(max).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![heights, max], |row| row.get(0))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let from_ms: Option<i64> = connection
+        .prepare_cached(
+            "SELECT min(submitted_at) FROM miner_templates
+             WHERE validation_result <> 'rejected' AND height > (
+                 SELECT max(height) - ?1 FROM miner_templates
+                 WHERE validation_result <> 'rejected')",
+        )?
+        .query_row([heights], |row| row.get(0))?;
+    let Some(from_ms) = from_ms else { return Ok(Vec::new()) };
+    let mut statement = connection.prepare_cached(
+        "SELECT share_hash, submitted_at, accepted = 1 AND miner_template_hash IS NOT NULL
+         FROM shares ORDER BY id DESC",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut hashes = Vec::new();
+    while let Some(row) = rows.next()?.filter(|_| hashes.len() < max) {
+        let submitted_ms: i64 = row.get(1)?;
+        if submitted_ms < from_ms.saturating_sub(CLOCK_SET_BACK_MS_MAX) {
+            break;
+        }
+        if submitted_ms >= from_ms && row.get(2)? {
+            hashes.push(row.get(0)?);
+        }
+    }
+    Ok(hashes)
 }
 
 pub(super) fn miner(

@@ -312,6 +312,8 @@ fn users_are_not_brought_together_without_a_copy() {
     let error = SqliteStore::open(Settings::new(dir.path())).unwrap_err();
     assert!(matches!(error, OpenError::Copy { .. }), "{error}");
     assert_eq!(version_of(dir.path()), 4);
+    let part = dir.path().join("jds.sqlite.before-5.part");
+    assert!(!part.exists(), "half a copy takes the room of a disk that is too small");
     fs::remove_dir_all(dir.path().join("jds.sqlite.before-5")).unwrap();
     open(dir.path());
     assert_eq!(version_of(dir.path()), migrations().len());

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use std::time::{Duration, Instant};
+
 use bitcoin::BlockHash;
+use jds::limits::{SHUTDOWN_READ_LIMIT, SHUTDOWN_READ_QUIET};
 use jds_tests::sv1::{Sv1Client, is_block};
 use jds_tests::{Setup, World, accepted, kept};
 use serde_json::json;
 use store::{EventData, EventKind};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::{BLOCKS_BEFORE, extended};
 
@@ -78,4 +83,46 @@ async fn a_solution_that_was_sent_before_it_is_a_block() {
     let block = miner.solve_and_push(&work, &template).await;
     let world = world.restart(|| {}).await;
     world.assert_mined(block, &work.txs);
+}
+
+/// A line is half there when the server ends, and nothing comes for longer than it takes for silence. False
+/// where this machine was too slow for the end of the line to be in time.
+async fn half_a_line_and_then_the_rest() -> bool {
+    let world = world().await;
+    let mut miner = Sv1Client::mining(world.mining_v1(), "alice.v1").await;
+    let block = miner.mine(1, is_block);
+    let params = Sv1Client::submission("alice.v1", &block);
+    let line = json!({"id": 77, "method": "mining.submit", "params": params}).to_string() + "\n";
+    let (half, rest) = line.split_at(line.len() / 2);
+    miner.send_raw(half.as_bytes()).await;
+    let (address, rest) = (world.mining_v1(), rest.to_owned());
+    let sending = tokio::spawn(async move {
+        // Who ends does not listen any more.
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        sleep(3 * SHUTDOWN_READ_QUIET).await;
+        miner.send_raw(rest.as_bytes()).await;
+    });
+    let begun = Instant::now();
+    let world = world.restart(|| {}).await;
+    sending.await.unwrap();
+    let tip = world.node().tip().unwrap();
+    let is_slow = begun.elapsed() > SHUTDOWN_READ_LIMIT - Duration::from_millis(500);
+    if tip != block.header.block_hash() && is_slow {
+        return false;
+    }
+    assert_judged(&world, &[block.header.block_hash()]);
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_of_which_only_half_has_come_is_waited_for() {
+    const TRIES: usize = 5;
+    for _ in 0..TRIES {
+        if half_a_line_and_then_the_rest().await {
+            return;
+        }
+    }
+    panic!("this machine never sent the end of a line within {SHUTDOWN_READ_LIMIT:?}");
 }

@@ -14,4 +14,5 @@ mod fuzz;
 mod mining;
 mod stream;
 mod trouble;
+mod without_tip;
 mod worlds;

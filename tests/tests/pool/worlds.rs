@@ -8,6 +8,7 @@ use jds_tests::pool::Pool;
 use jds_tests::rig::Rig;
 use jds_tests::{Setup, World, kept};
 use serde_json::{Value, json};
+use signet::Node;
 use signet::kinds::Kind;
 use store::{EventData, EventKind, ShareSubmitted};
 use tempfile::TempDir;
@@ -21,10 +22,21 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn start(setup: Setup) -> Self {
+        Self::start_on(setup, vec![Node::regtest().unwrap()]).await.synced().await
+    }
+
+    /// On these nodes, some of which may be down; waits for nothing.
+    pub(crate) async fn start_on(setup: Setup, nodes: Vec<Node>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("pool.sock");
-        let world = setup.table("pool_interface", &format!("socket = {socket:?}")).start().await;
+        let setup = setup.table("pool_interface", &format!("socket = {socket:?}"));
+        let world = setup.start_on(nodes).await;
         Self { world, socket, dir }
+    }
+
+    async fn synced(self) -> Self {
+        self.world.synced().await;
+        self
     }
 
     pub(crate) fn pool(&self) -> Pool {
@@ -33,9 +45,13 @@ impl Site {
 
     /// Ends the server in order and starts it again.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_alone().await.synced().await
+    }
+
+    /// The same without waiting for a node.
+    pub(crate) async fn restart_alone(self) -> Self {
         let Self { world, socket, dir } = self;
         let world = world.restart(|| {}).await;
-        world.synced().await;
         Self { world, socket, dir }
     }
 

@@ -105,9 +105,9 @@ impl From<Result<FoundBlock, Refused>> for SubmittedView {
 /// Submit the block of a solution
 ///
 /// It counts as no share: send that too, in whatever order. The block goes to every node at once,
-/// also on a job whose block is the tip no more; what they make of it tells the API, or the events
-/// `block_submitted` and `block_confirmed`. One that is sent again is answered when it is on the disk,
-/// as the first time.
+/// also on a job whose block is the tip no more, or while no node has told a tip; what they make of
+/// it tells the API, or the events `block_submitted` and `block_confirmed`. One that is sent again is
+/// answered when it is on the disk, as the first time.
 #[utoipa::path(
     post, path = "/v1/pool/blocks", tag = "mining",
     security(("token" = [])),

@@ -152,6 +152,9 @@ pub(crate) fn mine(node: &Node, tips: &watch::Sender<Tip>) -> anyhow::Result<Tip
     Ok(tip)
 }
 
+/// What the node has not called so long after it was received, it has refused.
+const CALLED_WITHIN: Duration = Duration::from_secs(5);
+
 /// What the node's own log says of when things happened.
 #[derive(Debug, Default)]
 pub(crate) struct NodeLog {
@@ -177,11 +180,19 @@ impl NodeLog {
                 if let (Some(hash), Some(at)) = (hash, at()) {
                     log.tips.entry(hash).or_insert(at);
                 }
+            } else if said.contains("Bitcoin Core version") {
+                // What was asked of the node before it was started again is never called.
+                requests.clear();
             } else if said.contains("Received a POST request") {
                 requests.extend(at());
             } else if said.contains("ThreadRPCServer method=") {
                 // Read whole, then parsed, then called. A block takes tens of milliseconds to parse, any
                 // other call next to nothing, so that a block is the oldest that is not called yet.
+                // A request that was refused is never called, and is not the one that is called now.
+                let old = at().and_then(|at| at.checked_sub(CALLED_WITHIN));
+                while requests.front().is_some_and(|request| Some(*request) < old) {
+                    requests.pop_front();
+                }
                 let is_block = said.contains("method=submitblock");
                 let called = if is_block { requests.pop_front() } else { requests.pop_back() };
                 log.submissions.extend(called.filter(|_| is_block));
@@ -222,17 +233,19 @@ mod tests {
         let post = "[http] Received a POST request for / from 127.0.0.1:1 (id=1)";
         let call = |method| format!("[rpc] ThreadRPCServer method={method} user=x id=1");
         let said = [
+            // Refused: never called.
             (0, post.to_owned()),
-            (1, call("getblockhash")),
-            (2, post.to_owned()),
-            (3, post.to_owned()),
-            (4, call("getbestblockhash")),
-            (5, post.to_owned()),
-            (6, call("submitblock")),
-            (7, call("getbestblockhash")),
-            (8, format!("UpdateTip: new best={} height=1", "0".repeat(64))),
+            (5_000, post.to_owned()),
+            (5_001, call("getblockhash")),
+            (5_002, post.to_owned()),
+            (5_003, post.to_owned()),
+            (5_004, call("getbestblockhash")),
+            (5_005, post.to_owned()),
+            (5_006, call("submitblock")),
+            (5_007, call("getbestblockhash")),
+            (5_008, format!("UpdateTip: new best={} height=1", "0".repeat(64))),
         ];
-        let stamp = |ms| format!("2026-11-21T10:54:29.{ms:03}000Z");
+        let stamp = |ms| format!("2026-11-21T10:54:{:02}.{:03}000Z", 29 + ms / 1_000, ms % 1_000);
         let lines: Vec<_> =
             said.iter().map(|(ms, said)| format!("{} {said}\n", stamp(ms))).collect();
         std::fs::write(file.path(), lines.concat()).unwrap();
