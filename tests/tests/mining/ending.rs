@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
 use jds::limits::{SHUTDOWN_READ_LIMIT, SHUTDOWN_READ_QUIET};
-use jds_tests::sv1::{Sv1Client, is_block};
+use jds_tests::sv1::{Job, Sv1Client, is_block};
 use jds_tests::{Setup, World, accepted, kept};
 use serde_json::json;
 use store::{EventData, EventKind};
@@ -23,6 +24,17 @@ async fn world() -> World {
     world.node().mine(BLOCKS_BEFORE).unwrap();
     world.synced().await;
     world
+}
+
+/// A miner with a job on the tip: work may follow a new tip a moment later than the server.
+async fn miner_of_v1(world: &World, user: &str) -> Sv1Client {
+    let mut miner = Sv1Client::mining(world.mining_v1(), user).await;
+    let tip = world.node().tip().unwrap();
+    let on_tip = |job: &Job| job.notify.prev_hash.as_ref() == tip.to_byte_array();
+    while !miner.job.as_ref().is_some_and(on_tip) {
+        miner.next_job().await.unwrap();
+    }
+    miner
 }
 
 /// Each of these shares counted, and the last is the node's tip.
@@ -47,6 +59,10 @@ fn assert_judged(world: &World, shares: &[BlockHash]) {
 async fn shares_and_a_block_that_were_sent_before_it_are_judged() {
     let world = world().await;
     let (mut miner, mut channel) = extended(&world, "alice.v2").await;
+    let tip = world.node().tip().unwrap();
+    while channel.parent().map(|(hash, _)| hash) != Some(tip) {
+        channel.hear(&miner.recv().await.unwrap());
+    }
     let mut shares: Vec<_> =
         (0..SHARES).map(|_| channel.mine_share_only().expect("a share")).collect();
     shares.push(channel.mine_block().expect("a block"));
@@ -62,7 +78,7 @@ async fn shares_and_a_block_that_were_sent_before_it_are_judged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn and_a_block_of_stratum_v1_as_well() {
     let world = world().await;
-    let mut miner = Sv1Client::mining(world.mining_v1(), "alice.v1").await;
+    let mut miner = miner_of_v1(&world, "alice.v1").await;
     // Each share is a block here: so many other lines in front of one.
     let block = miner.mine(1, is_block);
     for _ in 0..SHARES {
@@ -89,7 +105,7 @@ async fn a_solution_that_was_sent_before_it_is_a_block() {
 /// where this machine was too slow for the end of the line to be in time.
 async fn half_a_line_and_then_the_rest() -> bool {
     let world = world().await;
-    let mut miner = Sv1Client::mining(world.mining_v1(), "alice.v1").await;
+    let mut miner = miner_of_v1(&world, "alice.v1").await;
     let block = miner.mine(1, is_block);
     let params = Sv1Client::submission("alice.v1", &block);
     let line = json!({"id": 77, "method": "mining.submit", "params": params}).to_string() + "\n";
