@@ -74,6 +74,15 @@ impl Rig {
         changed
     }
 
+    /// Whether this work makes a block of a share that was found on other work.
+    pub fn makes_block(&self, share: &Value) -> bool {
+        let bytes = share["extranonce"].as_str().and_then(|hex| Vec::from_hex(hex).ok());
+        let mut header = self.with_root(&bytes.expect("hex"));
+        let nonce = share["nonce"].as_u64().expect("a number");
+        header.nonce = u32::try_from(nonce).expect("32 bits");
+        Target::from_compact(header.bits).is_met_by(header.block_hash())
+    }
+
     /// The next share that makes a block, or none, as asked for; each with another extranonce.
     pub fn mine(&mut self, block: bool) -> Mined {
         self.next += 1;
@@ -84,14 +93,8 @@ impl Rig {
 
     /// The same with that extranonce.
     pub fn mine_with(&self, extranonce: &[u8], block: bool) -> Mined {
-        let coinbase = [&self.prefix[..], extranonce, &self.suffix].concat();
-        let mut root = sha256d::Hash::hash(&coinbase);
-        for beside in &self.path {
-            root = sha256d::Hash::hash(&[root.as_byte_array(), &beside[..]].concat());
-        }
         let network = Target::from_compact(self.header.bits);
-        let mut header = self.header;
-        header.merkle_root = TxMerkleNode::from_raw_hash(root);
+        let mut header = self.with_root(extranonce);
         while network.is_met_by(header.block_hash()) != block {
             header.nonce += 1;
         }
@@ -104,6 +107,16 @@ impl Rig {
             "target": ANY,
         });
         Mined { hash: header.block_hash(), json }
+    }
+
+    /// The header with that extranonce.
+    fn with_root(&self, extranonce: &[u8]) -> Header {
+        let coinbase = [&self.prefix[..], extranonce, &self.suffix].concat();
+        let mut root = sha256d::Hash::hash(&coinbase);
+        for beside in &self.path {
+            root = sha256d::Hash::hash(&[root.as_byte_array(), &beside[..]].concat());
+        }
+        Header { merkle_root: TxMerkleNode::from_raw_hash(root), ..self.header }
     }
 }
 

@@ -60,8 +60,17 @@ struct Kept {
     /// Oldest first.
     order: VecDeque<JobName>,
     bytes: usize,
-    /// Receipts, with the number of their connection, and the name of the job each stands for.
-    receipts: HashMap<(u64, Vec<u8>), JobName>,
+    /// Receipts, with the number of their connection, and what each stands for.
+    receipts: HashMap<(u64, Vec<u8>), Stands>,
+}
+
+/// What a receipt stands for.
+#[derive(Debug)]
+struct Stands {
+    on: BlockHash,
+    name: JobName,
+    /// The job on the block that was the tip at that height before.
+    before: Option<JobName>,
 }
 
 impl PoolJobs {
@@ -77,8 +86,15 @@ impl PoolJobs {
     /// The job that a receipt stands for on a connection.
     pub(super) fn of_receipt(&self, connection: u64, receipt: &[u8]) -> Option<Arc<PoolJob>> {
         let kept = lock(&self.kept);
-        let name = kept.receipts.get(&(connection, receipt.to_vec()))?;
-        kept.by_name.get(name).cloned()
+        let stands = kept.receipts.get(&(connection, receipt.to_vec()))?;
+        kept.by_name.get(&stands.name).cloned()
+    }
+
+    /// The job that it stood for before, on another block.
+    pub(super) fn before(&self, connection: u64, receipt: &[u8]) -> Option<Arc<PoolJob>> {
+        let kept = lock(&self.kept);
+        let stands = kept.receipts.get(&(connection, receipt.to_vec()))?;
+        kept.by_name.get(stands.before.as_ref()?).cloned()
     }
 
     /// Keeps a job; the oldest goes when there is no room. One of that name that is kept stays, unless
@@ -105,13 +121,18 @@ impl PoolJobs {
     }
 
     /// Remembers what a receipt stands for.
-    pub(super) fn remember(&self, connection: u64, receipt: Vec<u8>, name: &JobName) {
+    pub(super) fn remember(&self, connection: u64, receipt: &[u8], job: &PoolJob) {
         let mut kept = lock(&self.kept);
         // They are made again of themselves.
         if kept.receipts.len() >= 2 * POOL_JOBS_MAX {
             kept.receipts.clear();
         }
-        kept.receipts.insert((connection, receipt), name.clone());
+        let (receipt, on) = ((connection, receipt.to_vec()), job.job.tip().hash);
+        let before = match kept.receipts.remove(&receipt) {
+            Some(stood) if stood.on == on => stood.before,
+            stood => stood.map(|stood| stood.name),
+        };
+        kept.receipts.insert(receipt, Stands { on, name: job.name.clone(), before });
     }
 
     /// Jobs have ended, or there is another tip: tells of those on the tip that were withdrawn, of each
@@ -233,13 +254,14 @@ mod tests {
         }
         assert_eq!(lock(&jobs.kept).by_name.len(), POOL_JOBS_MAX);
         assert!(jobs.get(&name(0)).is_none() && jobs.get(&name(1)).is_some());
+        let last = jobs.get(&name(POOL_JOBS_MAX)).unwrap();
         // Receipts are made again of themselves: how many are there never matters.
         for number in 0..5 * POOL_JOBS_MAX {
-            jobs.remember(1, number.to_be_bytes().to_vec(), &name(POOL_JOBS_MAX));
+            jobs.remember(1, &number.to_be_bytes(), &last);
             assert!(lock(&jobs.kept).receipts.len() <= 2 * POOL_JOBS_MAX);
         }
-        let last = (5 * POOL_JOBS_MAX - 1).to_be_bytes();
-        assert!(jobs.of_receipt(1, &last).is_some());
+        let newest = (5 * POOL_JOBS_MAX - 1).to_be_bytes();
+        assert!(jobs.of_receipt(1, &newest).is_some());
     }
 
     #[test]

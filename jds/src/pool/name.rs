@@ -40,16 +40,11 @@ pub(super) enum Named {
         receipt: GenuineJob,
         /// nTime that it begins with, Unix seconds.
         min_ntime: u32,
-        /// First bytes of the hash that it builds on, as hashed.
-        prev: [u8; 8],
+        /// The block that it builds on: one that was declared on another of this height is as good.
+        prev: BlockHash,
     },
     /// One of coinbase-only mode: of which process, and its number there.
     CoinbaseOnly([u8; 8], u32),
-}
-
-/// First bytes of a block's hash, as hashed: enough to tell tips of one height apart.
-pub(super) fn first_bytes(hash: BlockHash) -> [u8; 8] {
-    hash.to_byte_array().first_chunk().copied().unwrap_or_default()
 }
 
 impl Named {
@@ -63,7 +58,7 @@ impl Named {
                 &receipt.user.to_bytes(),
                 receipt.template.as_bytes(),
                 &min_ntime.to_be_bytes(),
-                prev,
+                prev.as_byte_array(),
             ]
             .concat(),
             Self::CoinbaseOnly(process, number) => {
@@ -93,7 +88,7 @@ impl Named {
                     connection: u64::from_be_bytes(*connection),
                     receipt,
                     min_ntime: u32::from_be_bytes(*min_ntime),
-                    prev: rest.try_into().ok()?,
+                    prev: BlockHash::from_byte_array(rest.try_into().ok()?),
                 })
             }
             COINBASE_ONLY => {
@@ -120,7 +115,7 @@ mod tests {
                 expires_us: u64::MAX,
             },
             min_ntime: 7,
-            prev: [9; 8],
+            prev: BlockHash::from_byte_array([9; 32]),
         };
         for named in [declared, Named::CoinbaseOnly([1; 8], 2)] {
             let name = named.encode();
@@ -131,7 +126,7 @@ mod tests {
             let longer = [&name.0[..], &[0]].concat();
             assert_eq!(Named::decode(&JobName(longer)), None);
         }
-        assert_eq!(Named::decode(&JobName(vec![3; 77])), None);
+        assert_eq!(Named::decode(&JobName(vec![3; 101])), None);
     }
 
     #[test]

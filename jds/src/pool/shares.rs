@@ -14,6 +14,7 @@ use mining_sv2::{
     ERROR_CODE_SUBMIT_SHARES_DIFFICULTY_TOO_LOW as TOO_LOW,
     ERROR_CODE_SUBMIT_SHARES_DUPLICATE_SHARE as DUPLICATE,
     ERROR_CODE_SUBMIT_SHARES_INVALID_JOB_ID as INVALID_JOB_ID,
+    ERROR_CODE_SUBMIT_SHARES_STALE_SHARE as STALE,
 };
 use store::{Protocol, ShareSubmitted, TemplateSource};
 use tokio::sync::oneshot;
@@ -95,7 +96,7 @@ impl ShareDesk {
 
     async fn one(&self, work: &Work, share: Share, to_record: &mut ToRecord) -> Judged {
         let Share { on, worker, extranonce, ntime, nonce, version, target } = share;
-        let job = match work.find(on).await {
+        let mut job = match work.find(&on).await {
             Ok(job) => job,
             Err(refused) => {
                 self.count(refused.code);
@@ -107,7 +108,16 @@ impl ShareDesk {
         let extranonce = extranonce.as_slice();
         let share =
             OutsideShare { extranonce, ntime, nonce, version, target, worker: worker.as_ref() };
-        let outcome = self.desk().submit(&job.job, &job.user, &share, tip, now());
+        let mut outcome = self.desk().submit(&job.job, &job.user, &share, tip, now());
+        if let (None, Some(TOO_LOW | STALE)) = (&outcome.found, outcome.record.error_code) {
+            for other in work.others(&on, &job) {
+                let there = self.desk().submit(&other.job, &other.user, &share, None, now());
+                if there.found.is_some() {
+                    (job, outcome) = (other, there);
+                    break;
+                }
+            }
+        }
         let OutsideOutcome { found, record } = outcome;
         let is_block = found.is_some();
         if let Some(found) = found {
@@ -174,11 +184,22 @@ impl ShareDesk {
         solution: Share,
     ) -> Result<(Arc<PoolJob>, OutsideSolution), Refused> {
         let Share { on, extranonce, ntime, nonce, version, target, .. } = solution;
-        let job = work.find(on).await?;
+        let job = work.find(&on).await?;
         let extranonce = extranonce.as_slice();
         let share = OutsideShare { extranonce, ntime, nonce, version, target, worker: None };
-        let solved = self.desk().solve(&job.job, &job.user, &share, now());
-        let solved = solved.map_err(|code| Refused { code, detail: detail(code, &job) })?;
+        let on_it = |job: &PoolJob| {
+            let solved = self.desk().solve(&job.job, &job.user, &share, now());
+            solved.map_err(|code| Refused { code, detail: detail(code, job) })
+        };
+        let solved = on_it(&job)?;
+        if solved.found.is_none() {
+            for other in work.others(&on, &job) {
+                let there = on_it(&other)?;
+                if there.found.is_some() {
+                    return Ok((other, there));
+                }
+            }
+        }
         Ok((job, solved))
     }
 

@@ -16,7 +16,7 @@ use mining_sv2::{
 };
 
 use super::jobs::{PoolJob, PoolJobs};
-use super::name::{Named, connection_number, first_bytes};
+use super::name::{Named, connection_number};
 use super::{POOL_CHANNEL, POOL_PEER};
 use crate::mining::custom::{Ahead, Outside, OutsideRefusal};
 use crate::mining::records;
@@ -72,7 +72,7 @@ impl Work {
         let declared = checked.receipt.is_some();
         let job = self.keep(connection, checked, true)?;
         if declared {
-            self.jobs.remember(connection, token, &job.name);
+            self.jobs.remember(connection, &token, &job);
         }
         let negotiated = job.custom().cloned().map(|custom| NegotiatedJob {
             user: Arc::clone(&job.user.user),
@@ -93,18 +93,38 @@ impl Work {
 
     /// The job that a share is on, made again if need be. One on another block than the tip is found
     /// too, as long as its template is kept: no share on it counts, but a block on it may be one.
-    pub(super) async fn find(&self, on: OnJob) -> Result<Arc<PoolJob>, Refused> {
+    pub(super) async fn find(&self, on: &OnJob) -> Result<Arc<PoolJob>, Refused> {
         match on {
-            OnJob::Named(name) => match self.jobs.get(&name) {
+            OnJob::Named(name) => match self.jobs.get(name) {
                 Some(job) if self.is_good(&job) => Ok(job),
                 // Its template may have been declared again; a block on it may still be one.
-                Some(job) => Ok(self.again(&name).await.unwrap_or(job)),
-                None => self.again(&name).await,
+                Some(job) => Ok(self.again(name).await.unwrap_or(job)),
+                None => self.again(name).await,
             },
             OnJob::Receipt { token, connection } => {
-                self.of_receipt(connection_number(&connection), token).await
+                self.of_receipt(connection_number(connection), token).await
             }
         }
+    }
+
+    /// What a receipt says of the block that the job builds on is its height, and there may have been
+    /// others of that height: jobs on those that `found` is not on. No share on them counts, but a
+    /// block on one may still be one.
+    pub(super) fn others(&self, on: &OnJob, found: &PoolJob) -> Vec<Arc<PoolJob>> {
+        let OnJob::Receipt { token, connection } = on else { return Vec::new() };
+        let (connection, on_tip) = (connection_number(connection), found.job.tip().hash);
+        let declared = || {
+            let receipt = self.shared.custom_jobs.genuine(token).ok()?;
+            let job = self.shared.jobs.of_template(&receipt.user, &receipt.template)?;
+            if job.accepted.prev_hash() == on_tip {
+                return None;
+            }
+            let outside = self.shared.custom_jobs.of_before(connection, receipt, None, None)?;
+            self.keep(connection, outside, false).ok()
+        };
+        let before = self.jobs.before(connection, token);
+        let others = before.into_iter().chain(declared());
+        others.filter(|other| other.job.tip().hash != on_tip).collect()
     }
 
     /// There is nothing better to be had under its name.
@@ -116,8 +136,8 @@ impl Work {
         self.shared.nodes.tip().is_some_and(|tip| tip.hash == job.job.tip().hash)
     }
 
-    async fn of_receipt(&self, connection: u64, token: Vec<u8>) -> Result<Arc<PoolJob>, Refused> {
-        let known = self.jobs.of_receipt(connection, &token);
+    async fn of_receipt(&self, connection: u64, token: &[u8]) -> Result<Arc<PoolJob>, Refused> {
+        let known = self.jobs.of_receipt(connection, token);
         if let Some(job) = &known
             && self.is_on_tip(job)
             && self.is_good(job)
@@ -125,17 +145,17 @@ impl Work {
             return Ok(Arc::clone(job));
         }
         let custom_jobs = &self.shared.custom_jobs;
-        let checked = custom_jobs.of_receipt(connection, &token, None, Ahead::IsStale).await;
+        let checked = custom_jobs.of_receipt(connection, token, None, Ahead::IsStale).await;
         let before = || {
-            let receipt = custom_jobs.genuine(&token).ok()?;
-            custom_jobs.of_before(connection, receipt, None)
+            let receipt = custom_jobs.genuine(token).ok()?;
+            custom_jobs.of_before(connection, receipt, None, None)
         };
         let job = match (checked, known) {
             (Ok(checked), _) => self.keep(connection, checked, true)?,
             (Err(_), Some(stale)) => return Ok(stale),
             (Err(refusal), None) => self.keep(connection, before().ok_or(refusal)?, false)?,
         };
-        self.jobs.remember(connection, token, &job.name);
+        self.jobs.remember(connection, token, &job);
         Ok(job)
     }
 
@@ -146,7 +166,7 @@ impl Work {
         let Named::Declared { connection, receipt, min_ntime, prev } = named else {
             return Err(unknown());
         };
-        let tip = self.shared.nodes.watch_tip().borrow().map(|tip| first_bytes(tip.hash));
+        let tip = self.shared.nodes.tip().map(|tip| tip.hash);
         let (custom_jobs, min_ntime) = (&self.shared.custom_jobs, Some(min_ntime));
         let checked = if tip == Some(prev) {
             let ahead = Ahead::IsStale;
@@ -160,8 +180,7 @@ impl Work {
         let job = match checked {
             Ok(checked) => self.keep(connection, checked, true)?,
             Err(refusal) => {
-                let before = custom_jobs.of_before(connection, receipt, min_ntime);
-                let before = before.filter(|before| first_bytes(before.job.tip.hash) == prev);
+                let before = custom_jobs.of_before(connection, receipt, min_ntime, Some(prev));
                 self.keep(connection, before.ok_or(refusal)?, false)?
             }
         };
@@ -179,8 +198,8 @@ impl Work {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let named = match receipt {
             Some(receipt) => {
-                let prev = first_bytes(job.tip.hash);
-                Named::Declared { connection, receipt, min_ntime: job.min_ntime, prev }
+                let (min_ntime, prev) = (job.min_ntime, job.tip.hash);
+                Named::Declared { connection, receipt, min_ntime, prev }
             }
             None => Named::CoinbaseOnly(self.process, number),
         };

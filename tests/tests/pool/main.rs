@@ -12,6 +12,7 @@ mod bounds;
 mod example;
 mod fuzz;
 mod mining;
+mod reorganised;
 mod stream;
 mod trouble;
 mod without_tip;

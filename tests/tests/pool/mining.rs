@@ -62,7 +62,7 @@ async fn what_is_wrong_with_a_share_is_said_by_its_code() {
         (rig.changed(None, Some(1)).mine(false).json, "invalid-share"),
         (rig.changed(Some(1), None).mine(false).json, "invalid-non-rollable-version-bit"),
         (with("job", "".into()), "invalid-job-id"),
-        (with("job", "01".repeat(77).into()), "stale-share"),
+        (with("job", "01".repeat(101).into()), "stale-share"),
         (with("job", "02".repeat(13).into()), "invalid-job-id"),
         (by_receipt(&share, b"no token"), "invalid-mining-job-token"),
     ] {

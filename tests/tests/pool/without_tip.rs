@@ -64,7 +64,7 @@ async fn what_needs_a_tip_is_asked_for_again() {
     node.stop().unwrap();
     let mut site = Site::start_on(Setup::new(), vec![node]).await;
     // Of a job that is not kept: nobody can tell whether it will be one.
-    let share = json!({ "job": "01".repeat(77), "extranonce": "00", "ntime": 1, "nonce": 1,
+    let share = json!({ "job": "01".repeat(101), "extranonce": "00", "ntime": 1, "nonce": 1,
         "version": 1, "target": jds_tests::rig::ANY });
     let asked = [("/v1/pool/blocks", solution(&share)), ("/v1/pool/shares", share)];
     thread::scope(|scope| {

@@ -11,8 +11,9 @@ use mining_sv2::{
 use validation::custom_job::first_ntime;
 
 use super::{
-    CustomJob, CustomJobRequest, CustomJobVerdict, CustomJobs, GenuineJob, INVALID_TOKEN, Job,
-    Name, Refusal, STALE_CHAIN_TIP, Token, declared_of, elsewhere, is_user, prev_hash_of, stale,
+    BlockHash, ChainTip, CustomJob, CustomJobRequest, CustomJobVerdict, CustomJobs, GenuineJob,
+    INVALID_TOKEN, Job, Name, Refusal, STALE_CHAIN_TIP, Token, declared_of, elsewhere, is_user,
+    prev_hash_of, stale,
 };
 
 /// What is to be done with a job that is ahead of our node.
@@ -142,25 +143,32 @@ impl CustomJobs {
         Ok(Outside { job, receipt: Some(receipt), user })
     }
 
-    /// The declared job of a receipt on the block that it was accepted on, which is not the tip, or
-    /// withdrawn: no share on it counts, but a block on it may still be one. None of a job that is not
-    /// kept, is bound elsewhere, or is neither of these.
+    /// The declared job of a receipt on a block that is not the tip, or withdrawn: no share on it
+    /// counts, but a block on it may still be one. `prev`: the block, which may be another of that
+    /// height than the job was accepted on; absent: that. None of a job that is not kept, is bound
+    /// elsewhere, or is neither of these.
     pub(crate) fn of_before(
         &self,
         connection: u64,
         receipt: GenuineJob,
         min_ntime: Option<u32>,
+        prev: Option<BlockHash>,
     ) -> Option<Outside> {
         let job = self.deps.jobs.of_template(&receipt.user, &receipt.template)?;
         let (accepted, coinbase) = (&job.accepted, job.accepted.coinbase());
-        let prev_hash = accepted.prev_hash();
+        let prev_hash = prev.unwrap_or(accepted.prev_hash());
         let now = self.nodes.watch_tip().borrow().map(|tip| tip.hash);
         if now == Some(prev_hash) && job.withdrawn().is_none() {
             return None;
         }
+        // Our nodes' word on nBits before that of who told the tip then. One of the same height
+        // differs at the border of a difficulty period alone.
+        let then = ChainTip { hash: prev_hash, ..*accepted.tip() };
+        let tip = self.nodes.tip_by_hash(&prev_hash).unwrap_or(then);
+        if tip.next_height() != accepted.height() {
+            return None;
+        }
         self.bindings.bind(Name::of_job(&receipt), connection)?;
-        // Our nodes' word on nBits before that of who told the tip then.
-        let tip = self.nodes.tip_by_hash(&prev_hash).unwrap_or(*accepted.tip());
         let user = job.user.identity();
         let job = CustomJob {
             tip,
