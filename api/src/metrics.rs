@@ -34,6 +34,7 @@ struct Inner {
     solutions: Family<Labels<1>, Counter>,
     submissions: Family<Labels<2>, Counter>,
     submission_seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    block_sent_seconds: Histogram,
     shares: Family<Labels<2>, Counter>,
     channel_targets: Family<Labels<2>, Counter>,
     channel_difficulty: Family<Labels<1>, Histogram, fn() -> Histogram>,
@@ -101,6 +102,12 @@ impl fmt::Debug for Metrics {
 const SECONDS: [f64; 14] =
     [1e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 0.5, 1.0, 5.0];
 
+/// 0.25 ms to a minute: a block is to be with a node within 5 ms.
+const SENT_SECONDS: [f64; 16] = [
+    2.5e-4, 5e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 5e-3, 7.5e-3, 1e-2, 1.5e-2, 2.5e-2, 0.1, 0.5,
+    5.0, 60.0,
+];
+
 /// 1 kB to 1 MB: a wtxid is 32 bytes.
 const BYTES: [f64; 8] = [1e3, 4e3, 16e3, 64e3, 128e3, 256e3, 512e3, 1e6];
 
@@ -132,6 +139,7 @@ impl Metrics {
             solutions: Family::default(),
             submissions: Family::default(),
             submission_seconds: Family::new_with_constructor(seconds),
+            block_sent_seconds: Histogram::new(SENT_SECONDS),
             shares: Family::default(),
             channel_targets: Family::default(),
             channel_difficulty: Family::new_with_constructor(difficulties),
@@ -191,6 +199,12 @@ impl Metrics {
         self.inner.submissions.get_or_create(&labels).inc();
         let of_node = [("node", node.to_owned())];
         self.inner.submission_seconds.get_or_create(&of_node).observe(latency.as_secs_f64());
+    }
+
+    /// All of a block was handed to the system for the first of the nodes, so long after its solution had
+    /// come.
+    pub fn block_sent(&self, latency: Duration) {
+        self.inner.block_sent_seconds.observe(latency.as_secs_f64());
     }
 
     /// Counts a share: whose template (`miner`, `pool`), and `accepted` or the error code.
@@ -320,6 +334,12 @@ impl Inner {
             "From a solution to a node's answer",
             Unit::Seconds,
             self.submission_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "block_sent",
+            "From a solution to the last byte of its block handed to the system for the first node",
+            Unit::Seconds,
+            self.block_sent_seconds.clone(),
         );
         registry.register("shares", "Shares by source of the template", self.shares.clone());
         registry.register(

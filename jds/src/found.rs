@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
-use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::consensus::encode::deserialize;
+use bitcoin::hex::FromHex as _;
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
@@ -22,8 +23,6 @@ const FOLDER: &str = "found-blocks";
 const UNFINISHED: &str = "tmp";
 /// What could not be read at a start.
 const BAD: &str = "bad";
-/// Hex digits of a block header.
-const HEADER_DIGITS: usize = 2 * Header::SIZE;
 
 /// The files of found blocks.
 #[derive(Debug)]
@@ -111,8 +110,8 @@ impl FoundFiles {
     }
 
     /// Reads a file of an earlier run. One that holds no whole block is put aside under another
-    /// name and reported.
-    pub fn load(&self, file: &Path) -> Option<(FoundFacts, String)> {
+    /// name and reported. What is known of it, and the block.
+    pub fn load(&self, file: &Path) -> Option<(FoundFacts, Vec<u8>)> {
         let loaded = match read(file) {
             Ok(loaded) => loaded,
             Err(reason) => {
@@ -146,7 +145,7 @@ fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn read(file: &Path) -> Result<(FoundFacts, String), String> {
+fn read(file: &Path) -> Result<(FoundFacts, Vec<u8>), String> {
     let bytes = fs::metadata(file).map_err(|error| error.to_string())?.len();
     if bytes > FOUND_FILE_BYTES_MAX {
         return Err(format!("{bytes} bytes; a block is at most {FOUND_FILE_BYTES_MAX}"));
@@ -158,13 +157,14 @@ fn read(file: &Path) -> Result<(FoundFacts, String), String> {
     if hex.len() != facts.digits || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err(format!("expected {} hex digits, found {} bytes", facts.digits, hex.len()));
     }
-    let header = hex.get(..HEADER_DIGITS).ok_or("a block is longer than its header")?;
-    let header: Header = deserialize_hex(header).map_err(|error| error.to_string())?;
+    let block = Vec::from_hex(&hex).map_err(|error| error.to_string())?;
+    let header = block.get(..Header::SIZE).ok_or("a block is longer than its header")?;
+    let header: Header = deserialize(header).map_err(|error| error.to_string())?;
     let (expected, actual) = (facts.hash, header.block_hash());
     if actual != expected {
         return Err(format!("expected block {expected}, found {actual}"));
     }
-    Ok((facts, hex))
+    Ok((facts, block))
 }
 
 #[cfg(test)]
@@ -196,7 +196,10 @@ mod tests {
         assert!(files.left_over().is_empty());
         files.keep(&facts, &hex).unwrap();
         assert_eq!(files.left_over(), [files.path(&facts.hash)]);
-        assert_eq!(files.load(&files.path(&facts.hash)), Some((facts.clone(), hex)));
+        assert_eq!(
+            files.load(&files.path(&facts.hash)),
+            Some((facts.clone(), Vec::from_hex(&hex).unwrap()))
+        );
         files.remove(&facts.hash).unwrap();
         assert!(files.left_over().is_empty());
     }
@@ -209,7 +212,7 @@ mod tests {
         files.keep(&facts, &hex).unwrap();
         let unfinished = files.path(&facts.hash).with_extension(UNFINISHED);
         fs::rename(files.path(&facts.hash), &unfinished).unwrap();
-        assert_eq!(files.load(&unfinished), Some((facts.clone(), hex)));
+        assert_eq!(files.load(&unfinished), Some((facts.clone(), Vec::from_hex(&hex).unwrap())));
         assert_eq!(files.left_over(), [files.path(&facts.hash)]);
     }
 

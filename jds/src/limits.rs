@@ -420,6 +420,13 @@ pub const RECOVERED_TEMPLATES_MAX: usize = JOBS_TOTAL_MAX / 4;
 /// that were under way.
 pub const STALE_TEMPLATE_KEPT: Duration = Duration::from_millis(10_000);
 
+/// How long the nodes' templates for a new tip wait for the clients of template distribution to hear of
+/// it, at most.
+pub const TIP_HOLD_MAX: Duration = Duration::from_millis(50);
+
+/// Clients from which on they wait, count: fewer hear of it within a millisecond.
+pub const TIP_HOLD_CLIENTS_MIN: usize = 32;
+
 /// Templates of nodes that are kept for what comes back for them; the oldest goes first.
 pub const TEMPLATE_VIEWS_KEPT_MAX: usize = 256;
 

@@ -19,13 +19,14 @@ mod told;
 mod under_way;
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
 use store::NewBlock;
-use tdp_client::Node;
+use tdp_client::{BlockBytes, Node, SubmitOutcome};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
@@ -93,6 +94,8 @@ struct Open {
     in_store: AtomicBool,
     /// At least one node has it.
     taken: AtomicBool,
+    /// Some node was handed all of it, or it is of an earlier process.
+    sent: AtomicBool,
     waiting: Waiting,
 }
 
@@ -113,6 +116,7 @@ impl Open {
             in_file: AtomicBool::new(false),
             in_store: AtomicBool::new(false),
             taken: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
             waiting: Waiting::begin(),
         }
     }
@@ -131,6 +135,9 @@ impl Open {
         }
     }
 }
+
+/// A submission that is under way.
+type Call = Pin<Box<dyn Future<Output = SubmitOutcome> + Send>>;
 
 /// What waits for the first answer of a node to a block.
 struct FirstAnswer {
@@ -213,8 +220,8 @@ impl Submitter {
         let open = Arc::new(open);
         open_blocks.push(Arc::clone(&open));
         drop(open_blocks);
-        let hex = block.block.hex().into();
-        self.start(&open, hex, Steps::new(), ToRecord::New(block), handover);
+        let bytes = Arc::clone(&block.block);
+        self.start(&open, bytes, Steps::new(), ToRecord::New(block), handover);
         info!(
             block = %hash, height = open.height, user = open.user, template = open.template_hash,
             nodes = self.nodes.all().len(), provider = open.provider.as_deref().unwrap_or_default(),
@@ -247,7 +254,7 @@ impl Submitter {
     fn start(
         self: &Arc<Self>,
         open: &Arc<Open>,
-        hex: Arc<str>,
+        block: BlockBytes,
         steps: Steps,
         to_record: ToRecord,
         handover: Option<Handover>,
@@ -258,7 +265,7 @@ impl Submitter {
         let (sender, notes) = mpsc::channel(count.max(1) * NOTES_PER_SUBMISSION_MAX);
         let sender = Notes::new(sender, &self.keeping);
         for way in ways {
-            self.send(way, open, &hex, sender.clone());
+            self.send(way, open, &block, sender.clone());
         }
         if let Some(handover) = handover {
             self.hand_over(handover, open, sender);
@@ -267,7 +274,7 @@ impl Submitter {
         }
         let recorder = Recorder::new(Arc::clone(self), Arc::clone(open), steps, notes, count);
         let recording = UnderWay::begin(&self.keeping);
-        self.spawn(recorder.run(to_record, hex, recording));
+        self.spawn(recorder.run(to_record, block, recording));
     }
 
     /// Among those that are not recorded, or not judged by every node.
@@ -277,19 +284,32 @@ impl Submitter {
         open
     }
 
-    fn send(self: &Arc<Self>, way: Way, open: &Arc<Open>, hex: &Arc<str>, notes: Notes) {
-        let (submitter, open, hex) = (Arc::clone(self), Arc::clone(open), Arc::clone(hex));
+    fn send(self: &Arc<Self>, way: Way, open: &Arc<Open>, block: &BlockBytes, notes: Notes) {
+        let (submitter, open, block) = (Arc::clone(self), Arc::clone(open), Arc::clone(block));
         // Counted before the task starts, so that nobody sees an idle moment in between.
         let ready = way.node().state().borrow().is_ready();
         let mut first = FirstAnswer {
             holds_checks: ready.then(|| UnderWay::begin(&self.at_ready_nodes)),
             under_way: Some(UnderWay::begin(&self.under_way)),
         };
+        // From this very thread: tasks wait for their turn behind those of other connections.
+        let call = self.call(way.node(), &open, &block);
         self.spawn(async move {
-            submitter.to_node(way, &open, &hex, &notes, &mut first).await;
+            submitter.to_node(way, &open, &block, call, &notes, &mut first).await;
             // What there was to tell is counted as being recorded by now.
             drop(first);
         });
+    }
+
+    /// Gives the block to a node. It is on its way when this returns.
+    fn call(&self, node: &Node, open: &Arc<Open>, block: &BlockBytes) -> Call {
+        let (metrics, open) = (self.metrics.clone(), Arc::clone(open));
+        let on_sent = move || {
+            if !open.sent.swap(true, Ordering::Relaxed) {
+                metrics.block_sent(open.received.elapsed());
+            }
+        };
+        Box::pin(node.submit_block(Arc::clone(block), Some(Arc::new(on_sent))))
     }
 
     fn hand_over(self: &Arc<Self>, handover: Handover, open: &Arc<Open>, notes: Notes) {

@@ -24,7 +24,7 @@ mod tips;
 pub use bits::{BlockFacts, BlockRef, next_bits};
 pub use error::{Fault, NodeError};
 pub use followed::{Followed, SourceKind};
-pub use node::{Node, TxLookup};
+pub use node::{BlockBytes, Node, OnSent, TemplateHold, TxLookup};
 pub use outcome::{BlockStatus, Proposal, SubmitOutcome};
 pub use provider::{
     Constraints, Link, LinkError, Provider, ProviderFacts, ProviderSettings, ProviderSolution,

@@ -139,7 +139,7 @@ async fn a_node_that_answers_nothing_is_waited_for_as_long_as_is_said() {
         took("a proposal", since, PROPOSAL_TIMEOUT_MS);
     };
     let submitting = async {
-        let outcome = node.submit_block("00".into()).await;
+        let outcome = node.submit_block(Arc::new([0]), None).await;
         // It may have come.
         let SubmitOutcome::Unknown { error } = outcome else { panic!("{outcome:?}") };
         timed_out(&error, "submitblock");

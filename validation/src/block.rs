@@ -124,10 +124,16 @@ pub struct FoundBlock {
     pub coinbase_txid: Txid,
 }
 
+impl AsRef<[u8]> for FoundBlock {
+    fn as_ref(&self) -> &[u8] {
+        &self.raw
+    }
+}
+
 impl FoundBlock {
     /// The whole block as hex, the argument of `submitblock`.
     pub fn hex(&self) -> String {
-        hex(&self.raw)
+        to_hex(&self.raw)
     }
 }
 
@@ -210,7 +216,7 @@ pub fn proposal_block_hex(job: &AcceptedJob, body: &BlockBody, ntime: u32) -> St
         bits: job.tip.next_bits.at(ntime),
         nonce: 0,
     };
-    hex(&serialise(job, body, &header, &extranonce))
+    to_hex(&serialise(job, body, &header, &extranonce))
 }
 
 fn serialise(job: &AcceptedJob, body: &BlockBody, header: &Header, extranonce: &[u8]) -> Vec<u8> {
@@ -242,7 +248,7 @@ fn serialise_with(
 }
 
 /// Lower-case hex, a few times faster than digit by digit: a block has millions of them.
-fn hex(bytes: &[u8]) -> String {
+pub fn to_hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
     let mut digits = vec![0; 2 * bytes.len()];
     for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {

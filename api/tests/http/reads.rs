@@ -369,6 +369,7 @@ async fn metrics_count_what_happened() {
     world.metrics.declaration(&declaration);
     world.metrics.cache("transactions", 97, 3);
     world.metrics.submission("local", "accepted", std::time::Duration::from_millis(5));
+    world.metrics.block_sent(std::time::Duration::from_millis(5));
     world.metrics.traffic("job_declaration").received(5_000);
     world.metrics.traffic("job_declaration").sent(70);
     world.metrics.solution("block");
@@ -395,6 +396,7 @@ async fn metrics_count_what_happened() {
         "jds_shares_total{template_source=\"miner\",result=\"accepted\"} 1",
         "jds_missing_txs_wait_seconds_count 1",
         "jds_submission_seconds_count{node=\"local\"} 1",
+        "jds_block_sent_seconds_bucket{le=\"0.005\"} 1",
         "jds_jobs_live 2.0",
         "jds_queue_capacity{queue=\"validation\"} 64.0",
         "jds_part_ready{part=\"node:local\"} 1.0",

@@ -101,6 +101,7 @@ pub(super) fn build(
         let (fee_threshold_sat, min_interval) = (settings.fee_threshold_sat, settings.min_interval);
         let templates = Templates::new(config.network, Pace { fee_threshold_sat, min_interval });
         templates.follow(&nodes, tasks);
+        templates.go_before(&nodes);
         templates
     });
     let custom_jobs = Arc::new(CustomJobs::new(&validator, &session_deps, config.network));

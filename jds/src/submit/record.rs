@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use store::{BlockState, NewBlock, SubmissionState, SubmissionStep};
+use tdp_client::BlockBytes;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
+use validation::block::to_hex;
 
 use super::notes::{News, Note};
 use super::steps::{self, Steps};
@@ -67,10 +69,10 @@ impl Recorder {
         Self { submitter, open, steps, notes, ways }
     }
 
-    pub(super) async fn run(mut self, to_record: ToRecord, hex: Arc<str>, recording: UnderWay) {
+    pub(super) async fn run(mut self, to_record: ToRecord, block: BlockBytes, recording: UnderWay) {
         let mut has_row = !matches!(to_record, ToRecord::FileAlone);
         let told = matches!(to_record, ToRecord::New(_) | ToRecord::Nothing);
-        let recorded = self.record(to_record, hex, recording).await;
+        let recorded = self.record(to_record, block, recording).await;
         // Of a row that was there before the store may know more steps than we do.
         let steps_known = told || matches!(recorded, Recorded::Durable | Recorded::Volatile(_));
         let open = &self.open;
@@ -92,7 +94,12 @@ impl Recorder {
     }
 
     /// Brings the block to the disk: into the store, or if that takes too long into a file.
-    async fn record(&self, to_record: ToRecord, hex: Arc<str>, recording: UnderWay) -> Recorded {
+    async fn record(
+        &self,
+        to_record: ToRecord,
+        block: BlockBytes,
+        recording: UnderWay,
+    ) -> Recorded {
         let new = match to_record {
             ToRecord::New(new) => new,
             ToRecord::Nothing => return Recorded::Durable,
@@ -100,7 +107,7 @@ impl Recorder {
             ToRecord::FileAndUnsure(new) => return self.record_unless_there(new, recording).await,
         };
         let journal = &self.submitter.journal;
-        let block = self.open.hash;
+        let hash = self.open.hash;
         // Its bytes are shared.
         let again = new.clone();
         let mut in_store = pin!(journal.found(new, self.open.found_at_ms, self.nodes()));
@@ -108,9 +115,9 @@ impl Recorder {
         let kept = match tokio::time::timeout(FOUND_RECORD_LIMIT, in_store.as_mut()).await {
             Ok(kept) => kept,
             Err(_) => {
-                warn!(%block, file = %self.open.file.display(),
+                warn!(block = %hash, file = %self.open.file.display(),
                     "the store is slow to write a found block: it goes to a file as well");
-                if self.keep(&hex).await {
+                if self.keep(&block).await {
                     recording = None;
                     self.open.waiting.end();
                 }
@@ -118,14 +125,14 @@ impl Recorder {
             }
         };
         if kept != Kept::OnDisk {
-            self.keep(&hex).await;
+            self.keep(&block).await;
         }
         let recorded = self.kept(kept, again).await;
         drop(recording);
         self.open.waiting.end();
         // The announcement may be old: what became of that block is told then.
         let ended = self.open.announced
-            && matches!(journal.row_of(block).await, Row::Is(state) if state != BlockState::Found);
+            && matches!(journal.row_of(hash).await, Row::Is(state) if state != BlockState::Found);
         if ended { Recorded::Ended } else { recorded }
     }
 
@@ -270,7 +277,7 @@ impl Recorder {
     }
 
     /// Writes the block to its file; whether it is there.
-    async fn keep(&self, hex: &Arc<str>) -> bool {
+    async fn keep(&self, block: &BlockBytes) -> bool {
         let open = &self.open;
         if open.in_file.load(Ordering::Relaxed) {
             return true;
@@ -286,10 +293,13 @@ impl Recorder {
             user: open.user.clone(),
             template_hash: open.template_hash.clone(),
             found_at_unix_ms: open.found_at_ms,
-            digits: hex.len(),
+            digits: 2 * (**block).as_ref().len(),
         };
-        let (submitter, hex) = (Arc::clone(&self.submitter), Arc::clone(hex));
-        let written = tokio::task::spawn_blocking(move || submitter.files.keep(&facts, &hex)).await;
+        let (submitter, block) = (Arc::clone(&self.submitter), Arc::clone(block));
+        let written = tokio::task::spawn_blocking(move || {
+            submitter.files.keep(&facts, &to_hex((*block).as_ref()))
+        });
+        let written = written.await;
         let error = match written {
             Ok(Ok(())) => {
                 open.in_file.store(true, Ordering::Relaxed);

@@ -80,7 +80,7 @@ impl Submitter {
             ..self.reopened(hash, summary.found_at)
         };
         let open = self.opened(open);
-        self.start(&open, block.hex().into(), steps, ToRecord::Nothing, None);
+        self.start(&open, Arc::new(block), steps, ToRecord::Nothing, None);
         info!(block = %hash, height = open.height, user = open.user,
             "a block found before the last end: it is followed, and goes to every node that has \
              not judged it");
@@ -108,7 +108,7 @@ impl Submitter {
                 "too many found blocks at once: the next start submits this one");
             return;
         }
-        let Some((facts, hex)) = self.files.load(file) else { return };
+        let Some((facts, raw)) = self.files.load(file) else { return };
         // An earlier version wrote whole identities.
         let facts = FoundFacts { user: user_of(&facts.user).to_owned(), ..facts };
         let hash = facts.hash;
@@ -125,9 +125,9 @@ impl Submitter {
             // Found again in the meantime.
             (_, false) => return,
             (Row::Is(_), true) => ToRecord::FileAndRow,
-            (Row::None, true) => new_block(&facts, &hex).map_or(ToRecord::FileAlone, ToRecord::New),
+            (Row::None, true) => new_block(&facts, &raw).map_or(ToRecord::FileAlone, ToRecord::New),
             (Row::NotRead, true) => {
-                new_block(&facts, &hex).map_or(ToRecord::FileAlone, ToRecord::FileAndUnsure)
+                new_block(&facts, &raw).map_or(ToRecord::FileAlone, ToRecord::FileAndUnsure)
             }
         };
         let open = Open {
@@ -138,7 +138,7 @@ impl Submitter {
             ..self.reopened(hash, facts.found_at_unix_ms)
         };
         let open = self.opened(open);
-        self.start(&open, hex.into(), Steps::new(), to_record, None);
+        self.start(&open, Arc::new(raw), Steps::new(), to_record, None);
         warn!(block = %hash, height = open.height, user = open.user, file = %open.file.display(),
             found_at_unix_ms = open.found_at_ms,
             "a block found before the last end has not reached every node: submitting it again");
@@ -148,14 +148,14 @@ impl Submitter {
         let now_ms = clock::unix_us() / 1_000;
         let before = Duration::from_millis(now_ms.saturating_sub(found_at_ms));
         let file = self.files.path(&hash);
-        Open { before, ..Open::new(hash, file, found_at_ms, Instant::now()) }
+        let sent = AtomicBool::new(true);
+        Open { before, sent, ..Open::new(hash, file, found_at_ms, Instant::now()) }
     }
 }
 
 /// What the store keeps of a block that a file holds.
-fn new_block(facts: &FoundFacts, hex: &str) -> Option<NewBlock> {
-    let raw = Vec::<u8>::from_hex(hex).ok()?;
-    let block: Block = deserialize(&raw).ok()?;
+fn new_block(facts: &FoundFacts, raw: &[u8]) -> Option<NewBlock> {
+    let block: Block = deserialize(raw).ok()?;
     let coinbase = block.coinbase()?;
     let template_hash = <[u8; 32]>::from_hex(&facts.template_hash).ok();
     let reward_sat = coinbase.output.iter().map(|output| output.value.to_sat()).sum();
@@ -164,7 +164,7 @@ fn new_block(facts: &FoundFacts, hex: &str) -> Option<NewBlock> {
         header: block.header,
         tx_count: block.txdata.len(),
         coinbase_txid: coinbase.compute_txid(),
-        raw,
+        raw: raw.to_vec(),
     };
     Some(NewBlock {
         user: facts.user.as_str().into(),

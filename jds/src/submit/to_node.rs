@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use store::SubmissionState;
-use tdp_client::{BlockStatus, Node, SubmitOutcome};
+use tdp_client::{BlockBytes, BlockStatus, Node, SubmitOutcome};
 use tracing::{error, info, warn};
 
 use super::notes::{News, Notes};
 use super::steps::Steps;
-use super::{FirstAnswer, Open, Submitter};
+use super::{Call, FirstAnswer, Open, Submitter};
 use crate::limits::{SUBMIT_GIVE_UP, SUBMIT_RETRY_MAX, SUBMIT_RETRY_MIN};
 
 /// What one node finally made of a block.
@@ -58,12 +58,14 @@ impl Way {
 }
 
 impl Submitter {
-    /// Submits the block until the node has judged it, or that is of no use any more.
+    /// Submits the block until the node has judged it, or that is of no use any more. `call` is the
+    /// first attempt.
     pub(super) async fn to_node(
         &self,
         mut way: Way,
-        open: &Open,
-        hex: &Arc<str>,
+        open: &Arc<Open>,
+        block: &BlockBytes,
+        mut call: Call,
         notes: &Notes,
         first: &mut FirstAnswer,
     ) {
@@ -74,7 +76,7 @@ impl Submitter {
             way.attempts = way.attempts.saturating_add(1);
             let attempt = way.attempts;
             // Told after the call has begun.
-            let (outcome, ()) = tokio::join!(node.submit_block(Arc::clone(hex)), async {
+            let (outcome, ()) = tokio::join!(call, async {
                 if !std::mem::replace(&mut way.sent, true) {
                     notes.tell(name, News::Sent, attempt, open.latency());
                 }
@@ -118,6 +120,7 @@ impl Submitter {
             }
             self.pause(&node, pause).await;
             pause = after(pause);
+            call = self.call(&node, open, block);
         }
     }
 

@@ -223,7 +223,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while self.writer.has_room() {
             let Some(message) = self.session.next_message(now_unix_s) else { break };
             bytes += message.payload.len();
-            self.news.count(message.msg_type, self.session.tip(), &self.shared);
+            let (tip, told) = (self.session.tip(), self.templates.told());
+            self.news.count(message.msg_type, tip, told, &self.shared);
             self.writer.queue(message)?;
         }
         if bytes > 0 {

@@ -15,6 +15,7 @@ mod room;
 pub mod session;
 #[cfg(test)]
 mod tests;
+mod told;
 mod view;
 
 use std::collections::HashMap;
@@ -38,6 +39,7 @@ use crate::clock;
 use crate::limits::TEMPLATE_BUILDS_MAX;
 use crate::nodes::Nodes;
 use book::Book;
+use told::Told;
 
 /// nVersion of blocks while no node has said which (BIP 9).
 const VERSION_WITHOUT_NODE: u32 = 0x2000_0000;
@@ -63,6 +65,8 @@ pub struct Templates {
     rooms: Mutex<HashMap<Room, usize>>,
     /// The least that all of them need to be left in a template.
     needed: watch::Sender<Constraints>,
+    /// Who has heard of the newest tip.
+    told: Arc<Told>,
 }
 
 /// A client's room, told for as long as this lives, so that its templates are made ahead.
@@ -97,6 +101,7 @@ impl Templates {
             next_id: AtomicU64::new(first_id),
             rooms: Mutex::default(),
             needed: watch::Sender::new(Constraints::default()),
+            told: Arc::default(),
         })
     }
 
@@ -124,6 +129,14 @@ impl Templates {
         tasks.spawn(Arc::clone(self).run(Arc::clone(nodes), news));
     }
 
+    /// Has the nodes' templates for a new tip wait until the clients have heard of it.
+    pub(crate) fn go_before(&self, nodes: &Nodes) {
+        for node in nodes.all() {
+            let told = Arc::clone(&self.told);
+            node.hold_templates(Arc::new(move |tip| told.wait(tip)));
+        }
+    }
+
     /// What there is to mine; none until a node has told us a tip.
     pub fn watch(&self) -> watch::Receiver<Option<Arc<View>>> {
         self.current.subscribe()
@@ -141,6 +154,10 @@ impl Templates {
             lock(&self.book).add(&built);
         }
         built
+    }
+
+    fn told(&self) -> &Arc<Told> {
+        &self.told
     }
 
     fn new_id(&self) -> u64 {
@@ -287,6 +304,7 @@ impl Templates {
 
     fn give_out(&self, view: Arc<View>) {
         lock(&self.book).open(&view, Instant::now());
+        self.told.begin(view.tip.hash);
         self.current.send_replace(Some(view));
     }
 

@@ -6,6 +6,7 @@ use bitcoin::{BlockHash, Wtxid};
 use super::calls30;
 use super::connection::{Mining, Session, fault_of};
 use crate::error::Fault;
+use crate::node::OnSent;
 use crate::rpc::excerpt;
 
 /// What a node would mine next, as its IPC tells it.
@@ -143,14 +144,20 @@ pub(super) fn judgement(is_good: bool, reason: &[u8]) -> Judgement {
 }
 
 /// Hands in a block.
-pub(super) async fn submit_block(session: Session, block: Vec<u8>) -> Result<Judgement, Fault> {
+pub(super) async fn submit_block(
+    session: Session,
+    block: Vec<u8>,
+    on_sent: OnSent,
+) -> Result<Judgement, Fault> {
     const METHOD: &str = "submitBlock";
     let failed = fault_of(METHOD);
     let mut request = session.connection.mining.since31(METHOD)?.submit_block_request();
     let mut params = request.get();
     session.set(params.reborrow().get_context().map_err(failed)?);
     params.set_block(&block);
-    let answer = request.send().promise.await.map_err(failed)?;
+    let answer = request.send().promise;
+    on_sent();
+    let answer = answer.await.map_err(failed)?;
     let answer = answer.get().map_err(failed)?;
     let reason = answer.get_reason().map_err(failed)?;
     Ok(judgement(answer.get_result(), reason.as_bytes()))

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::hex::FromHex as _;
+use bitcoin::hex::{DisplayHex as _, FromHex as _};
 use bitcoin::{Block, BlockHash, Wtxid};
 use bitcoincore_rpc::jsonrpc::Response;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,7 @@ use super::connection::Session;
 use super::link::Line;
 use crate::error::{Fault, NodeError};
 use crate::limits::{CALL_TIMEOUT_MS, TEMPLATE_TIMEOUT_MS, TIP_LONG_POLL_MS};
+use crate::node::OnSent;
 use crate::rpc;
 
 /// The reason that a node gives over RPC for a block that it can not read.
@@ -124,19 +125,30 @@ impl Client {
         block_hex: &str,
         timeout: Duration,
     ) -> Result<Option<String>, NodeError> {
-        self.judge("checkBlock", block_hex, timeout, calls::check_block)
+        match Vec::from_hex(block_hex) {
+            Ok(block) => self.judge("checkBlock", &block, timeout, calls::check_block),
+            Err(_) => Ok(Some(DECODE_FAILED.to_owned())),
+        }
     }
 
-    /// Hands in a block, given as hex. `None`, or why it was not taken.
+    /// Hands in a block. `None`, or why it was not taken. `on_sent` is called when the call
+    /// is on its way.
     pub(crate) fn submit_block(
         &self,
-        block_hex: &str,
+        block: &[u8],
         timeout: Duration,
+        on_sent: &OnSent,
     ) -> Result<Option<String>, NodeError> {
-        let answer = self.judge("submitBlock", block_hex, timeout, calls::submit_block);
+        let told = Arc::clone(on_sent);
+        let submit = move |session, block| calls::submit_block(session, block, told);
+        let answer = self.judge("submitBlock", block, timeout, submit);
         match answer {
             Err(error) if matches!(error.fault(), Fault::Unimplemented { .. }) => {
-                let params = RawValue::from_string(["[\"", block_hex, "\"]"].concat());
+                if let Some(rpc) = &self.rpc {
+                    return rpc.submit_block(block, timeout, &**on_sent);
+                }
+                let hex = block.to_lower_hex_string();
+                let params = RawValue::from_string(["[\"", &hex, "\"]"].concat());
                 self.call("submitblock", params, timeout)
             }
             answer => answer,
@@ -147,17 +159,15 @@ impl Client {
     fn judge<F>(
         &self,
         method: &'static str,
-        block_hex: &str,
+        block: &[u8],
         timeout: Duration,
         call: impl FnOnce(Session, Vec<u8>) -> F + Send + 'static,
     ) -> Result<Option<String>, NodeError>
     where
         F: Future<Output = Result<Option<String>, Fault>>,
     {
-        let Ok(block) = Vec::from_hex(block_hex) else {
-            return Ok(Some(DECODE_FAILED.to_owned()));
-        };
-        let answer = self.line.run(method, timeout, move |session| call(session, block));
+        let bytes = block.to_vec();
+        let answer = self.line.run(method, timeout, move |session| call(session, bytes));
         match answer {
             Ok(Some(reason)) if reason.is_empty() => Ok(Some(NO_REASON.to_owned())),
             Ok(Some(reason)) if !is_rule(&reason) => {
@@ -165,7 +175,7 @@ impl Client {
             }
             Ok(reason) => Ok(reason),
             // A block that it can not read is an exception like any other of the node's troubles.
-            Err(Fault::Remote { .. }) if !decodes(block_hex) => Ok(Some(DECODE_FAILED.to_owned())),
+            Err(Fault::Remote { .. }) if !decodes(block) => Ok(Some(DECODE_FAILED.to_owned())),
             Err(fault) => Err(self.error(fault)),
         }
     }
@@ -179,8 +189,8 @@ fn is_rule(reason: &str) -> bool {
     name.contains('-') || matches!(name, "duplicate" | "inconclusive")
 }
 
-fn decodes(block_hex: &str) -> bool {
-    bitcoin::consensus::encode::deserialize_hex::<Block>(block_hex).is_ok()
+fn decodes(block: &[u8]) -> bool {
+    bitcoin::consensus::encode::deserialize::<Block>(block).is_ok()
 }
 
 #[cfg(test)]

@@ -172,7 +172,9 @@ fn a_block_that_can_not_be_submitted_is_not_lost_and_not_unknown() {
     let socket = dir.path().join("node.sock");
     node(&socket, true);
     let deadline = Instant::now() + Duration::from_secs(10);
-    let SubmitOutcome::Transient { error } = caller(&socket).submit("00", deadline) else {
+    let SubmitOutcome::Transient { error } =
+        caller(&socket).submit(&[0], deadline, &(std::sync::Arc::new(|| {}) as _))
+    else {
         panic!("nothing was sent");
     };
     assert_eq!(*error.fault(), Fault::IpcNeedsRpc);

@@ -212,7 +212,11 @@ fn what_it_lacks_is_told_and_ends_nothing() {
     let (_dir, caller) = node_of_30();
     let error = caller.ask::<String>("getbestblockhash", [(); 0]).unwrap_err();
     assert_eq!(*error.fault(), Fault::IpcNeedsRpc);
-    let outcome = caller.submit(&serialize_hex(&block()), Instant::now() + SOON);
+    let outcome = caller.submit(
+        &serialize(&block()),
+        Instant::now() + SOON,
+        &(std::sync::Arc::new(|| {}) as _),
+    );
     let SubmitOutcome::Transient { error } = outcome else { panic!("nothing was sent") };
     assert_eq!(*error.fault(), Fault::IpcNeedsRpc);
     let Caller::Ipc(client) = &caller else { panic!("asked over IPC") };

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::OnSent;
 use crate::error::{Fault, NodeError};
 use crate::ipc::{self, Link};
 use crate::limits::CALL_TIMEOUT_MS;
@@ -89,11 +90,16 @@ impl Caller {
         }
     }
 
-    /// Submits a block, given as hex.
-    pub(crate) fn submit(&self, block_hex: &str, deadline: Instant) -> SubmitOutcome {
+    /// Submits a block.
+    pub(crate) fn submit(
+        &self,
+        block: &[u8],
+        deadline: Instant,
+        on_sent: &OnSent,
+    ) -> SubmitOutcome {
         match self {
-            Self::Rpc(client) => submit_by_rpc(client, block_hex, deadline),
-            Self::Ipc(client) => submit_by_ipc(client, block_hex, deadline),
+            Self::Rpc(client) => submit_by_rpc(client, block, deadline, on_sent),
+            Self::Ipc(client) => submit_by_ipc(client, block, deadline, on_sent),
         }
     }
 
@@ -103,7 +109,9 @@ impl Caller {
             Self::Rpc(client) => {
                 let before = [r#"[{"mode":"proposal","rules":"#, rules(network), r#","data":"#];
                 let params = Around { before: &before.concat(), after: "}]" };
-                client.call_with_block("getblocktemplate", params, block_hex, left(deadline))
+                let block = (block_hex.as_bytes(), block_hex.len());
+                let timeout = left(deadline);
+                client.call_with_block("getblocktemplate", params, block, timeout, &|| {})
             }
             Self::Ipc(client) => client.check_block(block_hex, left(deadline)),
         };
@@ -114,16 +122,26 @@ impl Caller {
     }
 }
 
-fn submit_by_rpc(client: &rpc::Client, block_hex: &str, deadline: Instant) -> SubmitOutcome {
-    match client.call_with_block("submitblock", Around::ALONE, block_hex, left(deadline)) {
+fn submit_by_rpc(
+    client: &rpc::Client,
+    block: &[u8],
+    deadline: Instant,
+    on_sent: &OnSent,
+) -> SubmitOutcome {
+    match client.submit_block(block, left(deadline), &**on_sent) {
         Ok(reason) => submit_answer(client.node(), reason),
         Err(error) => submit_failure(error),
     }
 }
 
 /// By IPC; where that does not bring an answer, by every other way that there is.
-fn submit_by_ipc(client: &ipc::Client, block_hex: &str, deadline: Instant) -> SubmitOutcome {
-    let first = match client.submit_block(block_hex, left(deadline)) {
+fn submit_by_ipc(
+    client: &ipc::Client,
+    block: &[u8],
+    deadline: Instant,
+    on_sent: &OnSent,
+) -> SubmitOutcome {
+    let first = match client.submit_block(block, left(deadline), on_sent) {
         Ok(reason) => return submit_answer(client.node(), reason),
         Err(error) => submit_failure(error),
     };
@@ -132,7 +150,8 @@ fn submit_by_ipc(client: &ipc::Client, block_hex: &str, deadline: Instant) -> Su
         _ => None,
     };
     let Some(rpc) = open else { return first };
-    let second = submit_by_rpc(rpc, block_hex, Instant::now() + left(deadline).max(FALLBACK_MIN));
+    let deadline = Instant::now() + left(deadline).max(FALLBACK_MIN);
+    let second = submit_by_rpc(rpc, block, deadline, on_sent);
     match (first, second) {
         // What may have arrived by the first way stays open, whatever stood in the second one's.
         (first @ SubmitOutcome::Unknown { .. }, SubmitOutcome::Transient { .. }) => first,

@@ -44,14 +44,15 @@ impl Lane {
         Ok(Self { queue, queue_max })
     }
 
-    /// Runs `job` on one of the threads. When its turn comes and its caller has left, a job that
-    /// is only worth its answer is skipped.
-    pub(super) async fn run<R: Send + 'static>(
+    /// Has `job` run on one of the threads: it is in line when this returns, and the future is its
+    /// answer. When its turn comes and its caller has left, a job that is only worth its answer is
+    /// skipped.
+    pub(super) fn run<R: Send + 'static, F: FnOnce(&Caller) -> R + Send + 'static>(
         &self,
         method: &'static str,
         worth: Worth,
-        job: impl FnOnce(&Caller) -> R + Send + 'static,
-    ) -> Result<R, Fault> {
+        job: F,
+    ) -> impl Future<Output = Result<R, Fault>> + Send + use<R, F> {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(move |caller: &Caller| {
             if worth == Worth::Doing || !answer.is_closed() {
@@ -59,11 +60,14 @@ impl Lane {
                 let _ = answer.send(job(caller));
             }
         });
-        self.queue.try_send(job).map_err(|error| match error {
+        let in_line = self.queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => Fault::Overloaded { method, waiting: self.queue_max },
             TrySendError::Disconnected(_) => gone(),
-        })?;
-        answered.await.map_err(|_| gone())
+        });
+        async move {
+            in_line?;
+            answered.await.map_err(|_| gone())
+        }
     }
 }
 

@@ -36,6 +36,17 @@ use crate::source::{NodeState, Template, TipState};
 /// Called once per transaction of a template: it should not block.
 pub type TxLookup = Arc<dyn Fn(&Wtxid) -> Option<Arc<Tx>> + Send + Sync>;
 
+/// Called with a new tip before a template for it is asked for. It should not block for long: the
+/// template, and the end of the node's threads, wait for it.
+pub type TemplateHold = Arc<dyn Fn(&BlockHash) + Send + Sync>;
+
+/// A whole block in consensus encoding.
+pub type BlockBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Told when a block has left us: its last byte was handed to the system. Called by a thread that
+/// submits, once for each time that this happens: it should not block.
+pub type OnSent = Arc<dyn Fn() + Send + Sync>;
+
 /// A node that is followed, asked and given blocks, over JSON-RPC or over IPC. Cheap to clone.
 ///
 /// Its own threads keep in touch with it: a node that is down at the start, or goes away and comes
@@ -147,6 +158,14 @@ impl Node {
         self.inner.shared.template.subscribe()
     }
 
+    /// Before the node is asked for its template on a tip that is new, `hold` is called with that tip,
+    /// on a thread of its own: for as long as it takes, the node has its processor for others. Only the
+    /// first call of this counts.
+    pub fn hold_templates(&self, hold: TemplateHold) {
+        // As documented.
+        let _ = self.inner.shared.template_hold.set(hold);
+    }
+
     /// Why there is no fresh template, if there is none although the node is ready: for instance a
     /// mainnet node without peers.
     pub fn template_error(&self) -> Option<NodeError> {
@@ -159,15 +178,25 @@ impl Node {
         self.inner.shared.tip_by_hash(hash)
     }
 
-    /// Submits a block, given as hex (`submitblock`, BIP 22, or IPC `submitBlock`).
+    /// Submits a block (`submitblock`, BIP 22, or IPC `submitBlock`).
     ///
-    /// The submission goes on when the returned future is dropped after its first poll.
-    pub async fn submit_block(&self, block_hex: Arc<str>) -> SubmitOutcome {
+    /// It is on its way when this returns, whether the future is polled or not.
+    pub fn submit_block(
+        &self,
+        block: BlockBytes,
+        on_sent: Option<OnSent>,
+    ) -> impl Future<Output = SubmitOutcome> + Send + use<> {
         let deadline = Instant::now() + Duration::from_millis(SUBMIT_TIMEOUT_MS);
-        let lane = &self.inner.submissions;
-        let answer = lane
-            .run("submitblock", Worth::Doing, move |caller| caller.submit(&block_hex, deadline));
-        answer.await.unwrap_or_else(|fault| SubmitOutcome::Transient { error: self.error(fault) })
+        let submit = move |caller: &Caller| {
+            let on_sent = on_sent.unwrap_or_else(|| Arc::new(|| {}));
+            caller.submit((*block).as_ref(), deadline, &on_sent)
+        };
+        let answer = self.inner.submissions.run("submitblock", Worth::Doing, submit);
+        let node = Arc::clone(&self.inner.shared.node);
+        async move {
+            let lost = |fault| SubmitOutcome::Transient { error: NodeError::new(&node, fault) };
+            answer.await.unwrap_or_else(lost)
+        }
     }
 
     /// Asks whether a block, given as hex, would be valid but for its proof of work
@@ -284,7 +313,7 @@ mod tests {
     async fn a_lost_answer_is_unknown_and_nothing_is_sent_twice() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let node = node_at(&listener);
-        let hex: Arc<str> = "ab".repeat(1_000_000).into();
+        let (block, hex) = (vec![0xab; 1_000_000], "ab".repeat(1_000_000));
         let expected = format!(r#""method":"submitblock","params":["{hex}"],"#);
         let server = thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
@@ -293,7 +322,7 @@ mod tests {
             listener.set_nonblocking(true).unwrap();
             (body.contains(&expected), listener)
         });
-        let outcome = node.submit_block(hex).await;
+        let outcome = node.submit_block(Arc::new(block), None).await;
         assert!(matches!(outcome, SubmitOutcome::Unknown { .. }), "{outcome:?}");
         let (complete, listener) = server.join().unwrap();
         assert!(complete, "the block arrived as it was given");
@@ -306,7 +335,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let node = node_at(&listener);
         drop(listener);
-        let SubmitOutcome::Transient { error } = node.submit_block("00".into()).await else {
+        let SubmitOutcome::Transient { error } = node.submit_block(Arc::new([0]), None).await
+        else {
             panic!("nobody listens there");
         };
         let text = error.to_string();
@@ -342,13 +372,13 @@ mod tests {
         let waiting: Vec<_> = (0..SUBMIT_THREADS + 4)
             .map(|_| {
                 let node = node.clone();
-                tokio::spawn(async move { node.submit_block("00".into()).await })
+                tokio::spawn(async move { node.submit_block(Arc::new([0]), None).await })
             })
             .collect();
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             tokio::task::yield_now().await;
-            let extra = node.submit_block("00".into());
+            let extra = node.submit_block(Arc::new([0]), None);
             if let Ok(outcome) = tokio::time::timeout(Duration::from_millis(20), extra).await {
                 let SubmitOutcome::Transient { error } = &outcome else {
                     panic!("no answer was given: {outcome:?}");

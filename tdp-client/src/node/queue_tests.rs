@@ -83,7 +83,7 @@ async fn proposals_beyond_the_queue_are_turned_away_and_nothing_else_is() {
     let Proposal::Transient { error } = refused else { panic!("{refused:?}") };
     let full = Fault::Overloaded { method: "block proposal", waiting: PROPOSAL_QUEUE_MAX };
     assert_eq!(*error.fault(), full);
-    assert_eq!(node.submit_block("00".into()).await, SubmitOutcome::Accepted);
+    assert_eq!(node.submit_block(Arc::new([0]), None).await, SubmitOutcome::Accepted);
     assert_eq!(node.block_status(hash).await, Ok(BlockStatus::Known { height: 7 }));
     drop(held);
     for call in waiting {
@@ -100,7 +100,7 @@ async fn questions_beyond_the_queue_are_turned_away_and_nothing_else_is() {
     assert_eq!(waiting.len(), ASK_QUEUE_MAX);
     let full = Fault::Overloaded { method: "getblockheader", waiting: ASK_QUEUE_MAX };
     assert_eq!(*refused.unwrap_err().fault(), full);
-    assert_eq!(node.submit_block("00".into()).await, SubmitOutcome::Accepted);
+    assert_eq!(node.submit_block(Arc::new([0]), None).await, SubmitOutcome::Accepted);
     assert_eq!(node.propose_block("00".into()).await, Proposal::Valid);
     drop(held);
     for call in waiting {
@@ -112,7 +112,7 @@ async fn questions_beyond_the_queue_are_turned_away_and_nothing_else_is() {
 async fn blocks_beyond_the_queue_are_turned_away_and_those_in_it_are_submitted() {
     let node = over_rpc();
     let held = hold(&node.inner.submissions, SUBMIT_THREADS);
-    let (waiting, refused) = fill(|| node.submit_block("00".into())).await;
+    let (waiting, refused) = fill(|| node.submit_block(Arc::new([0]), None)).await;
     assert_eq!(waiting.len(), SUBMIT_QUEUE_MAX);
     let SubmitOutcome::Transient { error } = refused else { panic!("{refused:?}") };
     let full = Fault::Overloaded { method: "submitblock", waiting: SUBMIT_QUEUE_MAX };

@@ -1,13 +1,14 @@
 //! What the threads of one node share, and the only place that publishes and logs it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bitcoin::{BlockHash, CompactTarget, Network, Work};
 use tokio::sync::watch;
 use validation::tip::{ChainTip, MinDifficulty, NextBits};
 
+use super::TemplateHold;
 use crate::error::NodeError;
 use crate::followed::SourceKind;
 use crate::limits::{BACKOFF_MAX_MS, BACKOFF_MIN_MS, SYNC_LOG_MS};
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     lacks_lookup: AtomicU64,
     tips: Mutex<RecentTips>,
     template_error: Mutex<Option<NodeError>>,
+    pub(super) template_hold: OnceLock<TemplateHold>,
     sync_told: Mutex<SyncTold>,
 }
 
@@ -57,6 +59,7 @@ impl Shared {
             lacks_lookup: AtomicU64::new(0),
             tips: Mutex::default(),
             template_error: Mutex::default(),
+            template_hold: OnceLock::new(),
             sync_told: Mutex::default(),
         }
     }

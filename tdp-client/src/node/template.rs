@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bitcoin::Wtxid;
+use bitcoin::{BlockHash, Wtxid};
 use serde::Deserialize;
 use validation::tx::{NodeFacts, Tx};
 
@@ -35,6 +35,7 @@ pub(super) fn run(shared: &Shared, lookup: &TxLookup, caller: Caller) {
         session: 0,
         held: HashMap::new(),
         generation: 0,
+        held_for: None,
     };
     let mut backoff = Backoff::new();
     let mut pause = Duration::ZERO;
@@ -87,6 +88,8 @@ struct TemplateKeeper<'a> {
     /// The published template's transactions, so that those which stay are not parsed again.
     held: HashMap<Wtxid, Arc<Tx>>,
     generation: u64,
+    /// The tip that others have had their time for.
+    held_for: Option<BlockHash>,
 }
 
 /// What tells a changed mempool. Every addition, removal and replacement moves one of these.
@@ -155,6 +158,7 @@ impl TemplateKeeper<'_> {
                 return Ok(());
             }
         }
+        self.hold();
         let session = self.shared.session();
         if self.session != session {
             // Another run of the node may count its mempool's changes to the same number.
@@ -171,6 +175,16 @@ impl TemplateKeeper<'_> {
         }
         self.pace.fetched_at = Some(asked_at);
         Ok(())
+    }
+
+    /// Leaves the node to others for a moment, once on each tip.
+    fn hold(&mut self) {
+        let tip = self.shared.tip.borrow().as_deref().map(|state| state.tip.hash);
+        if let (Some(hold), Some(tip)) = (self.shared.template_hold.get(), tip)
+            && self.held_for.replace(tip) != Some(tip)
+        {
+            hold(&tip);
+        }
     }
 
     /// Publishes a template that is not the published one.

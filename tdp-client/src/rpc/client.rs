@@ -10,6 +10,7 @@ use bitcoincore_rpc::jsonrpc::{self, base64};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::body::{Body, HexOf};
 use super::http::{Transport, agent};
 use crate::error::{Fault, NodeError};
 use crate::limits::{COOKIE_BYTES_MAX, NODE_TEXT_BYTES_MAX};
@@ -79,28 +80,43 @@ impl Client {
         call().map_err(|fault| self.error(fault))
     }
 
-    /// As [`Self::call`], with the hex of a block in `params`: it is sent from where it is.
+    /// As [`Self::call`], with so many digits of hex of a block in `params`, made as they are sent.
+    /// `on_sent` is called when the last of them was handed to the system.
     pub(crate) fn call_with_block<T: DeserializeOwned>(
         &self,
         method: &'static str,
         params: Around<'_>,
-        block_hex: &str,
+        (block, digits): (impl Read, usize),
         timeout: Duration,
+        on_sent: &dyn Fn(),
     ) -> Result<T, NodeError> {
         let Around { before, after } = params;
         let head = format!(r#"{{"method":"{method}","params":{before}""#);
         let tail = format!(r#""{after},"id":{BLOCK_CALL_ID},"jsonrpc":"2.0"}}"#);
         let call = || {
             let transport = self.transport(method, timeout)?;
-            let pieces = [head.as_bytes(), block_hex.as_bytes(), tail.as_bytes()];
+            let (head, tail) = (head.as_bytes(), tail.as_bytes());
+            let bytes = head.len() + digits + tail.len();
+            let body = Body { head, block, tail, bytes, on_sent: Some(on_sent) };
             let result =
-                transport.send(pieces).and_then(|response| match response.id == BLOCK_CALL_ID {
+                transport.send(body).and_then(|response| match response.id == BLOCK_CALL_ID {
                     true => response.result(),
                     false => Err(jsonrpc::Error::NonceMismatch),
                 });
             result.map_err(|error| fault(method, error))
         };
         call().map_err(|fault| self.error(fault))
+    }
+
+    /// Hands in a block (`submitblock`, BIP 22). None, or why it was not taken.
+    pub(crate) fn submit_block(
+        &self,
+        block: &[u8],
+        timeout: Duration,
+        on_sent: &dyn Fn(),
+    ) -> Result<Option<String>, NodeError> {
+        let block = (HexOf::new(block), 2 * block.len());
+        self.call_with_block("submitblock", Around::ALONE, block, timeout, on_sent)
     }
 
     fn transport(&self, method: &'static str, timeout: Duration) -> Result<Transport, Fault> {

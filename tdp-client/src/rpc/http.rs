@@ -14,9 +14,12 @@ use std::time::Duration;
 
 use bitcoincore_rpc::jsonrpc::{self, Request, Response};
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, SendBody};
 
+use super::body::Body;
 use super::client::excerpt;
+use super::resolve::NamesOnly;
 use crate::error::Fault;
 use crate::limits::{CONNECT_TIMEOUT_MS, HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
 use crate::settings::Endpoint;
@@ -25,7 +28,7 @@ use crate::settings::Endpoint;
 /// closed as idle, nor one that another call is using.
 pub(super) fn agent() -> Agent {
     let connect_timeout = Some(Duration::from_millis(CONNECT_TIMEOUT_MS));
-    Agent::config_builder()
+    let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -35,8 +38,8 @@ pub(super) fn agent() -> Agent {
         .proxy(None)
         .timeout_resolve(connect_timeout)
         .timeout_connect(connect_timeout)
-        .build()
-        .into()
+        .build();
+    Agent::with_parts(config, DefaultConnector::default(), NamesOnly::default())
 }
 
 /// The way of one call. Its errors are [`Fault`]s in a [`jsonrpc::Error::Transport`].
@@ -52,7 +55,7 @@ pub(super) struct Transport {
 
 impl jsonrpc::Transport for Transport {
     fn send_request(&self, request: Request<'_>) -> Result<Response, jsonrpc::Error> {
-        self.send([&serde_json::to_vec(&request)?, &[], &[]])
+        self.send(Body::plain(&serde_json::to_vec(&request)?))
     }
 
     /// Not used.
@@ -66,11 +69,10 @@ impl jsonrpc::Transport for Transport {
 }
 
 impl Transport {
-    /// Sends a request that is these pieces one after the other, from where they are: copying the
-    /// hex of a block takes longer than handing it to the kernel.
-    pub(super) fn send(&self, pieces: [&[u8]; 3]) -> Result<Response, jsonrpc::Error> {
+    /// Sends a request and takes its answer.
+    pub(super) fn send(&self, body: Body<'_, impl Read>) -> Result<Response, jsonrpc::Error> {
         let (status, answer) =
-            self.exchange(pieces).map_err(|error| transport_error(self.fault(error)))?;
+            self.exchange(body).map_err(|error| transport_error(self.fault(error)))?;
         // Bitcoin Core explains most errors in the body, whatever the status.
         serde_json::from_slice(&answer).map_err(|error| {
             let method = self.method;
@@ -90,8 +92,7 @@ impl Transport {
     }
 
     /// HTTP status and body.
-    fn exchange(&self, [head, text, tail]: [&[u8]; 3]) -> Result<(u16, Vec<u8>), ureq::Error> {
-        let bytes = head.len() + text.len() + tail.len();
+    fn exchange(&self, mut body: Body<'_, impl Read>) -> Result<(u16, Vec<u8>), ureq::Error> {
         let mut answer = self
             .agent
             .post(&self.endpoint.target)
@@ -100,8 +101,8 @@ impl Transport {
             .build()
             .header(AUTHORIZATION, &self.authorization)
             .header(CONTENT_TYPE, "application/json")
-            .header(CONTENT_LENGTH, bytes)
-            .send(SendBody::from_reader(&mut head.chain(text).chain(tail)))?;
+            .header(CONTENT_LENGTH, body.bytes)
+            .send(SendBody::from_reader(&mut body))?;
         let body = answer.body_mut().with_config().limit(HTTP_BODY_BYTES_MAX).read_to_vec()?;
         Ok((answer.status().as_u16(), body))
     }

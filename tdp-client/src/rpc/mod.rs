@@ -1,8 +1,10 @@
 //! Calls over plain JSON-RPC.
 
+mod body;
 mod client;
 mod http;
 mod probe;
+mod resolve;
 
 use bitcoin::Network;
 

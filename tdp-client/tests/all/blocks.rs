@@ -1,14 +1,14 @@
 //! Blocks proposed, submitted and asked about.
 
 use bitcoin::absolute::LockTime;
-use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::consensus::encode::{serialize, serialize_hex};
 use bitcoin::script::Builder;
 use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, Block, OutPoint, ScriptBuf, Sequence, Target, Transaction, TxIn, TxOut, Witness,
 };
 use serde_json::{Value, json};
-use tdp_client::{BlockStatus, Proposal, SubmitOutcome};
+use tdp_client::{BlockBytes, BlockStatus, Proposal, SubmitOutcome};
 
 use super::*;
 
@@ -50,6 +50,10 @@ fn solved(mut block: Block) -> Block {
     block
 }
 
+fn bytes(block: &Block) -> BlockBytes {
+    Arc::new(serialize(block))
+}
+
 fn hex(block: &Block) -> Arc<str> {
     serialize_hex(block).into()
 }
@@ -88,23 +92,23 @@ async fn submissions_tell_every_outcome_apart() {
     let base = template_on_tip(&node, &source).await;
     let good = solved(empty_block(&base, 100, base.coinbase_value_sat));
     assert_eq!(source.block_status(good.block_hash()).await, Ok(BlockStatus::Unknown));
-    assert_eq!(source.submit_block(hex(&good)).await, SubmitOutcome::Accepted);
+    assert_eq!(source.submit_block(bytes(&good), None).await, SubmitOutcome::Accepted);
     let in_chain = BlockStatus::InChain { height: base.height, confirmations: 1 };
     assert_eq!(source.block_status(good.block_hash()).await, Ok(in_chain));
     tip(&source, good.block_hash()).await;
-    assert_eq!(source.submit_block(hex(&good)).await, SubmitOutcome::Duplicate);
+    assert_eq!(source.submit_block(bytes(&good), None).await, SubmitOutcome::Duplicate);
 
     let second = solved(empty_block(&base, 101, base.coinbase_value_sat));
-    assert_eq!(source.submit_block(hex(&second)).await, SubmitOutcome::Inconclusive);
+    assert_eq!(source.submit_block(bytes(&second), None).await, SubmitOutcome::Inconclusive);
     let beside = BlockStatus::Known { height: base.height };
     assert_eq!(source.block_status(second.block_hash()).await, Ok(beside));
 
     let base = template_on_tip(&node, &source).await;
     let greedy = solved(empty_block(&base, 100, base.coinbase_value_sat + 1));
     let rejected = |reason: &str| SubmitOutcome::Rejected { reason: reason.into() };
-    assert_eq!(source.submit_block(hex(&greedy)).await, rejected("bad-cb-amount"));
-    assert_eq!(source.submit_block(hex(&greedy)).await, rejected("duplicate-invalid"));
-    assert_eq!(source.submit_block("00".into()).await, rejected("Block decode failed"));
+    assert_eq!(source.submit_block(bytes(&greedy), None).await, rejected("bad-cb-amount"));
+    assert_eq!(source.submit_block(bytes(&greedy), None).await, rejected("duplicate-invalid"));
+    assert_eq!(source.submit_block(Arc::new([0]), None).await, rejected("Block decode failed"));
 }
 
 #[tokio::test]
@@ -118,7 +122,7 @@ async fn a_block_can_be_submitted_while_proposals_wait() {
             tokio::spawn(async move { source.propose_block(hex(&block)).await })
         })
         .collect();
-    assert_eq!(source.submit_block(hex(&block)).await, SubmitOutcome::Accepted);
+    assert_eq!(source.submit_block(bytes(&block), None).await, SubmitOutcome::Accepted);
     for proposal in proposals {
         let proposal = proposal.await.unwrap();
         let fine = matches!(proposal, Proposal::Valid | Proposal::NotJudged { .. });
@@ -132,13 +136,13 @@ async fn a_node_that_is_down_is_transient_and_loses_nothing() {
     let base = template_on_tip(&node, &source).await;
     let block = solved(empty_block(&base, 100, base.coinbase_value_sat));
     node.stop().unwrap();
-    let outcome = source.submit_block(hex(&block)).await;
+    let outcome = source.submit_block(bytes(&block), None).await;
     assert!(matches!(outcome, SubmitOutcome::Transient { .. }), "{outcome:?}");
     let proposal = source.propose_block(hex(&block)).await;
     assert!(matches!(proposal, Proposal::Transient { .. }), "{proposal:?}");
     source.block_status(block.block_hash()).await.unwrap_err();
     node.restart().unwrap();
-    assert_eq!(source.submit_block(hex(&block)).await, SubmitOutcome::Accepted);
+    assert_eq!(source.submit_block(bytes(&block), None).await, SubmitOutcome::Accepted);
     let best: Value = node.call("getbestblockhash", &[]).unwrap();
     assert_eq!(best, json!(block.block_hash()));
 }
@@ -152,9 +156,9 @@ async fn a_block_on_a_block_that_the_node_lacks_is_worth_another_try() {
     let parent = solved(empty_block(&base, 100, value_sat));
     let child = block_on(parent.block_hash(), base.height + 1, &base, 100, value_sat);
     let child = solved(child);
-    let early = source.submit_block(hex(&child)).await;
+    let early = source.submit_block(bytes(&child), None).await;
     assert!(matches!(early, SubmitOutcome::Transient { .. }), "{early:?}");
-    assert_eq!(source.submit_block(hex(&parent)).await, SubmitOutcome::Accepted);
-    assert_eq!(source.submit_block(hex(&child)).await, SubmitOutcome::Accepted);
+    assert_eq!(source.submit_block(bytes(&parent), None).await, SubmitOutcome::Accepted);
+    assert_eq!(source.submit_block(bytes(&child), None).await, SubmitOutcome::Accepted);
     assert_eq!(tip(&source, child.block_hash()).await.tip.height, base.height + 1);
 }

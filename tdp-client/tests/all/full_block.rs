@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use bitcoin::Wtxid;
-use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::consensus::encode::{serialize, serialize_hex};
 use signet::FillSpec;
-use tdp_client::{Proposal, SubmitOutcome};
+use tdp_client::{BlockBytes, Proposal, SubmitOutcome};
 
 use super::*;
 
@@ -36,8 +36,9 @@ async fn a_full_template_comes_over_and_a_full_block_goes_back() {
     assert_eq!(source.propose_block(hex.clone()).await, Proposal::Valid);
     println!("proposal of {} bytes of hex answered after {:?}", hex.len(), asked.elapsed());
     let asked = Instant::now();
-    assert_eq!(source.submit_block(hex.clone()).await, SubmitOutcome::Accepted);
+    let bytes: BlockBytes = Arc::new(serialize(&block));
+    assert_eq!(source.submit_block(bytes.clone(), None).await, SubmitOutcome::Accepted);
     println!("submission answered after {:?}", asked.elapsed());
     tip(&source, block.block_hash()).await;
-    assert_eq!(source.submit_block(hex).await, SubmitOutcome::Duplicate);
+    assert_eq!(source.submit_block(bytes, None).await, SubmitOutcome::Duplicate);
 }

@@ -144,3 +144,31 @@ async fn a_private_signet_gives_templates_too() {
     assert_eq!(template.height, tip.height + 1);
     assert_eq!(source.template_error(), None);
 }
+
+#[tokio::test]
+async fn a_template_on_a_new_tip_waits_as_long_as_it_is_held_and_once_for_each_tip() {
+    let (node, source) = ready().await;
+    template(&source, "the first", |_| true).await;
+    let (told, mut tips) = tokio::sync::mpsc::unbounded_channel();
+    let (release, held) = std::sync::mpsc::channel();
+    let held = Mutex::new(held);
+    source.hold_templates(Arc::new(move |tip| {
+        told.send(*tip).unwrap();
+        held.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+    }));
+    for _ in 0..2 {
+        let hash = mine(&node, 1)[0];
+        tip(&source, hash).await;
+        let mut held_before = false;
+        while tokio::time::timeout(PATIENCE, tips.recv()).await.unwrap() != Some(hash) {
+            // The tip that was there when the hold began, whose template was due again.
+            release.send(()).unwrap();
+            held_before = true;
+        }
+        let on = source.template().borrow().as_deref().map(|template| template.prev_hash);
+        assert!(on != Some(hash) || held_before, "it is held");
+        release.send(()).unwrap();
+        template(&source, "a template on the new tip", |t| t.prev_hash == hash).await;
+    }
+    assert!(tips.try_recv().is_err(), "no other call");
+}

@@ -8,7 +8,7 @@ use bitcoin::{Block, BlockHash, Target, hashes::Hash};
 use jds::client::template::{MinerTemplate, Solved};
 use jds::client::{JdClient, SetupOptions};
 use jds::limits::{SOLUTIONS_WITHOUT_BLOCK_BURST, SOLUTIONS_WITHOUT_BLOCK_INTERVAL};
-use jds_tests::{Miner, PATIENCE, Work, World, accepted, kept};
+use jds_tests::{Miner, PATIENCE, Work, World, accepted, http, kept};
 use jds_wire::message::PushSolution;
 use serde_json::{Value, json};
 use signet::{Node, wait};
@@ -88,6 +88,30 @@ async fn a_solution_of_the_newest_job_makes_its_block() {
     miner.push(&solved).await;
     world.assert_mined(solved.block.block_hash(), &newest.txs);
     wait_stored(world.node(), &solved.block);
+}
+
+/// How long it took until the block had left us, once for each.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_until_a_block_has_left_is_told() {
+    let world = crate::setup().api("").start().await;
+    let value = |end: &str| {
+        let metrics = http::get(world.api(), "/metrics").body;
+        let name = format!("jds_block_sent_seconds_{end} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<f64>().ok())
+    };
+    assert_eq!((value("count"), value("sum")), (Some(0.0), Some(0.0)));
+    let mut miner = world.miner("alice").await;
+    let work = world.work();
+    let template = miner.template(&work);
+    accepted(&miner.declare(&template).await);
+    let solved = work.solve(&template);
+    let began = Instant::now();
+    miner.push(&solved).await;
+    world.assert_mined(solved.block.block_hash(), &template.txs);
+    let told = || value("count").filter(|count| *count > 0.0);
+    assert_eq!(wait::until("the time to be told", PATIENCE, told).unwrap(), 1.0);
+    let (seconds, most) = (value("sum").unwrap(), began.elapsed().as_secs_f64());
+    assert!(seconds > 0.0 && seconds < most, "{seconds} of {most}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

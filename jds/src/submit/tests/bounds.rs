@@ -19,13 +19,14 @@ async fn a_node_that_never_answers_is_given_up_and_all_that_is_told_of_it_has_it
     let just = found(Instant::now());
     assert_eq!(submitter.pointless(&node, &just).await, None, "it can still win");
 
-    let open = found(Instant::now().checked_sub(SUBMIT_GIVE_UP).unwrap());
+    let open = Arc::new(found(Instant::now().checked_sub(SUBMIT_GIVE_UP).unwrap()));
     let (sender, mut notes) = mpsc::channel(NOTES_PER_SUBMISSION_MAX);
     let sender = Notes::new(sender, &submitter.keeping);
     let mut first = FirstAnswer { holds_checks: None, under_way: None };
     let way = Way::new(&node, &Steps::new()).unwrap();
-    let hex = block.hex().into();
-    let trying = submitter.to_node(way, &open, &hex, &sender, &mut first);
+    let block: BlockBytes = block;
+    let call = submitter.call(&node, &open, &block);
+    let trying = submitter.to_node(way, &open, &block, call, &sender, &mut first);
     tokio::time::timeout(PATIENCE, trying).await.expect("waited for the node to be given up");
     drop(sender);
     let mut told = Vec::new();

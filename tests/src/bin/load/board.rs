@@ -77,6 +77,8 @@ pub(crate) struct Board {
     pub(crate) tip_to_work: Latencies,
     /// The same until it had work with transactions.
     pub(crate) tip_to_full_work: Latencies,
+    /// What the server says: from a solution until its block was handed to the system.
+    pub(crate) solution_handed_over: Latencies,
     /// From handing in a solution until the node was given the block.
     pub(crate) solution_to_submission: Latencies,
     /// The same until the block was the node's tip.

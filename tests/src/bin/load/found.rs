@@ -1,11 +1,13 @@
 //! Blocks that a miner finds while others declare.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
+use jds_tests::http;
 use jds_wire::message::PushSolution;
 use rand::Rng;
 use tokio::sync::watch;
@@ -26,20 +28,58 @@ const FOUND_AFTER_MAX: Duration = Duration::from_millis(500);
 pub(crate) struct Found {
     hash: BlockHash,
     at: Instant,
+    /// What the server says of it: from its solution to the last byte handed to the system.
+    in_server: Option<Duration>,
+}
+
+/// The server's word on how long it has blocks.
+const METRIC: &str = "jds_block_sent_seconds";
+
+/// So many blocks, and their times together, seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Sent {
+    count: u64,
+    seconds: f64,
+}
+
+impl Sent {
+    async fn read(api: SocketAddr) -> anyhow::Result<Self> {
+        let text = tokio::task::spawn_blocking(move || http::get(api, "/metrics").body).await?;
+        let value = |end: &str| {
+            let name = format!("{METRIC}_{end} ");
+            text.lines().find_map(|line| line.strip_prefix(&name)).with_context(|| name)
+        };
+        Ok(Self { count: value("count")?.parse()?, seconds: value("sum")?.parse()? })
+    }
+
+    /// Waits for one more block: its time.
+    async fn next(self, api: SocketAddr) -> anyhow::Result<Duration> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = Self::read(api).await?;
+            if now.count == self.count + 1 {
+                return Ok(Duration::try_from_secs_f64(now.seconds - self.seconds)?);
+            }
+            if now.count > self.count || Instant::now() >= deadline {
+                bail!("waited for one more block in {METRIC}: {self:?}, then {now:?}");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
 }
 
 /// Finds so many blocks of full templates. Each is taken back afterwards: the node forgets it, and has
 /// the same transactions to mine again. From a block until then the others are told to pause.
 pub(crate) async fn find(
     scene: &Arc<Scene>,
-    node: &OwnNode,
+    place: (&OwnNode, Option<SocketAddr>),
     miner: &mut Miner,
     count: u32,
     paused: &watch::Sender<bool>,
 ) -> anyhow::Result<Vec<Found>> {
     let mut found = Vec::new();
     for number in 1..=count {
-        let block = find_one(scene, node, miner, paused).await;
+        let block = find_one(scene, place, miner, paused).await;
         found.push(block.with_context(|| format!("block {number} of {count}"))?);
     }
     paused.send_replace(false);
@@ -48,7 +88,7 @@ pub(crate) async fn find(
 
 async fn find_one(
     scene: &Arc<Scene>,
-    node: &OwnNode,
+    (node, api): (&OwnNode, Option<SocketAddr>),
     miner: &mut Miner,
     paused: &watch::Sender<bool>,
 ) -> anyhow::Result<Found> {
@@ -71,7 +111,11 @@ async fn find_one(
     // The clone would find the same extranonce again.
     let _: u64 = miner.rng().r#gen();
     let header = solution.header;
-    let found = Found { hash: header.block_hash(), at: Instant::now() };
+    let sent_before = match api {
+        Some(api) => Some((api, Sent::read(api).await?)),
+        None => None,
+    };
+    let mut found = Found { in_server: None, hash: header.block_hash(), at: Instant::now() };
     let pushed = PushSolution {
         extranonce: &solution.extranonce,
         prev_hash: parent.to_byte_array(),
@@ -88,6 +132,9 @@ async fn find_one(
             bail!("waited for {} to be the node's tip", found.hash);
         }
         tokio::time::sleep(POLL).await;
+    }
+    if let Some((api, before)) = sent_before {
+        found.in_server = Some(before.next(api).await?);
     }
     paused.send_replace(true);
     node.ask(move |node| Ok(node.invalidate(&found.hash)?)).await?;
@@ -117,6 +164,9 @@ pub(crate) fn judge(found: &[Found], log: &NodeLog, board: &Board) {
             board.error("solution: not in the node's log");
             continue;
         };
+        if let Some(in_server) = block.in_server {
+            board.solution_handed_over.record(in_server);
+        }
         board.solution_to_tip.record(tip.saturating_duration_since(block.at));
         // Over IPC there is none.
         let given = log.submissions.iter().find(|given| (block.at..*tip).contains(given));

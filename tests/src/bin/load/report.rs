@@ -87,6 +87,7 @@ impl Run {
             ("declaration", &board.declarations),
             ("tip_to_work", &board.tip_to_work),
             ("tip_to_full_work", &board.tip_to_full_work),
+            ("solution_handed_over", &board.solution_handed_over),
             ("solution_to_submission", &board.solution_to_submission),
             ("solution_to_tip", &board.solution_to_tip),
         ];

@@ -96,7 +96,7 @@ pub(crate) async fn run(
     let (own, cpu) = (ProcessReader::own().cpu()?, report::cpu(process)?);
     let began = Instant::now();
     let soak = Soak::start(args, chain, process, &board);
-    let played = play(args, chain, scene.as_ref(), &tips, cast, &board).await?;
+    let played = play(args, chain, server, scene.as_ref(), &tips, cast, &board).await?;
     let soak = match soak {
         Some(soak) => Some(soak.stop().await?),
         None => None,
@@ -222,6 +222,7 @@ struct Played {
 async fn play(
     args: &Args,
     chain: &Chain,
+    server: &Server,
     scene: Option<&Arc<Scene>>,
     tips: &watch::Sender<Tip>,
     mut cast: Cast,
@@ -264,7 +265,8 @@ async fn play(
         // Nothing of it counts.
         let never = Duration::from_secs(24 * 60 * 60);
         let others = OpenLoop::start(args, miners, None, never, &paused.subscribe());
-        let blocks = found::find(scene, node, &mut finder, args.solutions, &paused).await;
+        let place = (node, server.api);
+        let blocks = found::find(scene, place, &mut finder, args.solutions, &paused).await;
         cast.miners = others.stop().await?;
         cast.miners.push(finder);
         found = blocks?;

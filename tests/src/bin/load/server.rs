@@ -37,6 +37,8 @@ pub(crate) struct Server {
     pub(crate) templates: Option<Target>,
     /// Takes shares, if it does.
     pub(crate) mining: Option<MiningPorts>,
+    /// Where it is asked for its metrics, if it is.
+    pub(crate) api: Option<SocketAddr>,
     /// Of its process, if that is on this machine and known.
     pub(crate) process: Option<ProcessReader>,
     /// From the start of its process until it listened.
@@ -95,6 +97,10 @@ impl Server {
                 ours.listens("mining server listening for Stratum V1")?,
             )),
         };
+        let api = match args.solutions {
+            0 => None,
+            _ => Some(ours.listens("api listening")?),
+        };
         let key: Secp256k1PublicKey =
             public.to_string().parse().map_err(|error| anyhow::anyhow!("{error}"))?;
         let batch = args.share_batch;
@@ -104,6 +110,7 @@ impl Server {
             declaration: Some(target(declaration)),
             templates: templates.map(target),
             mining: mining.map(|(v2, v1)| MiningPorts { v2: target(v2), v1, batch }),
+            api,
             process: Some(ProcessReader::of(ours.child.id())),
             started_in,
             running: Running::Ours(ours),
@@ -118,6 +125,7 @@ impl Server {
             declaration: Some(reference.target()),
             templates: None,
             mining: None,
+            api: None,
             process: Some(reference.process()),
             started_in: None,
             running: Running::Reference(reference),
@@ -137,6 +145,7 @@ impl Server {
                 v1,
                 batch: args.share_batch,
             }),
+            api: None,
             process: args.server_pid.map(ProcessReader::of),
             started_in: None,
             running: Running::Elsewhere,
@@ -200,6 +209,10 @@ fn toml(args: &Args, node: &Node) -> String {
             miners + PLACES_SPARE
         ),
     };
+    let api = match args.solutions {
+        0 => "",
+        _ => "[api]\nlisten = \"127.0.0.1:0\"\n",
+    };
     // In a soak the cache is full before the parts that are compared.
     let cache = match args.soak {
         true => format!("tx_cache_mb = {SOAK_CACHE_MB}\n"),
@@ -222,6 +235,7 @@ fn toml(args: &Args, node: &Node) -> String {
          listen = \"127.0.0.1:0\"\n\
          max_connections = {places}\n\
          {cache}\
+         {api}\
          {templates}\
          {mining}",
         script = node.mining_script(),
