@@ -55,6 +55,8 @@ OTHERS = [
     ("share-bytes", "bytes of a share, standard", of_sv1("share_sv2_standard"), "<", 45, "% of SV1"),
     ("share-bytes", "bytes of a share, extended", of_sv1("share_sv2_extended"), "<", 45, "% of SV1"),
     ("tokens", "listens after", lambda run: run["started_in_s"], "<", 2, "s"),
+    ("start", "ready, on a million shares", lambda run: run["start"]["ready_in_s"], "<", 2, "s"),
+    ("start", "ready after SIGKILL, the same", lambda run: run["start_after_kill"]["ready_in_s"], "<", 2, "s"),
 ]
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All figures of guides/src/performance.md in one go, about six minutes on two quiet cores: each beside its
+# All figures of guides/src/performance.md in one go, about eight minutes on two quiet cores: each beside its
 # target, and a plot. What goes on beside it on the machine is in them: see the load average that it prints.
 #
 #   tests/figures.sh              all of them
@@ -40,6 +40,7 @@ course shares --declaring 0 --mining 600 --share-rate 3000 --share-batch 1 --for
 course shares-standard --declaring 0 --mining 4000 --mining-kinds standard --share-rate 30000 --for 10
 course shares-extended --declaring 0 --mining 2000 --mining-kinds extended --share-rate 15000 --for 10
 course share-bytes --declaring 0 --mining 30 --share-rate 30 --tip-every 3 --for 60
+course start --store-shares 1000000 --declaring 0 --mining 600 --share-rate 3000 --for 10
 course connections --declaring 1000 --rate 5 --mining 10000 --share-rate 500 --for 15
 if [ -x "${POOL_SV2_EXE:-}" ]; then
   course pair-one-client --reference "$POOL_SV2_EXE" --declaring 1 --rate 4 --for 10

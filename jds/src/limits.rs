@@ -352,10 +352,13 @@ pub const POOL_WITHDRAWN_MAX: usize = 256;
 /// How long requests of a pool wait for the first tip after a start.
 pub const POOL_TIP_WAIT: Duration = Duration::from_secs(10);
 
-/// Batches of shares and checks of jobs that a pool has under way at a time, those included that go on
-/// when their client has left; the next waits.
+/// Batches of shares that a pool has under way at a time, those included that go on when their client has
+/// left; the next waits.
 pub const POOL_WORK_MAX: usize =
     api::pool::limits::REQUESTS_MAX + api::pool::limits::SHARE_STREAMS_MAX;
+
+/// Checks of a pool's jobs likewise, with places of their own.
+pub const POOL_CHECKS_MAX: usize = api::pool::limits::REQUESTS_MAX;
 
 /// Solutions of a pool likewise, with places of their own.
 pub const POOL_SOLUTIONS_MAX: usize = api::pool::limits::REQUESTS_MAX;

@@ -11,6 +11,11 @@ pub(crate) const GROUP_BATCHES_MAX: usize = 512;
 /// Templates in one transaction: they are the batches that take long.
 pub(crate) const GROUP_TEMPLATES_MAX: usize = 16;
 
+/// From the beginning of one transaction to that of the next, where only shares and events wait. A
+/// transaction costs as much as ten shares in it: thousands of miners whose shares come one by one would
+/// keep a core busy with transactions of one or two.
+pub(crate) const COMMIT_SPACING: Duration = Duration::from_millis(1);
+
 /// Most items in a page of a list.
 pub const PAGE_ITEMS_MAX: usize = 1_000;
 
@@ -135,3 +140,7 @@ pub(crate) const CHECKPOINT_ROUNDS_MAX: usize = 6;
 
 /// As few pages are left to the writer if those rounds get so far.
 pub(crate) const CHECKPOINT_REST_PAGES: u64 = 64;
+
+/// By how much the thread that checkpoints steps back behind the others (`nice`).
+#[cfg(target_os = "linux")]
+pub(crate) const HOUSEKEEPER_NICE: i32 = 5;

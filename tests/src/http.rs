@@ -39,6 +39,18 @@ pub fn read(address: SocketAddr, path: &str) -> Value {
     answer.json()
 }
 
+/// The value of a metric with these labels, such as `jds_solutions_total{result="block"}`; 0 where it has not
+/// been counted yet.
+#[track_caller]
+pub fn metric(address: SocketAddr, name_and_labels: &str) -> f64 {
+    let answer = get(address, "/metrics");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let rest = answer.body.lines().find_map(|line| line.strip_prefix(name_and_labels));
+    rest.map_or(0.0, |rest| {
+        rest.trim().parse().unwrap_or_else(|error| panic!("{name_and_labels}{rest}: {error}"))
+    })
+}
+
 /// A request with these headers beside `Host` and `Content-Length`.
 #[track_caller]
 pub fn request(

@@ -1,9 +1,10 @@
-//! A line to a node that can be cut as networks are: nothing closes, and nothing arrives any more.
+//! A line that can be cut as networks are: nothing closes, and nothing arrives any more. Or what one side
+//! says waits on its way.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 /// Bytes that are passed on at a time.
@@ -20,6 +21,20 @@ pub struct Proxy {
 struct State {
     cut: AtomicBool,
     ended: AtomicBool,
+    holds: Mutex<bool>,
+    let_go: Condvar,
+    /// Bytes that wait.
+    held_bytes: AtomicUsize,
+}
+
+impl State {
+    /// Returns when nothing is held.
+    fn wait(&self, bytes: usize) {
+        self.held_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.let_go.wait_while(holds, |holds| *holds));
+        self.held_bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
 }
 
 impl Proxy {
@@ -36,10 +51,10 @@ impl Proxy {
                 }
                 // Where nobody listens, the caller sees the connection close.
                 let Ok(server) = TcpStream::connect(target) else { continue };
-                for (from, to) in [(&client, &server), (&server, &client)] {
+                for (from, to, is_up) in [(&client, &server, true), (&server, &client, false)] {
                     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { continue };
                     let state = Arc::clone(&of_thread);
-                    thread::spawn(move || pass_on(from, to, &state));
+                    thread::spawn(move || pass_on(from, to, is_up, &state));
                 }
             }
         });
@@ -60,21 +75,41 @@ impl Proxy {
     pub fn heal(&self) {
         self.state.cut.store(false, Ordering::Relaxed);
     }
+
+    /// From now on what clients say waits here; what they are told passes.
+    pub fn hold(&self) {
+        *self.state.holds.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Everything that waits goes on its way.
+    pub fn let_go(&self) {
+        *self.state.holds.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.state.let_go.notify_all();
+    }
+
+    /// Bytes that wait.
+    pub fn held_bytes(&self) -> usize {
+        self.state.held_bytes.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.state.ended.store(true, Ordering::Relaxed);
+        self.let_go();
         // Wakes the thread up; it may have ended.
         let _ = TcpStream::connect(self.address);
     }
 }
 
-fn pass_on(mut from: TcpStream, mut to: TcpStream, state: &State) {
+fn pass_on(mut from: TcpStream, mut to: TcpStream, is_up: bool, state: &State) {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut lost = false;
     loop {
         let read = from.read(&mut chunk).unwrap_or(0);
+        if is_up {
+            state.wait(read);
+        }
         lost |= state.cut.load(Ordering::Relaxed);
         if lost {
             if read == 0 {

@@ -2,14 +2,20 @@
 //! so that what is declared, mined, recorded and paid is about the same user.
 //!
 //! An identity is what a client sends as `user_identifier`, `user_identity`, or user name of Stratum V1:
-//! `USER` or `USER.WORKER`. The first dot divides; a worker may have further ones.
+//! `USER` or `USER.WORKER`. The first dot divides; a worker may have further ones. Where there is nothing
+//! before it the user is [`ANONYMOUS`].
 
 use std::sync::Arc;
+
+/// The user in an identity that names none (empty, or `.WORKER`). In a pool such a
+/// miner mines all the same, as elsewhere: all of them are one user. Where the user has to be an address,
+/// this is none.
+pub const ANONYMOUS: &str = "anonymous";
 
 /// An identity taken apart, printable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Up to the first dot.
+    /// Up to the first dot; [`ANONYMOUS`] when there is nothing.
     pub user: Arc<str>,
     /// After it; empty when there is none.
     pub worker: Arc<str>,
@@ -18,8 +24,8 @@ pub struct Identity {
 impl Identity {
     /// Takes an identity apart.
     pub fn of(identity: &str) -> Self {
-        let (user, worker) = identity.split_once('.').unwrap_or((identity, ""));
-        Self { user: printable(user), worker: printable(worker) }
+        let (_, worker) = identity.split_once('.').unwrap_or((identity, ""));
+        Self { user: printable(user_of(identity)), worker: printable(worker) }
     }
 
     /// As [`Self::of`], of bytes that need not be text.
@@ -29,14 +35,20 @@ impl Identity {
     }
 }
 
-/// The user in an identity, as it was sent.
+/// The user in an identity, as it was sent; [`ANONYMOUS`] when it names none.
 pub fn user_of(identity: &str) -> &str {
-    identity.split('.').next().unwrap_or(identity)
+    match identity.split('.').next() {
+        None | Some("") => ANONYMOUS,
+        Some(user) => user,
+    }
 }
 
 /// As [`user_of`], of bytes that need not be text.
 pub fn user_of_bytes(identity: &[u8]) -> &[u8] {
-    identity.split(|byte| *byte == b'.').next().unwrap_or(identity)
+    match identity.split(|byte| *byte == b'.').next() {
+        None | Some(b"") => ANONYMOUS.as_bytes(),
+        Some(user) => user,
+    }
 }
 
 /// As text without control characters; different text stays different.
@@ -59,8 +71,21 @@ mod tests {
         assert_eq!(parts("alice.rig.1"), ("alice".into(), "rig.1".into()));
         assert_eq!(parts("alice"), ("alice".into(), String::new()));
         assert_eq!(parts("alice."), ("alice".into(), String::new()));
-        assert_eq!(parts(".rig"), (String::new(), "rig".into()));
-        assert_eq!(parts(""), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn who_names_no_user_is_anonymous() {
+        for (identity, worker) in
+            [("", ""), (".", ""), (".rig", "rig"), ("..", "."), ("..rig", ".rig")]
+        {
+            let Identity { user, worker: named } = Identity::of(identity);
+            assert_eq!((&*user, &*named), (ANONYMOUS, worker), "{identity:?}");
+            assert_eq!(
+                (user_of(identity), Identity::of_bytes(identity.as_bytes()).user),
+                (ANONYMOUS, user)
+            );
+        }
+        assert_eq!(&*Identity::of(" ").user, " ", "a blank is a name");
     }
 
     #[test]

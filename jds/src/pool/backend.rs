@@ -17,7 +17,7 @@ use validation::tip::ChainTip;
 use super::jobs::PoolJobs;
 use super::shares::ShareDesk;
 use super::work::Work;
-use crate::limits::{POOL_SOLUTIONS_MAX, POOL_TIP_WAIT, POOL_WORK_MAX};
+use crate::limits::{POOL_CHECKS_MAX, POOL_SOLUTIONS_MAX, POOL_TIP_WAIT, POOL_WORK_MAX};
 use crate::server::Shared;
 
 /// The server, as the pool interface sees it.
@@ -26,8 +26,10 @@ pub(super) struct PoolView {
     shared: Arc<Shared>,
     work: Arc<Work>,
     desk: Arc<ShareDesk>,
-    /// Places of shares and jobs.
+    /// Places of shares.
     places: Arc<Semaphore>,
+    /// Places of checks of jobs, which may wait for a node's next tip: shares do not wait for them.
+    checks: Arc<Semaphore>,
     /// Places of solutions: what is abandoned by its client is not in front of them.
     solutions: Arc<Semaphore>,
 }
@@ -57,6 +59,7 @@ impl PoolView {
             work: Arc::new(Work::new(Arc::clone(&shared), jobs)),
             desk: Arc::new(ShareDesk::new(Arc::clone(&shared), desk)),
             places: Arc::new(Semaphore::new(POOL_WORK_MAX)),
+            checks: Arc::new(Semaphore::new(POOL_CHECKS_MAX)),
             solutions: Arc::new(Semaphore::new(POOL_SOLUTIONS_MAX)),
             shared,
         }
@@ -69,9 +72,9 @@ impl PoolView {
     }
 
     /// Submits the block of a solution, whoever waits for the answer.
-    async fn solve(&self, solution: Share) -> Result<Result<FoundBlock, Refused>, NotJudged> {
+    async fn solve(&self, solution: Share) -> Result<FoundBlock, NotFound> {
         let (desk, work) = (Arc::clone(&self.desk), Arc::clone(&self.work));
-        to_its_end(&self.solutions, async move { desk.solve(&work, solution).await }).await
+        to_its_end(&self.solutions, async move { desk.solve(&work, solution).await }).await?
     }
 
     /// Has withdrawn jobs told of where they end, for as long as it is polled.
@@ -109,7 +112,7 @@ impl PoolBackend for PoolView {
         Box::pin(async {
             self.tip_known().await;
             let work = Arc::clone(&self.work);
-            let verdict = to_its_end(&self.places, async move { work.verify(job).await }).await;
+            let verdict = to_its_end(&self.checks, async move { work.verify(job).await }).await;
             verdict.unwrap_or_else(|why| {
                 Err(Refused { code: NOT_YET_VALIDATED, detail: format!("{why:?}") })
             })
@@ -135,15 +138,15 @@ impl PoolBackend for PoolView {
     fn block(&self, solution: Share) -> Answer<'_, Result<FoundBlock, NotFound>> {
         Box::pin(async {
             let had_tip = self.shared.nodes.tip().is_some();
-            match self.solve(solution.clone()).await? {
+            match self.solve(solution.clone()).await {
                 // Without a tip not every job is found.
-                Err(_) if !had_tip => {}
-                solved => return Ok(solved?),
+                Err(NotFound::Refused(_)) if !had_tip => {}
+                solved => return solved,
             }
             if !self.tip_known().await {
                 return Err(NotJudged::NoTip.into());
             }
-            Ok(self.solve(solution).await??)
+            self.solve(solution).await
         })
     }
 
@@ -183,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_its_client_left_goes_on_in_its_place() {
-        for most in [POOL_WORK_MAX, POOL_SOLUTIONS_MAX] {
+        for most in [POOL_WORK_MAX, POOL_CHECKS_MAX, POOL_SOLUTIONS_MAX] {
             let (places, done) = (Arc::new(Semaphore::new(most)), Arc::new(AtomicUsize::new(0)));
             let gate = watch::Sender::new(false);
             let work = || {

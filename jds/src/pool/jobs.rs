@@ -115,8 +115,6 @@ impl PoolJobs {
         for job in gone.iter().filter(|job| !job.is_declared()) {
             self.tell(job, PUSHED_OUT);
         }
-        // It may have ended before anybody could see it here.
-        self.tell_if_withdrawn(&job);
         job
     }
 
@@ -136,14 +134,15 @@ impl PoolJobs {
     }
 
     /// Jobs have ended, or there is another tip: tells of those on the tip that were withdrawn, of each
-    /// once. Those on any other are stale, which the tip says itself.
+    /// once while it is kept. Those on any other are stale, which the tip says itself.
     pub(super) fn look(&self, tip: Option<BlockHash>) {
         let on_tip = |job: &&Arc<PoolJob>| Some(job.job.tip().hash) == tip;
         let jobs: Vec<_> = lock(&self.kept).by_name.values().filter(on_tip).cloned().collect();
         jobs.iter().for_each(|job| self.tell_if_withdrawn(job));
     }
 
-    fn tell_if_withdrawn(&self, job: &PoolJob) {
+    /// Tells of it where it was withdrawn, once while it is kept.
+    pub(super) fn tell_if_withdrawn(&self, job: &PoolJob) {
         if let Some(reason) = job.job.withdrawn() {
             self.tell(job, &reason);
         }

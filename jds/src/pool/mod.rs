@@ -143,8 +143,13 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
         let (alive, ended) = oneshot::channel();
         let (release, hung) = std::sync::mpsc::channel::<()>();
+        let (hangs, begun) = oneshot::channel();
         let serve = async move {
-            drop(tokio::task::spawn_blocking(move || hung.recv()));
+            drop(tokio::task::spawn_blocking(move || {
+                hangs.send(()).unwrap();
+                hung.recv()
+            }));
+            begun.await.unwrap();
         };
         spawn(runtime.unwrap(), serve, alive).unwrap();
         let end = tokio::time::timeout(Duration::from_secs(30), ended).await;

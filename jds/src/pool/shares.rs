@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use api::pool::{FoundBlock, Judged, NotJudged, Refused, Share};
+use api::pool::{FoundBlock, Judged, NotFound, NotJudged, Refused, Share};
 use bitcoin::BlockHash;
 use mining::FoundShare;
 use mining::identity::printable;
@@ -81,15 +81,16 @@ impl ShareDesk {
             // They are welcome again.
             let mut desk = self.desk();
             remembered.into_iter().for_each(|(tip, share)| desk.forget(tip, share));
+            drop(desk);
+            batch.failed();
             return Err(NotJudged::NotRecorded(error.to_string()));
         }
         for block in blocks {
             kept(block).await;
         }
-        // Before it waits for others, which may wait for it.
-        drop(batch);
-        if has_duplicates {
-            self.batches.recorded().await;
+        if has_duplicates && batch.recorded().await.is_err() {
+            let why = "the disk did not take a share that was sent before: send it again";
+            return Err(NotJudged::NotRecorded(why.to_owned()));
         }
         Ok(judged)
     }
@@ -146,17 +147,21 @@ impl ShareDesk {
 
     /// Submits the block of a solution; it is on the disk when this returns, also where it was found
     /// before.
-    pub(super) async fn solve(&self, work: &Work, solution: Share) -> Result<FoundBlock, Refused> {
+    pub(super) async fn solve(&self, work: &Work, solution: Share) -> Result<FoundBlock, NotFound> {
         let (job, OutsideSolution { hash, found, is_new }) = self.look(work, solution).await?;
         let Some(found) = found else {
             let detail = format!("its hash {hash} does not meet the network's target");
-            return Err(Refused { code: TOO_LOW, detail });
+            return Err(Refused { code: TOO_LOW, detail }.into());
         };
         let new = is_new && !self.shared.submitter.knows(&hash);
-        kept(self.found(found).await).await;
+        let in_time = kept(self.found(found).await).await;
         if job.is_declared() && !self.shared.submitter.knows(&hash) {
+            if !in_time {
+                let why = format!("block {hash} is still being put together: ask again");
+                return Err(NotJudged::NotRecorded(why).into());
+            }
             let detail = format!("block {hash} can not be made: {}", crate::jobs::LET_GO);
-            return Err(Refused { code: INVALID_JOB_ID, detail });
+            return Err(Refused { code: INVALID_JOB_ID, detail }.into());
         }
         Ok(FoundBlock { hash, height: job.job.tip().next_height(), new })
     }
@@ -218,12 +223,14 @@ impl ShareDesk {
     }
 }
 
-/// Waits until a block is on the disk, not for ever.
-async fn kept(block: oneshot::Receiver<Infallible>) {
+/// Waits until a block is on the disk, not for ever; false when it is not by then.
+async fn kept(block: oneshot::Receiver<Infallible>) -> bool {
     // It is never told anything: its sender goes when the block is on the disk.
-    if timeout(FOUND_KEPT_LIMIT, block).await.is_err() {
+    let in_time = timeout(FOUND_KEPT_LIMIT, block).await.is_ok();
+    if !in_time {
         warn!("a found block is not on the disk in time: its share is answered");
     }
+    in_time
 }
 
 /// What there is to say beside the code.

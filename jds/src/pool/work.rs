@@ -96,7 +96,7 @@ impl Work {
     pub(super) async fn find(&self, on: &OnJob) -> Result<Arc<PoolJob>, Refused> {
         match on {
             OnJob::Named(name) => match self.jobs.get(name) {
-                Some(job) if self.is_good(&job) => Ok(job),
+                Some(job) if self.is_good(&job) || self.is_withdrawn_for_good(&job) => Ok(job),
                 // Its template may have been declared again; a block on it may still be one.
                 Some(job) => Ok(self.again(name).await.unwrap_or(job)),
                 None => self.again(name).await,
@@ -130,6 +130,15 @@ impl Work {
     /// There is nothing better to be had under its name.
     fn is_good(&self, job: &PoolJob) -> bool {
         job.job.withdrawn().is_none() && (job.checked || !self.is_on_tip(job))
+    }
+
+    /// It was withdrawn, and its template not declared again.
+    fn is_withdrawn_for_good(&self, job: &PoolJob) -> bool {
+        let newest = || {
+            let Named::Declared { receipt, .. } = Named::decode(&job.name)? else { return None };
+            self.shared.jobs.of_template(&receipt.user, &receipt.template)
+        };
+        job.job.withdrawn().is_some() && newest().is_none_or(|newest| newest.withdrawn().is_some())
     }
 
     fn is_on_tip(&self, job: &PoolJob) -> bool {
@@ -206,7 +215,13 @@ impl Work {
         let job = Job::of_custom(number, Arc::new(job));
         let job = job.map_err(|error| refused(INVALID_COINBASE_TX, error.to_string()))?;
         let job = PoolJob::new(named.encode(), Identity::of(&user), Arc::new(job), checked);
-        Ok(self.jobs.keep(job))
+        let on_tip = self.is_on_tip(&job);
+        let job = self.jobs.keep(job);
+        // It may have ended before anybody could see it here.
+        if on_tip {
+            self.jobs.tell_if_withdrawn(&job);
+        }
+        Ok(job)
     }
 }
 

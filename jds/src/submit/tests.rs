@@ -1,6 +1,7 @@
 //! Blocks beside a store that can not always be read or written, and beside a node that is down.
 
 mod bounds;
+mod of_before;
 mod told;
 
 use std::sync::atomic::AtomicUsize;
@@ -210,12 +211,16 @@ impl World {
     }
 
     fn leave_file(&self) {
-        let NewBlock { block, user, height, .. } = new_block();
+        self.leave_file_of("alice");
+    }
+
+    fn leave_file_of(&self, user: &str) {
+        let NewBlock { block, height, .. } = new_block();
         let hex = block.hex();
         let facts = FoundFacts {
             hash: block.hash,
             height,
-            user: user.to_string(),
+            user: user.to_owned(),
             template_hash: String::new(),
             found_at_unix_ms: clock::unix_us() / 1_000,
             digits: hex.len(),

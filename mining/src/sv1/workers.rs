@@ -61,8 +61,8 @@ impl Workers {
         if self.by_name.contains_key(name) {
             return Ok(Authorized::Known);
         }
-        if name.is_empty() || name.len() > USER_IDENTITY_BYTES_MAX {
-            let problem = format!("the user name has to have 1 to {USER_IDENTITY_BYTES_MAX} bytes");
+        if name.len() > USER_IDENTITY_BYTES_MAX {
+            let problem = format!("the user name has more than {USER_IDENTITY_BYTES_MAX} bytes");
             return Err(Refusal::unauthorized(problem));
         }
         if self.by_name.len() >= SV1_WORKERS_MAX {

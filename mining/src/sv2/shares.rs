@@ -23,15 +23,16 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// The worker that a share names. Some clients send the whole identity: `user` is cut off then.
+    /// The worker that a share names. Some clients send the whole identity: `user` is cut off then, and the
+    /// dot where there is none.
     fn name(&mut self, bytes: Option<Vec<u8>>, user: &Arc<str>) -> Option<Arc<str>> {
         let key = (Arc::clone(user), bytes.filter(|_| self.negotiated)?);
         if let Some(name) = self.names.get(&key) {
             return Some(Arc::clone(name));
         }
         let text = String::from_utf8_lossy(&key.1);
-        let own = text.strip_prefix(&**user).and_then(|rest| rest.strip_prefix('.'));
-        let name = printable(own.unwrap_or(&text));
+        let text = text.strip_prefix(&**user).filter(|rest| rest.starts_with('.')).unwrap_or(&text);
+        let name = printable(text.strip_prefix('.').unwrap_or(text));
         if self.names.len() >= WORKERS_PER_CONNECTION_MAX {
             self.names.clear();
         }

@@ -87,12 +87,26 @@ fn a_refused_name_is_told_why_and_the_connection_waits_for_another() {
     let (code, message) = rig.ask("mining.authorize", json!(["nobody", "x"])).0.unwrap_err();
     assert_eq!(code, 24);
     assert!(message.contains("never heard of"), "{message}");
-    for bad in [json!([]), json!([7, "x"]), json!([""]), json!(["x".repeat(256)])] {
+    for bad in [json!([]), json!([7, "x"]), json!(["x".repeat(256)])] {
         assert!(rig.ask("mining.authorize", bad.clone()).0.is_err(), "{bad}");
     }
     assert!(rig.job.is_none());
     rig.ask("mining.authorize", json!(["alice"])).0.unwrap();
     assert!(rig.job.is_some());
+}
+
+#[test]
+fn who_names_no_user_mines_as_anonymous() {
+    for (name, worker) in [("", ""), (".", ""), (".rig", "rig")] {
+        let mut rig = Rig::new(pool());
+        rig.work(1, 1, HARD);
+        rig.subscribe();
+        assert_eq!(rig.ask("mining.authorize", json!([name, ""])).0, Ok(json!(true)), "{name:?}");
+        assert!(rig.job.is_some());
+        let actions = rig.take_actions();
+        let Some(Action::Opened(opened)) = actions.first() else { panic!("{actions:?}") };
+        assert_eq!((&*opened.user, &*opened.worker), ("anonymous", worker));
+    }
 }
 
 #[test]

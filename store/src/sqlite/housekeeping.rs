@@ -54,6 +54,7 @@ pub(super) struct Housekeeper {
 impl Housekeeper {
     /// Until the other end of `stop` is gone.
     pub(super) fn run(&self, stop: &Receiver<()>) {
+        step_aside();
         let started = Instant::now();
         let mut clock = RetentionClock::new(self.newest_ms, now_ms(), Duration::ZERO);
         let (mut retained, mut swept) = (started, started);
@@ -172,6 +173,18 @@ impl Housekeeper {
         }
         self.control(Control::SweepEnd);
         unnamed.map(drop)
+    }
+}
+
+/// Lets the other threads of the process go first where the processor is short: a checkpoint takes tens of
+/// milliseconds of it, and a share would wait for them. Who holds what a thread of higher priority needs may
+/// not do so; a checkpoint beside the writer holds nothing.
+fn step_aside() {
+    // Elsewhere this would be about the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, crate::limits::HOUSEKEEPER_NICE)
+    {
+        tracing::debug!(%error, "housekeeping has the same priority as the rest");
     }
 }
 

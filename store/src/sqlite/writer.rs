@@ -13,12 +13,12 @@ use super::group::Pen;
 use super::retention;
 use super::shared::{Closing, Control, Shared, add, now_ms};
 use super::state::IdSet;
-use crate::batch::Batch;
+use crate::batch::{Batch, Change};
 use crate::commit::{Committed, Request};
 use crate::event::StoreRecovered;
 use crate::limits::{
-    GROUP_BATCHES_MAX, GROUP_TEMPLATES_MAX, RETRY_PAUSE, VOLATILE_BATCHES_MAX, VOLATILE_BLOCKS_MAX,
-    VOLATILE_OWN_BYTES_MAX, VOLATILE_PROBE, VOLATILE_TEMPLATES_MAX,
+    COMMIT_SPACING, GROUP_BATCHES_MAX, GROUP_TEMPLATES_MAX, RETRY_PAUSE, VOLATILE_BATCHES_MAX,
+    VOLATILE_BLOCKS_MAX, VOLATILE_OWN_BYTES_MAX, VOLATILE_PROBE, VOLATILE_TEMPLATES_MAX,
 };
 use crate::report::Status;
 use crate::settings::Retention;
@@ -31,6 +31,8 @@ pub(super) struct Writer {
     stall_after: Duration,
     /// For waiting with a time limit.
     runtime: Runtime,
+    /// When the last transaction was begun.
+    begun: Instant,
 }
 
 /// Since when and why nothing can be written.
@@ -56,7 +58,7 @@ impl Writer {
         stall_after: Duration,
         runtime: Runtime,
     ) -> Self {
-        Self { pen, queue, retention, stall_after, runtime }
+        Self { pen, queue, retention, stall_after, runtime, begun: Instant::now() }
     }
 
     /// Until the store is closed.
@@ -74,6 +76,9 @@ impl Writer {
             stall = match stall {
                 None => {
                     let Some(first) = self.queue.blocking_recv() else { break };
+                    // Others come meanwhile, and share its transaction.
+                    std::thread::sleep(spacing_left(&first.batch, self.begun.elapsed()));
+                    self.begun = Instant::now();
                     let group = self.group(first);
                     self.write(group)
                 }
@@ -285,6 +290,15 @@ impl Writer {
     }
 }
 
+/// How long the next transaction waits for more, when the last was begun so long ago. Only shares and
+/// events wait.
+fn spacing_left(first: &Batch, since_last: Duration) -> Duration {
+    if first.sync || first.changes.iter().any(|change| !matches!(change, Change::Share(_))) {
+        return Duration::ZERO;
+    }
+    COMMIT_SPACING.saturating_sub(since_last)
+}
+
 /// Says so when the writer has ended, whatever the reason.
 struct SetClosed(Arc<Shared>);
 
@@ -322,6 +336,32 @@ impl Stall {
             shares_lost: account.shares_lost,
             templates_lost: account.templates_lost,
             blocks_lost: account.blocks_lost,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TemplateSource;
+    use crate::fixtures::{NOW_MS, block, job, numbered, share, template};
+
+    #[test]
+    fn what_comes_at_once_shares_a_transaction_and_nothing_waits_for_more_than_that() {
+        let shares = Batch::new(NOW_MS).share(share("alice", 1, TemplateSource::Pool));
+        let at_once = Duration::ZERO;
+        for batch in [&shares, &Batch::of_event(NOW_MS, numbered(1)), &Batch::new(NOW_MS)] {
+            assert_eq!(spacing_left(batch, at_once), COMMIT_SPACING);
+            assert_eq!(spacing_left(batch, COMMIT_SPACING / 4), COMMIT_SPACING * 3 / 4);
+            for long in [COMMIT_SPACING, Duration::from_secs(1)] {
+                assert_eq!(spacing_left(batch, long), Duration::ZERO, "after a pause of {long:?}");
+            }
+        }
+        let verdict = shares.clone().accept_template(template("alice", job(200, 1, Vec::new())));
+        let found = shares.clone().change(Change::FindBlock(block(1, 100)));
+        let token = shares.clone().spend_token(1, NOW_MS, "alice".into());
+        for urgent in [verdict, found, token, shares.synced()] {
+            assert_eq!(spacing_left(&urgent, at_once), Duration::ZERO, "{urgent:?}");
         }
     }
 }

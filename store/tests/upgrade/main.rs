@@ -26,7 +26,7 @@ use common::{
 };
 use rusqlite::Connection;
 use store::{
-    Batch, Cursor, EventFilter, OpenError, PageRequest, Settings, SqliteStore, Store,
+    Batch, Cursor, EventFilter, OpenError, PageRequest, RecoverQuery, Settings, SqliteStore, Store,
     TemplateFilter,
 };
 
@@ -230,6 +230,10 @@ fn what_a_user_did_under_any_identity_comes_together() {
     fs::write(dir.path().join("jds.sqlite.before-5.part"), "begun").unwrap();
 
     let store = open(dir.path());
+    // A block whose end is not known yet goes on under the user's name.
+    let recovered = store.recover(&RecoverQuery { now_ms: NOW_MS, ..RecoverQuery::ALL }).unwrap();
+    let open_blocks = recovered.blocks.iter().map(|block| &*block.summary.user);
+    assert_eq!(open_blocks.collect::<Vec<_>>(), ["alice"]);
     let alice = store.miner("alice").unwrap().unwrap();
     assert_eq!(alice.template_crafter_at, None, "nobody had reached it");
     let dora = store.miner("dora").unwrap().unwrap();

@@ -8,7 +8,7 @@ use bitcoin::opcodes::all::OP_RETURN;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::{Amount, Transaction, TxOut};
 use jds::client::DeclareOutcome;
-use jds_tests::{Setup, Work, World, rejected};
+use jds_tests::{Setup, Work, World, http, rejected};
 use signet::kinds::{COIN_VALUE_SAT_MIN, Kind};
 use signet::{Coin, FillSpec, Node, NodeOptions};
 use store::{EventData, EventKind, TemplateSource};
@@ -146,18 +146,25 @@ async fn sv2_c_06_miners_of_all_kinds_mine_beside_each_other() {
     mixed::all_at_once().await;
 }
 
-/// How fast it is depends on the machine, so it is measured, not tested. The command is
+/// A verdict within this is what was promised, seconds: a bound of a bucket of the server's histogram.
+const PROMISED_S: &str = "0.01";
+
+/// How fast it is depends on the machine, so that is measured, not tested, by
 ///
 /// ```sh
 /// cargo run --release -p jds-tests --bin load -- --self-contained --declaring 100 --rate 100 --for 60
 /// ```
 ///
-/// and the guide to performance has its figures. Here it is looked at what that measurement and every
-/// operator rely on: with several miners at once each verdict, good or bad, has one event, and the time in
-/// it is part of the time that the miner waited for it.
+/// and the guide to performance has its figures; what a verdict costs the processor is counted in instructions
+/// and held to a baseline by `tests/instructions/run`. Here it is looked at what that measurement and every
+/// operator rely on, with several miners at once: each verdict, good or bad, has one event, the time in
+/// it is part of the time that the miner waited for it, and the server's histogram has these times and no
+/// others. Its figures for this machine are printed.
 #[tokio::test(flavor = "multi_thread")]
 async fn sv2_c_07_every_verdict_under_load_is_told_with_the_time_that_it_took() {
-    let world = world().await;
+    let world = Setup::new().job_declaration(TIP_GRACE).mining("").api("").start().await;
+    let histogram = |of: &str| http::metric(world.api(), &format!("jds_validation_seconds_{of}"));
+    assert_eq!(histogram("count"), 0.0);
     let work = work_with_transactions(&world).await;
     let stale = Work { height: work.height + 7, ..work.clone() };
     let mut miners = JoinSet::new();
@@ -177,28 +184,49 @@ async fn sv2_c_07_every_verdict_under_load_is_told_with_the_time_that_it_took() 
         });
     }
     let waited = miners.join_all().await;
-    let verdicts = |kind| events(&world, kind).into_iter().map(|event| event.typed().unwrap());
-    let told = || -> Vec<(String, f64)> {
-        let all =
-            verdicts(EventKind::TemplateAccepted).chain(verdicts(EventKind::TemplateRejected));
-        all.map(|event| match event {
+    let told_ms = verdicts(&world);
+    for (user, mut waited_ms) in waited {
+        let of_user = told_ms.iter().filter(|told| told.0 == user);
+        let of_user: Vec<_> = of_user.map(|told| told.1).collect();
+        waited_ms.sort_by(f64::total_cmp);
+        assert_eq!(of_user.len(), waited_ms.len(), "{user}: {of_user:?}");
+        for (validation_ms, waited_ms) in of_user.iter().zip(waited_ms) {
+            assert!((f64::MIN_POSITIVE..=waited_ms).contains(validation_ms), "{of_user:?}");
+        }
+    }
+
+    let count = 2 * ROUNDS * MINERS;
+    assert_eq!((told_ms.len(), histogram("count")), (count, count as f64));
+    let sum_ms: f64 = told_ms.iter().map(|told| told.1).sum();
+    let off_ms = (histogram("sum") * 1_000.0 - sum_ms).abs();
+    assert!(off_ms <= count as f64 * ROUNDED_MS, "{sum_ms} ms told, {off_ms} ms off: {told_ms:?}");
+    let bounds_s: f64 = PROMISED_S.parse().unwrap();
+    let within = told_ms.iter().filter(|told| told.1 <= bounds_s * 1_000.0 - ROUNDED_MS).count();
+    let promised = histogram(&format!("bucket{{le=\"{PROMISED_S}\"}}"));
+    assert!(promised >= within as f64, "{within} of {count} were within it: {told_ms:?}");
+    let [median, slowest] = [count / 2, count - 1].map(|at| told_ms[at].1);
+    println!(
+        "{count} verdicts of {MINERS} miners at once: {promised} within {PROMISED_S} s, median \
+         {median:.3} ms, slowest {slowest:.3} ms"
+    );
+}
+
+/// What an event's milliseconds may be off by what was measured.
+const ROUNDED_MS: f64 = 0.001;
+
+/// User and time of each verdict that was told, milliseconds, the fastest first.
+fn verdicts(world: &World) -> Vec<(String, f64)> {
+    let of_kind = |kind| events(world, kind).into_iter().map(|event| event.typed().unwrap());
+    let all = of_kind(EventKind::TemplateAccepted).chain(of_kind(EventKind::TemplateRejected));
+    let mut all: Vec<_> = all
+        .map(|event| match event {
             EventData::TemplateAccepted(told) => (told.user, told.validation_ms),
             EventData::TemplateRejected(told) => (told.user, told.validation_ms),
             other => panic!("no verdict: {other:?}"),
         })
-        .collect()
-    };
-    for (user, waited_ms) in waited {
-        let mut told: Vec<_> = told().into_iter().filter(|told| told.0 == user).collect();
-        told.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let mut waited_ms = waited_ms;
-        waited_ms.sort_by(f64::total_cmp);
-        assert_eq!(told.len(), waited_ms.len(), "{user}: {told:?}");
-        println!("{user}: verdicts in ms {:?}", told.iter().map(|told| told.1).collect::<Vec<_>>());
-        for ((_, validation_ms), waited_ms) in told.iter().zip(waited_ms) {
-            assert!((f64::MIN_POSITIVE..=waited_ms).contains(validation_ms), "{told:?}");
-        }
-    }
+        .collect();
+    all.sort_by(|a, b| a.1.total_cmp(&b.1));
+    all
 }
 
 #[tokio::test(flavor = "multi_thread")]

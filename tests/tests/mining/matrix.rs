@@ -12,9 +12,12 @@
 //! | 5 | device of Stratum V2 | Job Declaration Client | extended | miner |
 //! | 6 | Stratum V1 | translator at a Job Declaration Client | extended | miner |
 //!
-//! Devices, translator and client are the reference's programs, but for row 2: its device asks for
-//! header-only jobs always, and its proxy for devices of Stratum V2 is published no more, so what
-//! speaks there is our own client.
+//! Devices, translator and client are the reference's programs, but for row 2: its device has one mode,
+//! standard channels with header-only jobs (it sets `REQUIRES_STANDARD_JOBS` always, and has no option about
+//! it), and its proxy for devices of Stratum V2 is published no more, so what speaks there is our own client.
+//! Nothing of the reference that mines by itself opens an extended channel: that is done by its translator
+//! (rows 3 and 4) and its Job Declaration Client (5 and 6), and with nothing in front by our own client, in
+//! [`crate::mixed`] and `scenarios`.
 
 use std::net::SocketAddr;
 
@@ -189,9 +192,7 @@ async fn runs(row: Configuration) {
     .unwrap_or_else(|error| panic!("{error}: {rest:?}; {}", stack.logs()));
     let first = blocks_found(&world, &row)[0].to_string();
     let stored = world.store().block(&first).unwrap().expect("the block's record");
-    // A client's PushSolution may be faster than its share, and tokens are for the whole identity.
-    let user = stored.user.split('.').next();
-    assert_eq!((user, stored.template_source), (Some(row.user), row.templates));
+    assert_eq!((&*stored.user, stored.template_source), (row.user, row.templates));
     assert_eq!(stored.miner_template_hash.is_some(), job_negotiation);
 }
 

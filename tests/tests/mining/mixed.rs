@@ -25,9 +25,9 @@ const MINERS: [Miner; 8] = [
     // Behind a translator that has a channel for each.
     ("toni", "rig1", TemplateSource::Pool, Protocol::StratumV2),
     ("toni", "rig2", TemplateSource::Pool, Protocol::StratumV2),
-    // The reference's device, on a standard channel.
+    // The reference's device, on a standard channel: it has no other mode.
     ("dora", "rig1", TemplateSource::Pool, Protocol::StratumV2),
-    // On an extended channel.
+    // Our own client, on an extended channel with nothing in front.
     ("dave", "rig1", TemplateSource::Pool, Protocol::StratumV2),
     // On the port of Stratum V1.
     ("sid", "rig1", TemplateSource::Pool, Protocol::StratumV1),

@@ -37,6 +37,9 @@ Examples (build both first: cargo build --release -p jds -p jds-tests --bin jds 
   Miners of Stratum V2 and Stratum V1 beside each other: round trip and bytes of a share:
     load --self-contained --declaring 0 --mining 30 --share-rate 30 --tip-every 3 --for 60
 
+  A start on a store of a million shares, and another after SIGKILL in the middle of more:
+    load --self-contained --store-shares 1000000 --declaring 0 --mining 600 --share-rate 3000 --for 15
+
   Ten minutes of everything, and the server must not grow:
     load --self-contained --soak --declaring 50 --templates 100 --rate 20 --unknown 1 --for 600
 
@@ -68,6 +71,18 @@ pub(crate) struct Args {
     /// How our server talks with the node.
     #[arg(long, value_enum, default_value_t = Source::Rpc, help_heading = "Server")]
     pub(crate) source: Source,
+    /// Starts our server on a store that is filled before with so many shares of the last three days,
+    /// their events, and the templates, tokens and blocks that go with them; measures how long it takes
+    /// until it listens, and until `/readyz` says that it is ready. Afterwards it is killed (SIGKILL) and
+    /// started once more.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        help_heading = "Server",
+        requires = "self_contained"
+    )]
+    pub(crate) store_shares: u64,
     /// A `pool_sv2` binary (0.7.0, with its job declaration server) that is measured on the same node,
     /// after ours; never both at the same time.
     #[arg(long, value_name = "PATH", help_heading = "Server", requires = "self_contained")]

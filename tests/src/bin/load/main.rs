@@ -7,6 +7,7 @@ mod board;
 mod chain;
 mod course;
 mod found;
+mod kept;
 mod metronome;
 mod miner;
 mod proposal;
@@ -48,7 +49,10 @@ fn main() -> anyhow::Result<()> {
             let server = server?;
             let ran = runtime.block_on(run::run(&args, &chain, &server, pair));
             // What it has to say about it is in its log, which is about to be removed.
-            let ran = ran.with_context(|| format!("{}; {}", server.name, server.log_end()))?;
+            let mut ran = ran.with_context(|| format!("{}; {}", server.name, server.log_end()))?;
+            if args.store_shares > 0 {
+                ran.restarted = server.killed_and_started()?;
+            }
             println!("{ran}\n");
             if args.soak {
                 judged = judged.and(ran.judge_soak());

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::args::{Args, Arrivals};
 use crate::board::{Board, Latencies};
 use crate::course::Ran;
+use crate::server::Started;
 use crate::shares::{Kind, Tally};
 use crate::soak::{self, Window};
 
@@ -52,7 +53,9 @@ pub(crate) struct Run {
     /// Miners that send shares, and how long they did.
     pub(crate) sharing: usize,
     pub(crate) shared_for: Duration,
-    pub(crate) started_in: Option<Duration>,
+    pub(crate) started: Option<Started>,
+    /// After it was killed at the end of the course, if it was.
+    pub(crate) restarted: Option<Started>,
     /// Clients that connected before the course, and the time that all took together.
     pub(crate) connected: u64,
     pub(crate) connected_in: Duration,
@@ -119,7 +122,9 @@ impl Run {
         json!({
             "server": self.server,
             "pair": self.pair,
-            "started_in_s": self.started_in.map(|time| time.as_secs_f64()),
+            "started_in_s": self.started.map(|started| started.listened_in.as_secs_f64()),
+            "start": self.started.map(start_json),
+            "start_after_kill": self.restarted.map(start_json),
             "handshakes_per_second": self.handshakes_per_second(),
             "declarations_accepted": self.ran.accepted,
             "declarations_per_second": self.declarations_per_second(),
@@ -230,8 +235,10 @@ impl fmt::Display for Run {
             }
             writeln!(f)?;
         }
-        if let Some(started_in) = self.started_in {
-            writeln!(f, "  listens after            {:.2} s", started_in.as_secs_f64())?;
+        for (what, started) in [("", self.started), (", after SIGKILL", self.restarted)] {
+            if let Some(started) = started {
+                fmt_start(f, what, started)?;
+            }
         }
         writeln!(f, "  handshakes               {:.0} a second", self.handshakes_per_second())?;
         if let Some(bytes) = self.board.bytes_per_declaration() {
@@ -308,6 +315,33 @@ impl Run {
     }
 }
 
+fn fmt_start(f: &mut fmt::Formatter<'_>, what: &str, started: Started) -> fmt::Result {
+    write!(f, "  listens after            {:.2} s{what}", started.listened_in.as_secs_f64())?;
+    if let Some(ready_in) = started.ready_in {
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        write!(
+            f,
+            ", ready after {:.2} s and {:.2} s of processor, on a database of {:.0} MB with {:.0} MB of \
+             write-ahead log",
+            ready_in.as_secs_f64(),
+            started.cpu.as_secs_f64(),
+            mb(started.database_bytes),
+            mb(started.wal_bytes)
+        )?;
+    }
+    writeln!(f)
+}
+
+fn start_json(started: Started) -> Value {
+    json!({
+        "listened_in_s": started.listened_in.as_secs_f64(),
+        "ready_in_s": started.ready_in.map(|time| time.as_secs_f64()),
+        "cpu_s": started.cpu.as_secs_f64(),
+        "database_bytes": started.database_bytes,
+        "wal_bytes": started.wal_bytes,
+    })
+}
+
 /// The machine, and what it had to do besides.
 pub(crate) fn machine() -> Value {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -330,6 +364,7 @@ pub(crate) fn machine() -> Value {
 /// What was played.
 pub(crate) fn course(args: &Args) -> Value {
     json!({
+        "store_shares": args.store_shares,
         "declaring": args.declaring,
         "template_clients": args.templates,
         "constraints": args.constraints,

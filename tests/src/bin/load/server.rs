@@ -1,7 +1,8 @@
 //! The server that is measured: ours, the reference's, or one that runs already.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use signet::{Node, wait};
 use tempfile::TempDir;
 
 use crate::args::{Args, Source};
+use crate::kept::{self, At};
 use crate::shares::MiningPorts;
 
 /// How long a server may take until it listens.
@@ -24,6 +26,11 @@ const EACH_HASH: &str = "shares_per_minute = 600.0\nmin_hashrate_ths = 1e-15\n\
                          sv1_start_hashrate_ths = 1e-15\n";
 /// Transactions that a server in a soak keeps, MB.
 const SOAK_CACHE_MB: usize = 64;
+/// The file of the settings, and the directory of the data.
+const CONFIG: &str = "jds.toml";
+const DATA: &str = "data";
+/// Of an answer about readiness.
+const READY_BYTES_MAX: u64 = 1 << 16;
 /// Lines of warnings and errors that a failure shows.
 const LOG_LINES: usize = 20;
 
@@ -41,9 +48,23 @@ pub(crate) struct Server {
     pub(crate) api: Option<SocketAddr>,
     /// Of its process, if that is on this machine and known.
     pub(crate) process: Option<ProcessReader>,
-    /// From the start of its process until it listened.
-    pub(crate) started_in: Option<Duration>,
+    /// How it started.
+    pub(crate) started: Option<Started>,
     running: Running,
+}
+
+/// How long a start took, from that of the process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started {
+    /// Until it listened.
+    pub(crate) listened_in: Duration,
+    /// Until it listened and `/readyz` said that all is well: of a server on a store that was filled.
+    pub(crate) ready_in: Option<Duration>,
+    /// Processor time that it had taken by then: what else the machine did is not in it.
+    pub(crate) cpu: Duration,
+    /// What was in its data directory: the database, and its write-ahead log.
+    pub(crate) database_bytes: u64,
+    pub(crate) wal_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -56,9 +77,10 @@ enum Running {
 /// `jds run`, killed when dropped.
 #[derive(Debug)]
 struct Ours {
+    exe: PathBuf,
     child: Child,
     log: PathBuf,
-    _files: TempDir,
+    files: TempDir,
 }
 
 impl Server {
@@ -67,24 +89,15 @@ impl Server {
         let files = TempDir::with_prefix("jds-load-")?;
         let (secret, public) = config::keys::generate()?;
         config::keys::write_new(&files.path().join("authority.key"), &secret)?;
-        let (file, log) = (files.path().join("jds.toml"), files.path().join("jds.log"));
-        std::fs::write(&file, toml(args, node))?;
-        let exe = jds_exe(args)?;
-        let output = File::create(&log)?;
-        let began = Instant::now();
-        let child = Command::new(&exe)
-            .arg("run")
-            .arg("--config")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(output)
-            .env_remove("RUST_LOG")
-            .spawn()
-            .with_context(|| format!("can not start {}", exe.display()))?;
-        let mut ours = Ours { child, log, _files: files };
-        let declaration = ours.listens("job declaration server listening")?;
-        let started_in = Some(began.elapsed());
+        std::fs::write(files.path().join(CONFIG), toml(args, node))?;
+        if args.store_shares > 0 {
+            let dir = files.path().join(DATA);
+            std::fs::create_dir(&dir)?;
+            let at = At { tip: node.tip()?, height: node.height()? };
+            kept::fill(&dir, args.store_shares, args.transactions, at)?;
+        }
+        let (mut ours, began) = Ours::spawn(jds_exe(args)?, files)?;
+        let (started, declaration) = ours.starts(began, args.store_shares > 0)?;
         let templates = match args.templates {
             0 => None,
             _ => Some(ours.listens("template distribution server listening")?),
@@ -112,9 +125,16 @@ impl Server {
             mining: mining.map(|(v2, v1)| MiningPorts { v2: target(v2), v1, batch }),
             api,
             process: Some(ProcessReader::of(ours.child.id())),
-            started_in,
+            started: Some(started),
             running: Running::Ours(ours),
         })
+    }
+
+    /// Kills ours (SIGKILL) and starts it again on what it left.
+    pub(crate) fn killed_and_started(self) -> anyhow::Result<Option<Started>> {
+        let Running::Ours(ours) = self.running else { return Ok(None) };
+        let (mut again, began) = ours.again()?;
+        Ok(Some(again.starts(began, true)?.0))
     }
 
     /// The reference's, which gives out no templates.
@@ -127,7 +147,7 @@ impl Server {
             mining: None,
             api: None,
             process: Some(reference.process()),
-            started_in: None,
+            started: None,
             running: Running::Reference(reference),
         })
     }
@@ -147,7 +167,7 @@ impl Server {
             }),
             api: None,
             process: args.server_pid.map(ProcessReader::of),
-            started_in: None,
+            started: None,
             running: Running::Elsewhere,
         }
     }
@@ -156,7 +176,7 @@ impl Server {
     pub(crate) fn log_end(&self) -> String {
         match &self.running {
             Running::Ours(ours) => {
-                let log = std::fs::read_to_string(&ours.log).unwrap_or_default();
+                let log = ours.log_text();
                 let troubles = log.lines().filter(|line| !line.contains(" INFO "));
                 let mut last: Vec<_> = troubles.rev().take(LOG_LINES).collect();
                 last.reverse();
@@ -169,14 +189,68 @@ impl Server {
 }
 
 impl Ours {
+    /// Starts it in that directory, and says when.
+    fn spawn(exe: PathBuf, files: TempDir) -> anyhow::Result<(Self, Instant)> {
+        let (log, began) = (files.path().join("jds.log"), Instant::now());
+        let child = Self::process(&exe, files.path(), &log)?;
+        Ok((Self { exe, child, log, files }, began))
+    }
+
+    fn process(exe: &Path, dir: &Path, log: &Path) -> anyhow::Result<Child> {
+        Command::new(exe)
+            .arg("run")
+            .arg("--config")
+            .arg(dir.join(CONFIG))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(log)?)
+            .env_remove("RUST_LOG")
+            .spawn()
+            .with_context(|| format!("can not start {}", exe.display()))
+    }
+
+    /// Kills it, and starts another in its place.
+    fn again(mut self) -> anyhow::Result<(Self, Instant)> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let began = Instant::now();
+        self.child = Self::process(&self.exe, self.files.path(), &self.log)?;
+        Ok((self, began))
+    }
+
+    /// Waits until it has started, and says where it takes declarations.
+    fn starts(&mut self, began: Instant, has_api: bool) -> anyhow::Result<(Started, SocketAddr)> {
+        let bytes = |name| {
+            std::fs::metadata(self.files.path().join(DATA).join(name)).map_or(0, |file| file.len())
+        };
+        let (database_bytes, wal_bytes) = (bytes("jds.sqlite"), bytes("jds.sqlite-wal"));
+        let declaration = self.listens("job declaration server listening")?;
+        let listened_in = began.elapsed();
+        let ready_in = match has_api {
+            true => {
+                let api = self.listens("api listening")?;
+                let ready = wait::until_true("/readyz to say 200", START_WAIT, || is_ready(api));
+                ready.with_context(|| self.log_text())?;
+                Some(began.elapsed())
+            }
+            false => None,
+        };
+        let cpu = ProcessReader::of(self.child.id()).cpu()?;
+        Ok((Started { listened_in, ready_in, cpu, database_bytes, wal_bytes }, declaration))
+    }
+
+    fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Waits for the line of the log that names the port.
     fn listens(&mut self, what: &str) -> anyhow::Result<SocketAddr> {
         let listens = wait::until(&format!("our log to say {what:?}"), START_WAIT, || {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let log = self.log_text();
             let line = log.lines().find(|line| line.contains(what))?;
             line.split_once("local_addr=")?.1.split_whitespace().next()?.parse().ok()
         });
-        listens.with_context(|| std::fs::read_to_string(&self.log).unwrap_or_default())
+        listens.with_context(|| self.log_text())
     }
 }
 
@@ -186,6 +260,19 @@ impl Drop for Ours {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether `/readyz` says that the server does its job.
+fn is_ready(api: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(api)?;
+        stream.set_read_timeout(Some(START_WAIT))?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.take(READY_BYTES_MAX).read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
 fn toml(args: &Args, node: &Node) -> String {
@@ -209,9 +296,10 @@ fn toml(args: &Args, node: &Node) -> String {
             miners + PLACES_SPARE
         ),
     };
-    let api = match args.solutions {
-        0 => "",
-        _ => "[api]\nlisten = \"127.0.0.1:0\"\n",
+    // Metrics are asked for there, and whether it is ready.
+    let api = match args.solutions > 0 || args.store_shares > 0 {
+        false => "",
+        true => "[api]\nlisten = \"127.0.0.1:0\"\n",
     };
     // In a soak the cache is full before the parts that are compared.
     let cache = match args.soak {
@@ -220,7 +308,7 @@ fn toml(args: &Args, node: &Node) -> String {
     };
     format!(
         "network = \"regtest\"\n\
-         data_dir = \"data\"\n\
+         data_dir = \"{DATA}\"\n\
          [authority]\n\
          secret_key_file = \"authority.key\"\n\
          [payout]\n\
