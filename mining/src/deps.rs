@@ -85,7 +85,8 @@ pub struct Extranonces {
 }
 
 impl Extranonces {
-    /// `start`: random, new with each start of the server.
+    /// `start`: random, new with each start of the server; its first byte is none of the others, so
+    /// that no two of what is given out overlap.
     pub const fn new(start: [u8; 4]) -> Self {
         Self { start, next: AtomicU32::new(1) }
     }
@@ -97,5 +98,11 @@ impl Extranonces {
         let bytes = self.start.into_iter().chain(count);
         prefix.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
         prefix
+    }
+
+    /// Some of what is given out may stand in these bytes. In front of a channel's own part of the
+    /// coinbase that would be another channel's: the same header would count on both.
+    pub fn are_in(&self, bytes: &[u8]) -> bool {
+        bytes.windows(self.start.len()).any(|window| window == self.start)
     }
 }

@@ -87,13 +87,20 @@ fn deps(config: &Checked, settings: &config::Mining) -> Deps {
             custom_jobs: config.job_declaration.full_template
                 || config.job_declaration.coinbase_only,
         },
-        extranonces: Extranonces::new(rand::random()),
+        extranonces: Extranonces::new(start_of_extranonces()),
         custom_job_bytes: JobBytes::default(),
         terms: Box::new(move |identity| {
             let terms = payout.for_user(identity.as_bytes()).map_err(|error| error.to_string())?;
             Ok(terms.rules)
         }),
     }
+}
+
+/// Random, the first byte unlike all others.
+fn start_of_extranonces() -> [u8; 4] {
+    let [first, rest @ ..]: [u8; 4] = rand::random();
+    let [second, third, fourth] = rest.map(|byte| byte & 0x7f);
+    [first | 0x80, second, third, fourth]
 }
 
 /// The time at which something came.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jds_wire::message::mining::{MiningServerMessage, SetCustomMiningJobSuccessOwned};
 use mining_sv2::{
     ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_CHANNEL_ID,
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_PREFIX,
     ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX,
     ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED,
     ERROR_CODE_SET_CUSTOM_MINING_JOB_STALE_CHAIN_TIP, SetCustomMiningJobOwned,
@@ -20,6 +21,10 @@ use crate::job::Job;
 use crate::record::NegotiatedJob;
 use crate::work::{CustomJob, JobSource};
 use crate::{Action, CustomJobRequest, Now};
+
+/// Where the script of a coinbase without witness begins: after version, count of inputs, outpoint and
+/// the script's length.
+const SCRIPT_AT: usize = 4 + 1 + 36 + 1;
 
 impl Member {
     fn takes_custom_jobs_of(&self, channel_id: u32) -> bool {
@@ -154,9 +159,16 @@ impl Session {
         {
             return Ok(job.again(job_id));
         }
-        Job::of_custom(job_id, Arc::clone(custom)).map_err(|error| {
+        let job = Job::of_custom(job_id, Arc::clone(custom)).map_err(|error| {
             debug!(channel_id, %error, "custom job without a coinbase");
             ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
-        })
+        })?;
+        // The coinbase before the script has a known length, and nothing of the miner's choice.
+        let before = job.coinbase().stripped_prefix().get(SCRIPT_AT..).unwrap_or_default();
+        if self.deps.extranonces.are_in(before) {
+            debug!(channel_id, "custom job with another channel's extranonce in front of its own");
+            return Err(ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_PREFIX);
+        }
+        Ok(job)
     }
 }

@@ -409,3 +409,31 @@ fn who_did_not_say_so_sets_no_jobs() {
     let answer = rig.send(&set(miner.channel_id, 5, &tip(1, HARD)));
     assert_eq!(refusal(&answer), (miner.channel_id, 5, "jd-not-supported".into()));
 }
+
+/// With a script that goes on with these bytes before the extranonce.
+fn after(on: &ChainTip, extranonce_len: usize, bytes: &[u8]) -> CustomJob {
+    let job = custom(on, extranonce_len);
+    let mut prefix = job.coinbase_prefix.to_vec();
+    // After version, marker, flag, count and outpoint.
+    prefix[4 + 2 + 1 + 36] += bytes.len() as u8;
+    prefix.extend(bytes);
+    CustomJob { coinbase_prefix: prefix.into(), ..job }
+}
+
+/// Else it would be one header on two channels: what one rolls is the other's own, and the other way
+/// round.
+#[test]
+fn no_job_has_another_channels_extranonce_in_front_of_its_own() {
+    let (mut rig, miner) = connected();
+    let on = tip(1, HARD);
+    rig.send(&set(miner.channel_id, 1, &on));
+    let answer = rig.input(accepted(miner.channel_id, 1, after(&on, FULL, &[7; 8])));
+    success(&answer);
+    for (request_id, bytes) in [(2, &miner.prefix[..]), (3, &[&[9], &miner.prefix[..4]].concat())] {
+        rig.send(&set(miner.channel_id, request_id, &on));
+        let job = after(&on, FULL, bytes);
+        let answer = rig.input(accepted(miner.channel_id, request_id, job));
+        let code = "invalid-coinbase-prefix".to_owned();
+        assert_eq!(refusal(&answer), (miner.channel_id, request_id, code));
+    }
+}
