@@ -201,8 +201,8 @@ impl Metrics {
         self.inner.submission_seconds.get_or_create(&of_node).observe(latency.as_secs_f64());
     }
 
-    /// All of a block was handed to the system for the first of the nodes, so long after its solution had
-    /// come.
+    /// All of a block was handed to the system for the first of the nodes (over IPC, to the connection), so
+    /// long after its solution had come.
     pub fn block_sent(&self, latency: Duration) {
         self.inner.block_sent_seconds.observe(latency.as_secs_f64());
     }
@@ -337,7 +337,7 @@ impl Inner {
         );
         registry.register_with_unit(
             "block_sent",
-            "From a solution to the last byte of its block handed to the system for the first node",
+            "From a solution to the last byte of its block handed over for the first node",
             Unit::Seconds,
             self.block_sent_seconds.clone(),
         );

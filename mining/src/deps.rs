@@ -8,6 +8,7 @@ use bitcoin::Network;
 use validation::rules::Rules;
 
 use crate::held::JobBytes;
+use crate::job::Job;
 use crate::limits::EXTRANONCE_PREFIX_BYTES;
 
 /// Says by which rules the coinbase of a user identity is made, or why there are none: then it is
@@ -73,6 +74,9 @@ impl Default for Settings {
     }
 }
 
+/// Where a coinbase's script begins, without a witness: version, count of inputs, outpoint, length.
+const SCRIPT_AT: usize = 4 + 1 + 36 + 1;
+
 /// Gives out the beginnings of extranonces.
 ///
 /// None comes twice while the server runs, and hardly ever after a restart: were one used again on
@@ -102,7 +106,13 @@ impl Extranonces {
 
     /// Some of what is given out may stand in these bytes. In front of a channel's own part of the
     /// coinbase that would be another channel's: the same header would count on both.
-    pub fn are_in(&self, bytes: &[u8]) -> bool {
+    fn are_in(&self, bytes: &[u8]) -> bool {
         bytes.windows(self.start.len()).any(|window| window == self.start)
+    }
+
+    /// Whether a job has another channel's extranonce in front of where its own goes.
+    pub fn are_in_front_of(&self, job: &Job) -> bool {
+        // The coinbase before the script has a known length, and nothing of the miner's choice.
+        self.are_in(job.coinbase().stripped_prefix().get(SCRIPT_AT..).unwrap_or_default())
     }
 }

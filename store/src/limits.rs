@@ -11,7 +11,8 @@ pub(crate) const GROUP_BATCHES_MAX: usize = 512;
 /// Templates in one transaction: they are the batches that take long.
 pub(crate) const GROUP_TEMPLATES_MAX: usize = 16;
 
-/// From the beginning of one transaction to that of the next, where only shares and events wait. A
+/// From the beginning of one transaction to that of the next, where only shares and events wait; what has
+/// less time ends the wait within a quarter of it. A
 /// transaction costs as much as ten shares in it: thousands of miners whose shares come one by one would
 /// keep a core busy with transactions of one or two.
 pub(crate) const COMMIT_SPACING: Duration = Duration::from_millis(1);

@@ -14,7 +14,6 @@ use mining_sv2::{
     ERROR_CODE_SUBMIT_SHARES_DIFFICULTY_TOO_LOW as TOO_LOW,
     ERROR_CODE_SUBMIT_SHARES_DUPLICATE_SHARE as DUPLICATE,
     ERROR_CODE_SUBMIT_SHARES_INVALID_JOB_ID as INVALID_JOB_ID,
-    ERROR_CODE_SUBMIT_SHARES_STALE_SHARE as STALE,
 };
 use store::{Protocol, ShareSubmitted, TemplateSource};
 use tokio::sync::oneshot;
@@ -110,7 +109,10 @@ impl ShareDesk {
         let share =
             OutsideShare { extranonce, ntime, nonce, version, target, worker: worker.as_ref() };
         let mut outcome = self.desk().submit(&job.job, &job.user, &share, tip, now());
-        if let (None, Some(TOO_LOW | STALE)) = (&outcome.found, outcome.record.error_code) {
+        // Whatever this job says of it, it may be a block of another.
+        if outcome.found.is_none()
+            && outcome.record.error_code.is_some_and(|code| code != DUPLICATE)
+        {
             for other in work.others(&on, &job) {
                 let there = self.desk().submit(&other.job, &other.user, &share, None, now());
                 if there.found.is_some() {

@@ -10,6 +10,7 @@ use mining::identity::Identity;
 use mining::job::Job;
 use mining::{CustomJobRequest, NegotiatedJob};
 use mining_sv2::{
+    ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_PREFIX as INVALID_COINBASE_PREFIX,
     ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX as INVALID_COINBASE_TX,
     ERROR_CODE_SUBMIT_SHARES_INVALID_JOB_ID as INVALID_JOB_ID,
     ERROR_CODE_SUBMIT_SHARES_STALE_SHARE as STALE_SHARE, SetCustomMiningJobOwned,
@@ -19,7 +20,7 @@ use super::jobs::{PoolJob, PoolJobs};
 use super::name::{Named, connection_number};
 use super::{POOL_CHANNEL, POOL_PEER};
 use crate::mining::custom::{Ahead, Outside, OutsideRefusal};
-use crate::mining::records;
+use crate::mining::{Mining, records};
 use crate::server::Shared;
 
 /// Finds and makes jobs.
@@ -71,6 +72,12 @@ impl Work {
         let checked = checked?;
         let declared = checked.receipt.is_some();
         let job = self.keep(connection, checked, true)?;
+        if !job.checked {
+            return Err(refused(
+                INVALID_COINBASE_PREFIX,
+                "it has an extranonce of our own port in it",
+            ));
+        }
         if declared {
             self.jobs.remember(connection, &token, &job);
         }
@@ -214,11 +221,13 @@ impl Work {
         };
         let job = Job::of_custom(number, Arc::new(job));
         let job = job.map_err(|error| refused(INVALID_COINBASE_TX, error.to_string()))?;
+        // What is mined there would count here, too: the job is good for blocks alone.
+        let is_ours = |mining: &Arc<Mining>| mining.deps.extranonces.are_in_front_of(&job);
+        let checked = checked && !self.shared.mining.as_ref().is_some_and(is_ours);
         let job = PoolJob::new(named.encode(), Identity::of(&user), Arc::new(job), checked);
-        let on_tip = self.is_on_tip(&job);
         let job = self.jobs.keep(job);
         // It may have ended before anybody could see it here.
-        if on_tip {
+        if self.is_on_tip(&job) {
             self.jobs.tell_if_withdrawn(&job);
         }
         Ok(job)

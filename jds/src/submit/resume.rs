@@ -149,7 +149,9 @@ impl Submitter {
         let before = Duration::from_millis(now_ms.saturating_sub(found_at_ms));
         let file = self.files.path(&hash);
         let sent = AtomicBool::new(true);
-        Open { before, sent, ..Open::new(hash, file, found_at_ms, Instant::now()) }
+        // The store or a file has it.
+        let waiting = super::told::Waiting::over();
+        Open { before, sent, waiting, ..Open::new(hash, file, found_at_ms, Instant::now()) }
     }
 }
 

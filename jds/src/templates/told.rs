@@ -2,6 +2,7 @@
 //! are to hear of it, and takes a core for as long: it is asked once they have.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bitcoin::BlockHash;
 
@@ -34,18 +35,24 @@ impl Told {
         if state.tip != Some(tip) {
             let (number, waiting) = (state.number + 1, state.told);
             *state = State { tip: Some(tip), number, told: 0, waiting };
+            // Perhaps nobody is waited for.
+            self.changed.notify_all();
         }
     }
 
     /// Waits until the clients have heard of this tip, no longer than [`TIP_HOLD_MAX`]; not at all for
     /// fewer than [`TIP_HOLD_CLIENTS_MIN`]. Blocks its thread.
     pub(super) fn wait(&self, tip: &BlockHash) {
+        self.wait_within(tip, TIP_HOLD_MAX);
+    }
+
+    fn wait_within(&self, tip: &BlockHash, most: Duration) {
         let state = self.state();
         if state.told + state.waiting < TIP_HOLD_CLIENTS_MIN {
             return;
         }
         let is_telling = |state: &mut State| state.tip != Some(*tip) || state.waiting > 0;
-        drop(self.changed.wait_timeout_while(state, TIP_HOLD_MAX, is_telling));
+        drop(self.changed.wait_timeout_while(state, most, is_telling));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -102,7 +109,9 @@ impl Drop for Listener {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Instant;
 
     use bitcoin::hashes::Hash;
 
@@ -172,6 +181,35 @@ mod tests {
         assert_waits_no_more(&told);
         drop((clients, hears));
         assert_eq!(counts(&told), (0, 0));
+    }
+
+    /// Has a thread wait for a tip as if for ever, does that, and sees the wait end.
+    fn ends_the_wait(told: &Arc<Told>, number: u8, event: impl FnOnce()) {
+        let (waiter, (ended, end)) = (Arc::clone(told), mpsc::channel());
+        let (begins, begun) = mpsc::channel();
+        let waiting = thread::spawn(move || {
+            begins.send(()).unwrap();
+            waiter.wait_within(&tip(number), Duration::from_secs(600));
+            ended.send(()).unwrap();
+        });
+        begun.recv().unwrap();
+        // It is about to wait, and most often does: this is no end.
+        assert!(end.recv_timeout(TIP_HOLD_MAX).is_err(), "nothing has happened yet");
+        event();
+        end.recv_timeout(Duration::from_secs(60)).expect("the wait to end");
+        waiting.join().unwrap();
+    }
+
+    #[test]
+    fn who_waits_is_woken_when_the_last_client_hears_and_when_nobody_is_waited_for() {
+        let told: Arc<Told> = Arc::default();
+        told.begin(tip(1));
+        let mut clients = listeners(&told, TIP_HOLD_CLIENTS_MIN);
+        told.begin(tip(2));
+        ends_the_wait(&told, 2, || clients.iter_mut().for_each(|client| client.hear(tip(2))));
+        told.begin(tip(3));
+        // Nobody hears of that one, and so nobody is waited for with the next.
+        ends_the_wait(&told, 4, || told.begin(tip(4)));
     }
 
     #[test]

@@ -22,10 +22,6 @@ use crate::record::NegotiatedJob;
 use crate::work::{CustomJob, JobSource};
 use crate::{Action, CustomJobRequest, Now};
 
-/// Where the script of a coinbase without witness begins: after version, count of inputs, outpoint and
-/// the script's length.
-const SCRIPT_AT: usize = 4 + 1 + 36 + 1;
-
 impl Member {
     fn takes_custom_jobs_of(&self, channel_id: u32) -> bool {
         self.kind == Kind::Extended && (self.channel.id() == channel_id || self.group == channel_id)
@@ -163,9 +159,7 @@ impl Session {
             debug!(channel_id, %error, "custom job without a coinbase");
             ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_TX
         })?;
-        // The coinbase before the script has a known length, and nothing of the miner's choice.
-        let before = job.coinbase().stripped_prefix().get(SCRIPT_AT..).unwrap_or_default();
-        if self.deps.extranonces.are_in(before) {
+        if self.deps.extranonces.are_in_front_of(&job) {
             debug!(channel_id, "custom job with another channel's extranonce in front of its own");
             return Err(ERROR_CODE_SET_CUSTOM_MINING_JOB_INVALID_COINBASE_PREFIX);
         }

@@ -178,7 +178,8 @@ impl Housekeeper {
 
 /// Lets the other threads of the process go first where the processor is short: a checkpoint takes tens of
 /// milliseconds of it, and a share would wait for them. Who holds what a thread of higher priority needs may
-/// not do so; a checkpoint beside the writer holds nothing.
+/// not do so: a checkpoint beside the writer shares with it what is held for moments, the allocator and the log's
+/// index, and this is no more than a preference.
 fn step_aside() {
     // Elsewhere this would be about the whole process.
     #[cfg(target_os = "linux")]

@@ -76,10 +76,8 @@ impl Writer {
             stall = match stall {
                 None => {
                     let Some(first) = self.queue.blocking_recv() else { break };
-                    // Others come meanwhile, and share its transaction.
-                    std::thread::sleep(spacing_left(&first.batch, self.begun.elapsed()));
-                    self.begun = Instant::now();
                     let group = self.group(first);
+                    self.begun = Instant::now();
                     self.write(group)
                 }
                 Some(stall) if self.queue.is_closed() => {
@@ -97,16 +95,25 @@ impl Writer {
         self.pen.finish();
     }
 
-    /// The batches that are there, up to what one transaction takes.
+    /// The batches that are there, up to what one transaction takes. Where all of them have time, others
+    /// come meanwhile and share it.
     fn group(&mut self, first: Request) -> Vec<Request> {
         let mut templates = templates_in(&first.batch);
+        let mut has_time = has_time(&first.batch);
         let mut group = vec![first];
-        while group.len() < GROUP_BATCHES_MAX && templates < GROUP_TEMPLATES_MAX {
-            let Ok(next) = self.queue.try_recv() else { break };
-            templates += templates_in(&next.batch);
-            group.push(next);
+        loop {
+            while group.len() < GROUP_BATCHES_MAX && templates < GROUP_TEMPLATES_MAX {
+                let Ok(next) = self.queue.try_recv() else { break };
+                templates += templates_in(&next.batch);
+                has_time &= self::has_time(&next.batch);
+                group.push(next);
+            }
+            let left = COMMIT_SPACING.saturating_sub(self.begun.elapsed());
+            if left.is_zero() || !has_time || group.len() >= GROUP_BATCHES_MAX {
+                return group;
+            }
+            std::thread::sleep(left.min(COMMIT_SPACING / 4));
         }
-        group
     }
 
     /// Writes a group, again and again until the patience ends.
@@ -290,13 +297,9 @@ impl Writer {
     }
 }
 
-/// How long the next transaction waits for more, when the last was begun so long ago. Only shares and
-/// events wait.
-fn spacing_left(first: &Batch, since_last: Duration) -> Duration {
-    if first.sync || first.changes.iter().any(|change| !matches!(change, Change::Share(_))) {
-        return Duration::ZERO;
-    }
-    COMMIT_SPACING.saturating_sub(since_last)
+/// It may wait for others: shares and events alone may.
+fn has_time(batch: &Batch) -> bool {
+    !batch.sync && batch.changes.iter().all(|change| matches!(change, Change::Share(_)))
 }
 
 /// Says so when the writer has ended, whatever the reason.
@@ -347,21 +350,16 @@ mod tests {
     use crate::fixtures::{NOW_MS, block, job, numbered, share, template};
 
     #[test]
-    fn what_comes_at_once_shares_a_transaction_and_nothing_waits_for_more_than_that() {
+    fn shares_and_events_have_time_to_share_a_transaction_and_nothing_else_has() {
         let shares = Batch::new(NOW_MS).share(share("alice", 1, TemplateSource::Pool));
-        let at_once = Duration::ZERO;
         for batch in [&shares, &Batch::of_event(NOW_MS, numbered(1)), &Batch::new(NOW_MS)] {
-            assert_eq!(spacing_left(batch, at_once), COMMIT_SPACING);
-            assert_eq!(spacing_left(batch, COMMIT_SPACING / 4), COMMIT_SPACING * 3 / 4);
-            for long in [COMMIT_SPACING, Duration::from_secs(1)] {
-                assert_eq!(spacing_left(batch, long), Duration::ZERO, "after a pause of {long:?}");
-            }
+            assert!(has_time(batch), "{batch:?}");
         }
         let verdict = shares.clone().accept_template(template("alice", job(200, 1, Vec::new())));
         let found = shares.clone().change(Change::FindBlock(block(1, 100)));
         let token = shares.clone().spend_token(1, NOW_MS, "alice".into());
         for urgent in [verdict, found, token, shares.synced()] {
-            assert_eq!(spacing_left(&urgent, at_once), Duration::ZERO, "{urgent:?}");
+            assert!(!has_time(&urgent), "{urgent:?}");
         }
     }
 }

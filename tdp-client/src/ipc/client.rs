@@ -144,8 +144,12 @@ impl Client {
         let answer = self.judge("submitBlock", block, timeout, submit);
         match answer {
             Err(error) if matches!(error.fault(), Fault::Unimplemented { .. }) => {
-                if let Some(rpc) = &self.rpc {
-                    return rpc.submit_block(block, timeout, &**on_sent);
+                let by_rpc =
+                    self.rpc.as_ref().map(|rpc| rpc.submit_block(block, timeout, &**on_sent));
+                match by_rpc {
+                    Some(Err(error)) if never_came(error.fault()) => {}
+                    Some(answer) => return answer,
+                    None => {}
                 }
                 let hex = block.to_lower_hex_string();
                 let params = RawValue::from_string(["[\"", &hex, "\"]"].concat());
@@ -179,6 +183,18 @@ impl Client {
             Err(fault) => Err(self.error(fault)),
         }
     }
+}
+
+/// What was asked for over RPC did not get to where it is looked at.
+fn never_came(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Unreachable { .. }
+            | Fault::CookieMissing { .. }
+            | Fault::CookieUnreadable { .. }
+            | Fault::CredentialsRefused { .. }
+            | Fault::Forbidden { .. }
+    )
 }
 
 /// True for a reason that is the name of a rule, such as `bad-cb-amount`, or an answer of BIP 22.

@@ -1,7 +1,8 @@
 //! Jobs, shares and blocks through the interface, to the block in the chain.
 
 use bitcoin::hex::DisplayHex;
-use jds_tests::rig::{by_receipt, solution};
+use jds::client::{MiningClient, SetupOptions};
+use jds_tests::rig::{Rig, by_receipt, solution};
 use jds_tests::{Setup, accepted};
 use serde_json::{Value, json};
 use signet::kinds::Kind;
@@ -246,4 +247,36 @@ async fn a_job_of_coinbase_only_mode_counts_and_needs_its_fields() {
     let mut rig = jds_tests::rig::Rig::of(&answer["job"]);
     counted(&submit(&mut pool, &rig.mine(false).json));
     assert_eq!(site.shares()[0].miner_template_hash, None);
+}
+
+/// One header would count at our own port, of a channel whose extranonce the coinbase holds, and here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_an_extranonce_of_our_own_port_in_it_is_good_for_blocks_alone() {
+    let site = Site::start(Setup::new().mining("")).await;
+    let world = &site.world;
+    world.node().mine(1).unwrap();
+    world.synced().await;
+    let options = SetupOptions::default();
+    let client = MiningClient::connect(world.mining(), Some(world.authority), &options).await;
+    let channel = client.unwrap().open_extended("alice", 1e6, 8).await.unwrap();
+    let mut miner = world.miner("alice").await;
+    let mut template = miner.template(&world.work());
+    let mut script = template.coinbase.input[0].script_sig.to_bytes();
+    let at = script.len() - template.extranonce_bytes;
+    let mut pool = site.pool();
+    // The same but for the bytes in front of the extranonce.
+    for (prefix, is_good) in [(vec![0x55; channel.prefix.len()], true), (channel.prefix, false)] {
+        script.splice(at..at + prefix.len(), prefix.iter().copied());
+        template.coinbase.input[0].script_sig = script.clone().into();
+        template.extranonce_bytes = script.len() - at - prefix.len();
+        let receipt = receipt_of(miner.declare(&template).await);
+        let verdict = verify(&mut pool, &receipt);
+        assert_eq!(verdict["accepted"], is_good, "{verdict}");
+        if is_good {
+            let mut rig = Rig::of(&verdict["job"]);
+            counted(&submit(&mut pool, &by_receipt(&rig.mine(false).json, &receipt)));
+            continue;
+        }
+        assert_eq!(verdict["code"], "invalid-coinbase-prefix", "{verdict}");
+    }
 }

@@ -146,7 +146,7 @@ impl CustomJobs {
     /// The declared job of a receipt on a block that is not the tip, or withdrawn: no share on it
     /// counts, but a block on it may still be one. `prev`: the block, which may be another of that
     /// height than the job was accepted on; absent: that. None of a job that is not kept, is bound
-    /// elsewhere, or is neither of these.
+    /// elsewhere, or is neither of these, and none where that block has another height.
     pub(crate) fn of_before(
         &self,
         connection: u64,

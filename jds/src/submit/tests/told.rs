@@ -58,3 +58,13 @@ async fn of_one_whose_bytes_are_here() {
         assert!(world.file().is_file(), "the store has no room, and no file holds it");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_one_that_was_found_before_the_last_end_and_is_with_no_node() {
+    let world = World::new();
+    let open = recovered(FoundBlock::clone(&new_block().block), SubmissionState::Unknown);
+    world.submitter.resume(vec![open]);
+    let (again, of_again) = waiter();
+    assert!(!world.submitter.submit_with(new_block(), None, Instant::now(), again), "found before");
+    is_told(of_again).await;
+}
