@@ -1,7 +1,8 @@
 //! Jobs, shares and blocks through the interface, to the block in the chain.
 
 use bitcoin::hex::DisplayHex;
-use jds::client::{MiningClient, SetupOptions};
+use jds::client::SetupOptions;
+use jds::client::mining::MiningClient;
 use jds_tests::rig::{Rig, by_receipt, solution};
 use jds_tests::{Setup, accepted};
 use serde_json::{Value, json};
