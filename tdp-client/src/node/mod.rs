@@ -43,8 +43,8 @@ pub type TemplateHold = Arc<dyn Fn(&BlockHash) + Send + Sync>;
 /// A whole block in consensus encoding.
 pub type BlockBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// Told when a block has left us: its last byte was handed to the system, or over IPC, to the connection. Called by a thread that
-/// submits, once for each time that this happens: it should not block.
+/// Told when a block has left us: its last byte was handed to the system, or over IPC, to the connection.
+/// Called by a thread that submits, once for each time that this happens: it should not block.
 pub type OnSent = Arc<dyn Fn() + Send + Sync>;
 
 /// A node that is followed, asked and given blocks, over JSON-RPC or over IPC. Cheap to clone.
